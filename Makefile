@@ -1,0 +1,43 @@
+# `make demo` and `make test` are all a new user needs: python3 >= 3.11, make and git.
+PYTHON ?= python3
+BIN := .venv/bin
+READY := .venv/ready
+
+.PHONY: help setup demo test lint format clean
+
+help:
+	@echo "make demo    set up, generate images, run the whole pipeline, print metrics and the report's path"
+	@echo "make test    set up, lint, check types, run all tests"
+	@echo "make format  rewrite the code in the project's style"
+	@echo "make clean   delete the demo's data and results (not your own)"
+
+setup: $(READY)
+
+$(READY): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "robis needs Python 3.11 or newer; $(PYTHON) is $$($(PYTHON) --version). Try make PYTHON=python3.12"; exit 1; }
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	touch $@
+
+demo: setup
+	$(BIN)/robis data demo --out data/demo
+	$(BIN)/snakemake
+	$(BIN)/robis metrics results/demo
+
+test: setup lint
+	$(BIN)/pytest -n auto --dist worksteal
+
+lint: setup
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/snakefmt --check Snakefile rules
+	$(BIN)/mypy
+
+format: setup
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+	$(BIN)/snakefmt Snakefile rules
+
+clean:
+	rm -rf data/demo results/demo

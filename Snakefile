@@ -1,0 +1,45 @@
+"""robis: binary defect masks on high-resolution images. Targets: all, masks, metrics, submission."""
+
+from snakemake.utils import min_version
+
+min_version("9.0")
+
+if not workflow.overwrite_configfiles:
+
+    configfile: "config/config.yaml"
+
+
+include: "rules/common.smk"
+include: "rules/index.smk"
+include: "rules/crop.smk"
+include: "rules/train.smk"
+include: "rules/infer.smk"
+include: "rules/merge.smk"
+include: "rules/binarize.smk"
+include: "rules/refine.smk"
+include: "rules/score_images.smk"
+include: "rules/evaluate.smk"
+include: "rules/report.smk"
+include: "rules/submit.smk"
+
+
+rule all:
+    default_target: True
+    input:
+        every_mask,
+        report_of_dataset,
+
+
+rule masks:
+    input:
+        every_mask,
+
+
+rule metrics:
+    input:
+        every_metric,
+
+
+rule submission:
+    input:
+        every_submission,

@@ -1,0 +1,21 @@
+rule crop:
+    input:
+        samples=rules.index.output.table,
+    output:
+        tiles="results/{dataset}/tiles/{category}/{split}.npy",
+        table="results/{dataset}/tiles/{category}/{split}.parquet",
+    log:
+        "results/{dataset}/logs/crop/{category}/{split}.log",
+    benchmark:
+        "results/{dataset}/benchmarks/crop/{category}/{split}.tsv"
+    conda:
+        "../envs/cpu.yaml"
+    threads: 2
+    resources:
+        mem_mb=2000,
+    params:
+        settings=settings("crop"),
+    message:
+        "Cut {wildcards.category}/{wildcards.split} into tiles"
+    script:
+        "../workflow_scripts/crop.py"

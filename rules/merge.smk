@@ -1,0 +1,23 @@
+rule merge:
+    input:
+        samples=rules.index.output.table,
+        maps=rules.infer.output.maps,
+        table=rules.infer.output.table,
+        range_maps=range_maps,
+    output:
+        maps=directory("results/{dataset}/{detector}/anomaly_images/{category}/{split}"),
+    log:
+        "results/{dataset}/{detector}/logs/merge/{category}/{split}.log",
+    benchmark:
+        "results/{dataset}/{detector}/benchmarks/merge/{category}/{split}.tsv"
+    conda:
+        "../envs/cpu.yaml"
+    threads: 2
+    resources:
+        mem_mb=2000,
+    params:
+        settings=settings("merge"),
+    message:
+        "Merge tile maps of {wildcards.category}/{wildcards.split}"
+    script:
+        "../workflow_scripts/merge.py"

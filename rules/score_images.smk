@@ -1,0 +1,22 @@
+rule score_images:
+    input:
+        samples=rules.index.output.table,
+        maps=rules.merge.output.maps,
+        masks=rules.refine.output.masks,
+    output:
+        table="results/{dataset}/{detector}/image_scores/{category}/{split}.parquet",
+    log:
+        "results/{dataset}/{detector}/logs/score_images/{category}/{split}.log",
+    benchmark:
+        "results/{dataset}/{detector}/benchmarks/score_images/{category}/{split}.tsv"
+    conda:
+        "../envs/cpu.yaml"
+    threads: 1
+    resources:
+        mem_mb=1000,
+    params:
+        settings=settings("score_images"),
+    message:
+        "Score images of {wildcards.category}/{wildcards.split}"
+    script:
+        "../workflow_scripts/score_images.py"

@@ -1,0 +1,22 @@
+rule submit:
+    input:
+        samples=submitted(rules.index.output.table),
+        maps=submitted(rules.merge.output.maps),
+        masks=submitted(rules.refine.output.masks),
+    output:
+        archive="results/{dataset}/{detector}/submission.tar.gz",
+    log:
+        "results/{dataset}/{detector}/logs/submit.log",
+    benchmark:
+        "results/{dataset}/{detector}/benchmarks/submit.tsv"
+    conda:
+        "../envs/cpu.yaml"
+    threads: 2
+    resources:
+        mem_mb=2000,
+    params:
+        settings=settings("submit"),
+    message:
+        "Check and pack the submission of {wildcards.detector}"
+    script:
+        "../workflow_scripts/submit.py"

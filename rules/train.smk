@@ -1,0 +1,22 @@
+rule train:
+    input:
+        tiles="results/{dataset}/tiles/{category}/train.npy",
+        table="results/{dataset}/tiles/{category}/train.parquet",
+    output:
+        model="results/{dataset}/{detector}/models/{category}/model.safetensors",
+        history="results/{dataset}/{detector}/models/{category}/training.parquet",
+    log:
+        "results/{dataset}/{detector}/logs/train/{category}.log",
+    benchmark:
+        "results/{dataset}/{detector}/benchmarks/train/{category}.tsv"
+    conda:
+        "../envs/gpu.yaml"
+    threads: 4
+    resources:
+        mem_mb=8000,
+    params:
+        settings=settings("train"),
+    message:
+        "Train {wildcards.detector} on {wildcards.category}"
+    script:
+        "../workflow_scripts/train.py"

@@ -1,0 +1,265 @@
+"""MEBin: one threshold per anomaly map, where the number of its regions stays the same the longest.
+
+Published by AnomalyNCD (arXiv 2410.14379, section 3.2) and used by RoBiS (arXiv 2505.21152). The
+results are bit-identical to the published procedure, which erodes the map and labels its components
+at each of 64 thresholds. Here both happen once:
+
+- erosion is a minimum filter and commutes with thresholding, so one filtered image of levels holds
+  all eroded masks: the mask of a threshold is where the level is high enough;
+- the components of all masks follow from one descent through the levels, in which a pixel starts a
+  region, joins one, or joins several.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cache, lru_cache
+
+import cv2
+import numpy as np
+
+TOP = 255  # the scale on which the thresholds are counted
+FLOAT16_PATTERNS = 1 << 16
+
+# The eight neighbors of a pixel as (row, column) steps; the first four precede it in raster order.
+RING = ((-1, -1), (-1, 0), (-1, 1), (0, -1), (0, 1), (1, -1), (1, 0), (1, 1))
+
+
+@dataclass(frozen=True)
+class StableInterval:
+    """A run of equal counts: the indexes of its first and last threshold, both included."""
+
+    count: int
+    first: int
+    last: int
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What MEBin says of one map: pixels above `threshold`, in map units, are defects.
+
+    `stable_first` and `stable_last` are the levels (255, 251, ...) between which the number of
+    defects is stable, or None when it never is; then there is no defect and nothing exceeds the threshold.
+    """
+
+    threshold: int | float
+    defects: int
+    stable_first: int | None
+    stable_last: int | None
+
+
+def thresholds(rate: int) -> range:
+    """The thresholds MEBin tries, from high to low, on the scale 0..255 between the split's maxima."""
+    return range(TOP, 0, -rate)
+
+
+def estimate(
+    anomaly_map: np.ndarray,
+    lowest_max: np.float16,
+    highest_max: np.float16,
+    *,
+    rate: int = 4,
+    min_interval: int = 4,
+    erosion: int = 6,
+) -> Estimate:
+    """Find the threshold of one anomaly map, float16 (H, W) and non-negative.
+
+    `lowest_max` and `highest_max` are the smallest and largest of the maxima of the split's maps.
+    Where they are equal there is no scale to count on and so no defect.
+    """
+    levels = eroded(level_table(lowest_max, highest_max, rate)[anomaly_map.view(np.uint16)], erosion)
+    counts = component_counts(levels, len(thresholds(rate)))
+    stable = stable_interval(counts.tolist(), min_interval)
+    if stable is None:
+        # Published: 255, which no map scaled to 0..255 exceeds; other maps may.
+        return Estimate(max(TOP, float(anomaly_map.max())), 0, None, None)
+    last = thresholds(rate)[stable.last]
+    return Estimate(
+        threshold=map_threshold(last, lowest_max, highest_max),
+        defects=stable.count,
+        stable_first=thresholds(rate)[stable.first],
+        stable_last=last,
+    )
+
+
+def map_threshold(level: int, lowest_max: np.float16, highest_max: np.float16) -> int:
+    """Convert a threshold on the scale 0..255 to map units, rounded down.
+
+    As published, each step is rounded to float16. Maps beyond 255, which have no published value,
+    would overflow float16 on the way, so they are converted in float64.
+    """
+    dtype = np.float16 if highest_max <= TOP else np.float64
+    low, high = dtype(lowest_max), dtype(highest_max)
+    return int(dtype(level) * (high - low) / dtype(TOP) + low)
+
+
+@lru_cache(maxsize=8)
+def level_table(lowest_max: np.float16, highest_max: np.float16, rate: int) -> np.ndarray:
+    """Count the thresholds below each float16 value, by its bit pattern: uint8 (65536,), read-only.
+
+    A value is first scaled to 0..255 between the two maxima, each step rounded to float16 as published.
+    """
+    low, high = np.float16(lowest_max), np.float16(highest_max)
+    table = np.zeros(FLOAT16_PATTERNS, np.uint8)
+    if low < high:
+        values = np.arange(FLOAT16_PATTERNS, dtype=np.uint16).view(np.float16)
+        with np.errstate(all="ignore"):
+            scaled = (values - low) / (high - low) * np.float16(TOP)
+            scaled[~(values >= low)] = 0
+        table[:] = np.searchsorted(np.array(thresholds(rate)[::-1]), scaled.astype(np.float32), side="left")
+    table.flags.writeable = False
+    return table
+
+
+def eroded(image: np.ndarray, size: int) -> np.ndarray:
+    """Minimum filter of a uint8 image over size x size pixels: OpenCV's anchor, nothing beyond the border."""
+    return cv2.erode(image, np.ones((size, size), np.uint8)) if size > 1 else image
+
+
+def stable_interval(counts: Sequence[int], min_interval: int) -> StableInterval | None:
+    """Choose among the runs of equal, non-zero counts that are at least `min_interval` thresholds long.
+
+    The count that has the longest run wins, the one met first on ties; of its runs the longest, the
+    last on ties. None when there is no such run.
+    """
+    runs: dict[int, list[StableInterval]] = {}
+    first = 0
+    for last, count in enumerate(counts):
+        if last + 1 < len(counts) and counts[last + 1] == count:
+            continue
+        if count > 0 and last - first + 1 >= min_interval:
+            runs.setdefault(count, []).append(StableInterval(count, first, last))
+        first = last + 1
+    if not runs:
+        return None
+    # max() keeps the first of equals: dict order is the order in which the counts were met.
+    longest = max(runs.values(), key=lambda same: max(_length(run) for run in same))
+    return max(reversed(longest), key=_length)
+
+
+def _length(run: StableInterval) -> int:
+    return run.last - run.first + 1
+
+
+def component_counts(levels: np.ndarray, depth: int) -> np.ndarray:
+    """Count the 8-connected components at every threshold at once.
+
+    `levels` is uint8 (H, W), each pixel's number of thresholds below it, at most `depth`. Returns
+    int64 (depth,): element k, for the k-th highest threshold, counts the components of
+    {levels >= depth - k}.
+    """
+    padded = np.pad(levels, 1)
+    net = _compiled()(padded, depth, _touching_runs())
+    return np.cumsum(net[:0:-1])
+
+
+@cache
+def _touching_runs() -> np.ndarray:
+    """Name one neighbor of each connected part of a set of neighbors: int8 (256, 5), -1 after the last.
+
+    The set is given as 8 bits in the order of RING. Neighbors that touch one another are connected
+    whatever lies around them, so there are at most four parts, and a pixel with one part in reach
+    joins it without changing the number of components.
+    """
+    table = np.full((256, 5), -1, np.int8)
+    for members in range(256):
+        unseen = [bit for bit in range(8) if members >> bit & 1]
+        parts = 0
+        while unseen:
+            table[members, parts] = unseen[0]
+            parts += 1
+            part = [unseen.pop(0)]
+            for bit in part:
+                touching = [other for other in unseen if _touch(RING[bit], RING[other])]
+                part += touching
+                unseen = [other for other in unseen if other not in touching]
+    return table
+
+
+def _touch(one: tuple[int, int], other: tuple[int, int]) -> bool:
+    return max(abs(one[0] - other[0]), abs(one[1] - other[1])) == 1
+
+
+@cache
+def _compiled() -> Callable[[np.ndarray, int, np.ndarray], np.ndarray]:
+    """Compile the descent when it is first needed; numba's import is slow beside most commands."""
+    from numba import njit
+
+    try:
+        descent = njit(cache=True, nogil=True)(_net_components)
+        descent(np.zeros((3, 3), np.uint8), 1, _touching_runs())
+    except (RuntimeError, OSError):
+        # No folder to cache in, or one that cannot be written to: compile for this process alone.
+        descent = njit(nogil=True)(_net_components)
+    return descent
+
+
+def _net_components(padded: np.ndarray, depth: int, parts: np.ndarray) -> np.ndarray:
+    """Components that appear less those that merge at each level: int64 (depth + 1,); level 0 is background.
+
+    Pixels are taken from the highest level down, in raster order within a level, so the levels alone
+    tell which neighbors come before a pixel. A pixel that starts a region, or has one connected part
+    of earlier neighbors, needs no search: its link is set in one raster pass. Only at saddles, where
+    several parts meet, does a union-find decide, in that order, whether regions merge.
+    """
+    height, stride = padded.shape
+    pixels = padded.ravel()
+    steps = np.array([-stride - 1, -stride, -stride + 1, -1, 1, stride - 1, stride, stride + 1], np.int64)
+    parent = np.empty(pixels.size, np.int32)
+    net = np.zeros(depth + 1, np.int64)
+    saddles = np.empty(pixels.size, np.int32)
+    neighbors = np.empty(pixels.size, np.uint8)
+    place = np.zeros(depth + 1, np.int64)
+    count = 0
+
+    for row in range(1, height - 1):
+        for pixel in range(row * stride + 1, (row + 1) * stride - 1):
+            level = pixels[pixel]
+            if level == 0:
+                continue
+            earlier = 0
+            for bit in range(4):
+                earlier |= (pixels[pixel + steps[bit]] >= level) << bit
+            for bit in range(4, 8):
+                earlier |= (pixels[pixel + steps[bit]] > level) << bit
+            parent[pixel] = pixel
+            if earlier == 0:
+                net[level] += 1
+            elif parts[earlier, 1] < 0:
+                parent[pixel] = pixel + steps[parts[earlier, 0]]
+            else:
+                saddles[count] = pixel
+                neighbors[count] = earlier
+                place[level] += 1
+                count += 1
+
+    # Counting sort, highest level first; `place` turns from a histogram into positions.
+    position = 0
+    for level in range(depth, 0, -1):
+        size = place[level]
+        place[level] = position
+        position += size
+    order = np.empty(count, np.int32)
+    for index in range(count):
+        level = pixels[saddles[index]]
+        order[place[level]] = index
+        place[level] += 1
+
+    for entry in order:
+        saddle = saddles[entry]
+        joined = parent[saddle]
+        for part in parts[neighbors[entry]]:
+            if part < 0:
+                break
+            root = saddle + steps[part]
+            while parent[root] != root:
+                parent[root] = parent[parent[root]]
+                root = parent[root]
+            if joined == saddle:
+                joined = root
+                parent[saddle] = root
+            elif root != joined:
+                parent[root] = joined
+                net[pixels[saddle]] -= 1
+    return net

@@ -1,0 +1,89 @@
+"""Statistics of a set of anomaly maps, exact and in one pass, in memory that does not grow with the set.
+
+A non-negative float16 has 31,744 finite values, so the number of pixels at each of them says all there
+is to know: mean, standard deviation and percentiles come from the counts, not from the pixels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from robis import files
+from robis.errors import DataError
+
+FINITE_VALUES = 0x7C00  # bit patterns 0 .. 0x7BFF; 0x7C00 is infinity
+NEGATIVE_ZERO = 0x8000
+
+
+@dataclass(frozen=True)
+class MapStatistics:
+    """Pixels per value and the range of the maps' maxima, of a set of non-negative float16 maps.
+
+    `pixels` is int64 (31744,), indexed by float16 bit pattern, which sorts as the values do.
+    `lowest_max` and `highest_max` are the smallest and the largest of the maps' maxima.
+    """
+
+    pixels: np.ndarray
+    lowest_max: np.float16
+    highest_max: np.float16
+
+    @classmethod
+    def of(cls, paths: Iterable[Path], threads: int = 1) -> MapStatistics:
+        """Read maps one at a time. Raises DataError for no maps at all or for one that cannot be used."""
+        pixels = np.zeros(FINITE_VALUES, np.int64)
+        maxima = []
+        for counts in files.threaded(_count, paths, threads):
+            pixels += counts
+            maxima.append(_values()[np.flatnonzero(counts)[-1]])
+        if not maxima:
+            raise DataError("No anomaly maps to take statistics from; expected at least one.")
+        return cls(pixels, min(maxima), max(maxima))
+
+    def mean_std(self) -> tuple[np.float32, np.float32]:
+        """Mean and (population) standard deviation over all pixels, summed in float64, rounded to float32."""
+        values = _values().astype(np.float64)
+        mean = np.dot(self.pixels, values) / self.pixels.sum()
+        variance = np.dot(self.pixels, (values - mean) ** 2) / self.pixels.sum()
+        return np.float32(mean), np.float32(np.sqrt(variance))
+
+    def percentile(self, percent: float) -> float:
+        """The value below which `percent` % of the pixels lie, interpolated linearly between two pixels."""
+        below = np.cumsum(self.pixels)
+        position = percent / 100 * (int(below[-1]) - 1)
+        rank = int(position)
+        share = position - rank
+        neighbors = np.searchsorted(below, [rank, min(rank + 1, int(below[-1]) - 1)], side="right")
+        low, high = _values()[neighbors].astype(np.float64).tolist()
+        # Taken from the nearer end, as NumPy does: exact at both ends.
+        return float(low + (high - low) * share if share < 0.5 else high - (high - low) * (1 - share))
+
+
+def read_valid_map(path: Path) -> np.ndarray:
+    """Read an anomaly map: float16 (H, W), finite and not negative. Raises DataError naming the file."""
+    anomaly_map = files.read_map(path)
+    if anomaly_map.size == 0:
+        raise DataError(f"{path}: the anomaly map is empty, {anomaly_map.shape}; merge the tile maps again.")
+    bits = anomaly_map.view(np.uint16)
+    if bits.max() < FINITE_VALUES:
+        return anomaly_map
+    wrong = (bits >= FINITE_VALUES) & (bits != NEGATIVE_ZERO)
+    if wrong.any():
+        row, column = (int(index) for index in np.argwhere(wrong)[0])
+        raise DataError(
+            f"{path}: {int(wrong.sum())} of {bits.size} pixels are NaN, infinite or negative, the first "
+            f"{anomaly_map[row, column]} at row {row}, column {column}; expected finite scores of at "
+            f"least 0. Run infer and merge again."
+        )
+    return np.abs(anomaly_map)
+
+
+def _count(path: Path) -> np.ndarray:
+    return np.bincount(read_valid_map(path).view(np.uint16).ravel(), minlength=FINITE_VALUES)
+
+
+def _values() -> np.ndarray:
+    return np.arange(FINITE_VALUES, dtype=np.uint16).view(np.float16)

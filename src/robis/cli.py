@@ -1,0 +1,64 @@
+"""The `robis` command: small conveniences around the workflow."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from robis import __version__
+from robis.errors import DataError, RobisError
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; a user's mistake gives its message and exit status 1."""
+    options = _parser().parse_args(arguments)
+    try:
+        options.run(options)
+    except RobisError as error:
+        print(f"robis: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="robis",
+        description="Binary defect masks on high-resolution product images. The pipeline itself is run by `snakemake`.",
+    )
+    parser.add_argument("--version", action="version", version=f"robis {__version__}")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    data = commands.add_parser("data", help="make data sets").add_subparsers(required=True, metavar="COMMAND")
+    demo = data.add_parser("demo", help="write the generated demo images in the MVTec AD 2 layout")
+    demo.add_argument("--out", type=Path, default=Path("data/demo"), help="folder to write (default: %(default)s)")
+    demo.add_argument("--seed", type=int, default=0, help="another seed gives other images (default: %(default)s)")
+    demo.set_defaults(run=_write_demo)
+
+    metrics = commands.add_parser("metrics", help="print the metrics of a finished run")
+    metrics.add_argument("results", type=Path, help="results folder of a data set, e.g. results/demo")
+    metrics.set_defaults(run=_print_metrics)
+    return parser
+
+
+def _write_demo(options: argparse.Namespace) -> None:
+    from robis.datasets.demo import write_demo
+
+    write_demo(options.out, seed=options.seed)
+    print(f"Demo images: {options.out}")
+
+
+def _print_metrics(options: argparse.Namespace) -> None:
+    import pandas as pd
+
+    from robis.evaluation import format_table
+    from robis.files import read_table
+
+    files = sorted(options.results.glob("*/metrics/*/*.parquet"))
+    if not files:
+        raise DataError(f"{options.results}: no metrics there. Expected a results folder such as results/demo.")
+    print(format_table(pd.concat([read_table(file) for file in files], ignore_index=True)))
+    page = options.results / "report" / "index.html"
+    if page.is_file():
+        print(f"\nReport: {page.resolve()}")

@@ -1,0 +1,64 @@
+"""One digest for the content of a split's files, computed once and remembered by path, size and time.
+
+Snakemake sees this digest as a parameter: thousands of images never become thousands of inputs, and
+copying or touching a data set changes nothing while any changed byte does.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Iterable
+from pathlib import Path
+
+from robis.errors import DataError
+from robis.files import atomic_file, sha256, threaded
+
+Remembered = dict[str, tuple[int, int, str]]
+
+
+def fingerprint(root: Path, names: Iterable[str], memory: Path, *, extra: str = "", threads: int = 8) -> str:
+    """Digest of the named files' names and content, and of `extra`, as 32 hexadecimal digits.
+
+    Args:
+        root: folder that the names are relative to.
+        names: posix paths; their order does not matter.
+        memory: JSON file that remembers content digests; written when something new was read.
+        extra: anything else that identifies the split, such as labels.
+        threads: files read at the same time.
+
+    Raises:
+        DataError: a file cannot be read.
+    """
+    known = _recall(memory)
+    stats = {name: _stat(root / name) for name in sorted(set(names))}
+    new = [name for name, (size, time) in stats.items() if known.get(name, ())[:2] != (size, time)]
+    digests = dict(zip(new, threaded(lambda name: sha256(root / name), new, threads), strict=True))
+    seen: Remembered = {
+        name: (size, time, digests[name] if name in digests else known[name][2]) for name, (size, time) in stats.items()
+    }
+    if seen != known:
+        with atomic_file(memory) as partial:
+            partial.write_text(json.dumps(seen), encoding="utf-8")
+    total = hashlib.sha256(extra.encode())
+    for name, (_, _, digest) in seen.items():
+        total.update(f"{name}\0{digest}\n".encode())
+    return total.hexdigest()[:32]
+
+
+def _stat(path: Path) -> tuple[int, int]:
+    try:
+        found = os.stat(path)
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({error.strerror}).") from error
+    return found.st_size, found.st_mtime_ns
+
+
+def _recall(memory: Path) -> Remembered:
+    try:
+        stored = json.loads(memory.read_text(encoding="utf-8"))
+        return {name: (size, time, digest) for name, (size, time, digest) in stored.items()}
+    except (OSError, ValueError, AttributeError, TypeError):
+        # Absent or damaged: everything is read once more.
+        return {}

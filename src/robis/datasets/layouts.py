@@ -1,0 +1,177 @@
+"""Folder layouts: which images a category and split hold, their labels and their masks.
+
+A layout is one function and one entry in `LAYOUTS`. The function lists the samples of a category's
+split from file names alone; nothing is opened, so that a plan over thousands of categories stays quick.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from robis.errors import DataError, first_few
+from robis.files import is_image
+
+NORMAL, ANOMALOUS = "normal", "anomalous"
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One image: paths relative to the dataset's root, unknown label and absent mask as None."""
+
+    sample_id: str
+    image: str
+    label: str | None = None
+    defect: str | None = None
+    mask: str | None = None
+
+
+@dataclass(frozen=True)
+class Layout:
+    """How a dataset lies on disk.
+
+    `read(root, category, split)` lists the samples; splits that the category does not have give none.
+    """
+
+    splits: tuple[str, ...]
+    read: Callable[[Path, str, str], list[Sample]]
+    marks_a_category: tuple[str, ...]
+
+
+def images_in(folder: Path, *, nested: bool = False) -> Iterator[Path]:
+    """Image files of a folder (with its sub-folders if `nested`), sorted by path."""
+    if not folder.is_dir():
+        return
+    found = folder.rglob("*") if nested else folder.iterdir()
+    yield from sorted(path for path in found if is_image(path) and path.is_file())
+
+
+def _sample(root: Path, split_folder: Path, image: Path, **labels: str | None) -> Sample:
+    sample_id = image.relative_to(split_folder).with_suffix("").as_posix()
+    return Sample(sample_id, image.relative_to(root).as_posix(), **labels)
+
+
+def _normal(root: Path, split_folder: Path, normal_folder: Path) -> list[Sample]:
+    return [_sample(root, split_folder, image, label=NORMAL, defect="good") for image in images_in(normal_folder)]
+
+
+def _by_stem(folder: Path) -> dict[str, Path]:
+    """Masks of a folder by their path below it without suffix."""
+    return {mask.relative_to(folder).with_suffix("").as_posix(): mask for mask in images_in(folder, nested=True)}
+
+
+def _labeled(root: Path, split_folder: Path, mask_of: Callable[[str, str], Path | None]) -> list[Sample]:
+    """Samples of a split with one folder per defect; `mask_of(defect, stem)` finds a defective image's mask."""
+    samples = []
+    for folder in sorted(path for path in split_folder.iterdir() if path.is_dir()):
+        if folder.name == "ground_truth":
+            continue
+        if folder.name == "good":
+            samples += _normal(root, split_folder, folder)
+            continue
+        for image in images_in(folder):
+            mask = mask_of(folder.name, image.stem)
+            relative = mask.relative_to(root).as_posix() if mask else None
+            samples.append(_sample(root, split_folder, image, label=ANOMALOUS, defect=folder.name, mask=relative))
+    return samples
+
+
+def _read_mvtec_ad(root: Path, category: str, split: str) -> list[Sample]:
+    base = root / category
+    if split == "train":
+        return _normal(root, base / "train", base / "train" / "good")
+    if split != "test" or not (base / "test").is_dir():
+        return []
+    masks = _by_stem(base / "ground_truth")
+    return _labeled(root, base / "test", lambda defect, stem: masks.get(f"{defect}/{stem}_mask"))
+
+
+def _read_mvtec_ad_2(root: Path, category: str, split: str) -> list[Sample]:
+    folder = root / category / split
+    if split in ("train", "validation"):
+        return _normal(root, folder, folder / "good")
+    if split.startswith("test_private"):
+        return [_sample(root, folder, image) for image in images_in(folder)]
+    if not folder.is_dir():
+        return []
+    masks = _by_stem(folder / "ground_truth")
+    return _labeled(root, folder, lambda defect, stem: masks.get(f"{defect}/{stem}_mask"))
+
+
+def _read_folder(root: Path, category: str, split: str) -> list[Sample]:
+    """`C/train` and `C/validation` flat or with a `good` folder; `C/test` flat (unlabeled) or one folder per defect.
+
+    Masks are optional; where `C/masks` exists, it holds one per defective image: `masks/DEFECT/STEM.*`
+    or `masks/STEM.*`, with or without `_mask` after the stem.
+    """
+    folder = root / category / split
+    if split in ("train", "validation"):
+        return _normal(root, folder, folder / "good" if (folder / "good").is_dir() else folder)
+    if not folder.is_dir():
+        return []
+    if not any(path.is_dir() for path in folder.iterdir()):
+        return [_sample(root, folder, image) for image in images_in(folder)]
+    masks = _by_stem(root / category / "masks")
+
+    def mask_of(defect: str, stem: str) -> Path | None:
+        names = (f"{defect}/{stem}", f"{defect}/{stem}_mask", stem, f"{stem}_mask")
+        return next((masks[name] for name in names if name in masks), None)
+
+    return _labeled(root, folder, mask_of)
+
+
+LAYOUTS: dict[str, Layout] = {
+    "mvtec_ad_2": Layout(
+        ("train", "validation", "test_public", "test_private", "test_private_mixed"),
+        _read_mvtec_ad_2,
+        ("train", "test_public", "test_private"),
+    ),
+    "mvtec_ad": Layout(("train", "test"), _read_mvtec_ad, ("train", "test")),
+    "folder": Layout(("train", "validation", "test"), _read_folder, ("train", "test")),
+}
+
+
+def list_categories(layout: str, root: Path) -> list[str]:
+    """Names of the category folders below `root`, sorted. Raises DataError when there is none."""
+    if not root.is_dir():
+        raise DataError(f"dataset.root: {root} is not a folder. Give the folder that holds one folder per category.")
+    marks = LAYOUTS[layout].marks_a_category
+    found = sorted(
+        folder.name for folder in root.iterdir() if folder.is_dir() and any((folder / mark).is_dir() for mark in marks)
+    )
+    if not found:
+        raise DataError(
+            f"dataset.root: {root} holds no category of layout {layout!r}: "
+            f"expected folders with {' or '.join(marks)} in them."
+        )
+    return found
+
+
+def list_samples(layout: str, root: Path, category: str, split: str, *, hold_out: bool = False) -> list[Sample]:
+    """The samples of one split, sorted by id, from file names alone.
+
+    With `hold_out`, a category without validation images lends every tenth training image to its
+    validation split, and its train split goes without them.
+
+    Raises DataError when two files would have the same id.
+    """
+    read = LAYOUTS[layout].read
+    samples = read(root, category, split)
+    if hold_out and split in ("train", "validation") and not read(root, category, "validation"):
+        train = sorted(read(root, category, "train"), key=lambda sample: sample.sample_id)
+        lent = set(range(0, len(train), 10)) if len(train) > 1 else set()
+        samples = [sample for n, sample in enumerate(train) if (n in lent) == (split == "validation")]
+    samples.sort(key=lambda sample: sample.sample_id)
+    by_id: dict[str, str] = {}
+    doubles = [
+        f"{by_id[sample.sample_id]} and {sample.image}"
+        for sample in samples
+        if by_id.setdefault(sample.sample_id, sample.image) != sample.image
+    ]
+    if doubles:
+        raise DataError(
+            f"{category}/{split}: images that differ in their suffix only would share one mask; rename one of\n"
+            + first_few(doubles)
+        )
+    return samples

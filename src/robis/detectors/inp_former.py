@@ -1,0 +1,249 @@
+"""INP-Former (arXiv 2503.02424), as RoBiS uses it on tiles: the model, its loss, its tile maps.
+
+The names of the parameters are those of the public code, so that published checkpoints load as they are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from robis.encoders import Encoder, check_state, load_encoder_state
+from robis.errors import ConfigError
+
+LAYER_NORM_EPS = 1e-8
+BLUR_SIZE, BLUR_SIGMA = 5, 4.0
+
+
+class Mlp(nn.Module):
+    """C -> 4C -> C with GELU."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.fc1 = nn.Linear(width, 4 * width)
+        self.fc2 = nn.Linear(4 * width, width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.fc2(F.gelu(self.fc1(x)))
+
+
+class _CrossAttention(nn.Module):
+    """Projections and heads that the two attentions below share."""
+
+    def __init__(self, width: int, heads: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.q = nn.Linear(width, width)
+        self.kv = nn.Linear(width, 2 * width)
+        self.proj = nn.Linear(width, width)
+
+    def project(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Queries of x, keys and values of y, each (B, heads, tokens, C/heads)."""
+        q = self.q(x).unflatten(-1, (self.heads, -1)).transpose(1, 2)
+        k, v = self.kv(y).unflatten(-1, (2, self.heads, -1)).permute(2, 0, 3, 1, 4)
+        return q, k, v
+
+    def join(self, x: Tensor) -> Tensor:
+        return self.proj(x.transpose(1, 2).flatten(2))
+
+
+class SoftmaxAttention(_CrossAttention):
+    """softmax(q k^T / sqrt(C/h)) v."""
+
+    def forward(self, x: Tensor, y: Tensor) -> Tensor:
+        return self.join(F.scaled_dot_product_attention(*self.project(x, y)))
+
+
+class ReluAttention(_CrossAttention):
+    """Cosine similarity times a learned scale per head, ReLU, no normalization: what no INP explains stays out."""
+
+    def __init__(self, width: int, heads: int) -> None:
+        super().__init__(width, heads)
+        self.learn_scale = nn.Parameter(torch.ones(heads, 1, 1))
+
+    def forward(self, x: Tensor, y: Tensor) -> Tensor:
+        q, k, v = self.project(x, y)
+        scores = F.normalize(q, dim=-1) @ F.normalize(k, dim=-1).transpose(-2, -1)
+        return self.join(F.relu(scores * self.learn_scale) @ v)
+
+
+class _Block(nn.Module):
+    def __init__(self, width: int, attention: nn.Module) -> None:
+        super().__init__()
+        self.norm1 = nn.LayerNorm(width, eps=LAYER_NORM_EPS)
+        self.attn = attention
+        self.norm2 = nn.LayerNorm(width, eps=LAYER_NORM_EPS)
+        self.mlp = Mlp(width)
+
+
+class AggregationBlock(_Block):
+    """Prototypes gather what is normal in one image: cross-attention and MLP, both with residual."""
+
+    def forward(self, prototypes: Tensor, x: Tensor) -> Tensor:
+        inps = prototypes + self.attn(self.norm1(prototypes), self.norm1(x))
+        return inps + self.mlp(self.norm2(inps))
+
+
+class DecoderBlock(_Block):
+    """Tokens rebuilt from the INPs. No residual around the attention: a defect must not slip past the INPs."""
+
+    def forward(self, x: Tensor, inps: Tensor) -> Tensor:
+        x = self.attn(self.norm1(x), self.norm1(inps))
+        return x + self.mlp(self.norm2(x))
+
+
+class InpFormer(nn.Module):
+    """One category's model around a frozen encoder.
+
+    Trainable: `prototype_token` (P, C), `aggregation`, `bottleneck` and `decoder` (as many blocks as
+    the encoder gives). Raises ConfigError when that number is odd, since blocks are compared in two groups.
+    """
+
+    def __init__(self, encoder: Encoder, prototypes: int = 6) -> None:
+        super().__init__()
+        blocks = len(encoder.blocks)
+        if blocks < 2 or blocks % 2:
+            raise ConfigError(f"encoder.blocks: found {blocks} blocks; INP-Former needs an even number of them.")
+        width, heads = encoder.width, encoder.heads
+        self.encoder = encoder
+        self.prototype_token = nn.Parameter(torch.zeros(prototypes, width))
+        self.aggregation = nn.ModuleList([AggregationBlock(width, SoftmaxAttention(width, heads))])
+        self.bottleneck = nn.ModuleList([Mlp(width)])
+        self.decoder = nn.ModuleList([DecoderBlock(width, ReluAttention(width, heads)) for _ in range(blocks)])
+
+    def forward(self, tiles: Tensor) -> tuple[list[Tensor], list[Tensor], Tensor]:
+        """Compare what the encoder sees with what the decoder rebuilds.
+
+        Args:
+            tiles: uint8 or float (B, s, s, 3) RGB, range 0..255.
+
+        Returns:
+            Two encoder maps and two decoder maps (B, g*g, C) each, and the INP coherence loss, a scalar.
+        """
+        tokens = self.encoder(tiles)
+        x = torch.stack(tokens).mean(0)
+        inps = self.prototype_token.expand(len(x), -1, -1)
+        for block in self.aggregation:
+            inps = block(inps, x)
+        coherence = coherence_loss(x, inps)
+        for mlp in self.bottleneck:
+            x = mlp(x)
+        rebuilt = []
+        for block in self.decoder:
+            x = block(x, inps)
+            rebuilt.append(x)
+        half = len(tokens) // 2
+        rebuilt.reverse()
+        return _two_groups(tokens, half), _two_groups(rebuilt, half), coherence
+
+    def trainable(self) -> dict[str, Tensor]:
+        """Everything that is stored for a category: parameters without the frozen encoder's, by name."""
+        return {name: value for name, value in self.state_dict().items() if not name.startswith("encoder.")}
+
+    def tile_maps(self, tiles: Tensor, size: int) -> Tensor:
+        """Anomaly maps of tiles, float32 (B, size, size), range 0..2; see `anomaly_maps`."""
+        encoded, decoded, _ = self(tiles)
+        grid, input_size = self.encoder.grid, self.encoder.input_size
+        return anomaly_maps(encoded, decoded, grid=grid, input_size=input_size, size=size)
+
+
+def _two_groups(tokens: list[Tensor], half: int) -> list[Tensor]:
+    return [torch.stack(tokens[:half]).mean(0), torch.stack(tokens[half:]).mean(0)]
+
+
+def coherence_loss(x: Tensor, inps: Tensor) -> Tensor:
+    """Mean over tokens of the cosine distance to the nearest INP (paper section 3.2, L_c).
+
+    Args:
+        x: (B, N, C) tokens.
+        inps: (B, P, C) intrinsic normal prototypes.
+    """
+    similarity = F.normalize(x, dim=-1, eps=1e-8) @ F.normalize(inps, dim=-1, eps=1e-8).transpose(-2, -1)
+    return (1 - similarity.amax(-1)).mean()
+
+
+def soft_mining_loss(encoded: list[Tensor], decoded: list[Tensor], power: float = 3.0) -> Tensor:
+    """1 - cosine of the whole flattened maps, mean over images and groups (paper section 3.4).
+
+    The gradient with respect to the decoder's map is multiplied, location by location, by
+    (d / mean d)^power, d the cosine distance there and its mean over the batch: what is rebuilt badly counts more.
+
+    Args:
+        encoded, decoded: (B, N, C) maps of each group.
+        power: 0 weighs all locations the same.
+    """
+    losses = []
+    for target, rebuilt in zip(encoded, decoded, strict=True):
+        target = target.detach()
+        if rebuilt.requires_grad and power > 0:
+            distance = (1 - F.cosine_similarity(target, rebuilt.detach(), dim=-1)).unsqueeze(-1)
+            factor = (distance / distance.mean()) ** power
+            rebuilt.register_hook(lambda gradient, factor=factor: gradient * factor)
+        losses.append((1 - F.cosine_similarity(target.flatten(1), rebuilt.flatten(1), dim=1)).mean())
+    return torch.stack(losses).mean()
+
+
+def anomaly_maps(encoded: list[Tensor], decoded: list[Tensor], *, grid: int, input_size: int, size: int) -> Tensor:
+    """Cosine distances of both groups as smooth maps.
+
+    Per group 1 - cos, bilinear to the tile (corners aligned), mean of the groups, bilinear to the map
+    (corners not aligned), Gaussian 5 x 5 with sigma 4 and zero border.
+
+    Args:
+        encoded, decoded: (B, grid*grid, C) maps of each group.
+        grid: tokens along one side.
+        input_size: side of the tile in pixels.
+        size: side of the result in map pixels.
+
+    Returns:
+        float32 (B, size, size), range 0..2.
+    """
+    maps = []
+    for target, rebuilt in zip(encoded, decoded, strict=True):
+        distance = 1 - F.cosine_similarity(target.float(), rebuilt.float(), dim=-1)
+        distance = distance.unflatten(1, (1, grid, grid))
+        maps.append(F.interpolate(distance, size=input_size, mode="bilinear", align_corners=True))
+    mean = torch.stack(maps).mean(0)
+    return _blur(F.interpolate(mean, size=size, mode="bilinear", align_corners=False)).squeeze(1)
+
+
+def _blur(maps: Tensor) -> Tensor:
+    offsets = torch.arange(BLUR_SIZE, dtype=maps.dtype, device=maps.device) - BLUR_SIZE // 2
+    kernel = torch.exp(-(offsets**2) / (2 * BLUR_SIGMA**2))
+    kernel = kernel / kernel.sum()
+    rows = F.conv2d(maps, kernel.view(1, 1, -1, 1), padding=(BLUR_SIZE // 2, 0))
+    return F.conv2d(rows, kernel.view(1, 1, 1, -1), padding=(0, BLUR_SIZE // 2))
+
+
+@torch.no_grad()
+def initialize(model: InpFormer, seed: int) -> None:
+    """Start weights: prototypes normal(0, 1), linear layers trunc_normal(std 0.01, cut at +-0.03), biases 0."""
+    generator = torch.Generator().manual_seed(seed)
+    model.prototype_token.normal_(generator=generator)
+    for part in (model.aggregation, model.bottleneck, model.decoder):
+        for layer in part.modules():
+            if isinstance(layer, nn.Linear):
+                nn.init.trunc_normal_(layer.weight, std=0.01, a=-0.03, b=0.03, generator=generator)
+                nn.init.zeros_(layer.bias)
+
+
+def load_checkpoint(model: InpFormer, state: Mapping[str, Tensor], *, source: str, encoder: str) -> None:
+    """Load a category's weights: robis's own (without the encoder) or a published checkpoint (with it).
+
+    Raises WeightsError naming the first key that is missing, superfluous or of another shape.
+    """
+    encoder_state = {
+        name.removeprefix("encoder."): value for name, value in state.items() if name.startswith("encoder.")
+    }
+    state = {name: value for name, value in state.items() if not name.startswith("encoder.")}
+    if "prototype_token.0" in state:
+        # Some public checkpoints register the list of prototypes, or the list and its only member.
+        prototypes = state.pop("prototype_token.0")
+        state.setdefault("prototype_token", prototypes)
+    check_state(state, model.trainable(), source=source, made_for=f"INP-Former on {encoder}")
+    if encoder_state:
+        load_encoder_state(model.encoder.vit, encoder_state, source=source, name=encoder)
+    model.load_state_dict(state, strict=False)

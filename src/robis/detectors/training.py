@@ -1,0 +1,196 @@
+"""The training loop of INP-Former: seeded, logged, and resumable at the step where it was stopped."""
+
+from __future__ import annotations
+
+import logging
+import math
+import shutil
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor
+from torch.utils.tensorboard import SummaryWriter
+from tqdm import tqdm
+
+from robis.augmentation import augment
+from robis.detectors.inp_former import InpFormer, soft_mining_loss
+from robis.encoders import autocast
+from robis.errors import DataError, TrainingError
+from robis.files import atomic_file, threaded
+from robis.optimization import StableAdamW, learning_rate
+
+logger = logging.getLogger(__name__)
+
+Rows = list[dict[str, float]]
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How a category's model is trained; the published values are the defaults of the config."""
+
+    epochs: int
+    batch_size: int
+    learning_rate: float
+    final_learning_rate: float
+    warmup_steps: int
+    weight_decay: float
+    gradient_clip: float
+    coherence_weight: float
+    mining_power: float
+    augment: bool
+    precision: str
+    compile: bool
+    checkpoint_every: int
+    seed: int
+
+
+def train(
+    model: InpFormer,
+    tiles: np.ndarray,
+    recipe: Recipe,
+    *,
+    state_file: Path,
+    events: Path,
+    identity: str,
+    threads: int = 1,
+) -> pd.DataFrame:
+    """Train the model in place, going on from `state_file` where it belongs to this very training.
+
+    All randomness is derived from (seed, epoch, tile), so that a resumed run takes the same steps as
+    an undisturbed one.
+
+    Args:
+        model: on the device to train on.
+        tiles: uint8 (N, s, s, 3) RGB, may be memory-mapped.
+        recipe: hyper-parameters.
+        state_file: resumable state, written every `checkpoint_every` epochs.
+        events: folder of the TensorBoard events.
+        identity: digest of all that the training depends on.
+        threads: tiles prepared at the same time.
+
+    Returns:
+        One row per step: step, epoch, loss, coherence, lr, images_per_second.
+
+    Raises:
+        DataError: there are no tiles.
+        TrainingError: the loss is not finite; the last state stays on disk.
+    """
+    if not len(tiles):
+        raise DataError("train: the tile store is empty; expected at least one tile of a normal image.")
+    device = model.prototype_token.device
+    batch_size = min(recipe.batch_size, len(tiles))
+    steps_per_epoch = len(tiles) // batch_size
+    total = recipe.epochs * steps_per_epoch
+    parameters = [p for p in model.parameters() if p.requires_grad]
+    optimizer = StableAdamW(parameters, lr=recipe.learning_rate, weight_decay=recipe.weight_decay)
+    rows = _resume(model, optimizer, state_file, identity)
+    first_epoch = len(rows) // steps_per_epoch
+    if not rows:
+        shutil.rmtree(events, ignore_errors=True)
+    forward = torch.compile(model) if recipe.compile and device.type == "cuda" else model
+    model.train()
+    with (
+        SummaryWriter(str(events), purge_step=len(rows)) as writer,
+        tqdm(total=total, initial=len(rows), desc="train", unit="step", disable=None) as bar,
+    ):
+        for epoch in range(first_epoch, recipe.epochs):
+            started = time.perf_counter()
+            for batch in _batches(tiles, recipe, epoch, batch_size, threads):
+                step = len(rows)
+                lr = learning_rate(
+                    step,
+                    total,
+                    warmup=recipe.warmup_steps,
+                    highest=recipe.learning_rate,
+                    final=recipe.final_learning_rate,
+                )
+                loss, coherence = _step(forward, optimizer, batch.to(device), lr, recipe)
+                if not math.isfinite(loss):
+                    raise TrainingError(_not_finite(step, total, loss, state_file))
+                now = time.perf_counter()
+                speed, started = len(batch) / (now - started), now
+                row = {"loss": loss, "coherence": coherence, "lr": lr, "images_per_second": speed}
+                rows.append({"step": step, "epoch": epoch, **row})
+                for name, value in row.items():
+                    writer.add_scalar(name, value, step)
+                bar.update()
+                bar.set_postfix(loss=f"{loss:.4f}", refresh=False)
+            if (epoch + 1) % recipe.checkpoint_every == 0 and epoch + 1 < recipe.epochs:
+                _save(model, optimizer, state_file, identity, rows)
+    return pd.DataFrame(rows).astype({"step": "int64", "epoch": "int64"})
+
+
+def _step(forward: Any, optimizer: StableAdamW, batch: Tensor, lr: float, recipe: Recipe) -> tuple[float, float]:
+    for group in optimizer.param_groups:
+        group["lr"] = lr
+    with autocast(batch.device, recipe.precision):
+        encoded, decoded, coherence = forward(batch)
+        loss = soft_mining_loss(encoded, decoded, recipe.mining_power) + recipe.coherence_weight * coherence
+    optimizer.zero_grad(set_to_none=True)
+    loss.backward()
+    torch.nn.utils.clip_grad_norm_(optimizer.param_groups[0]["params"], recipe.gradient_clip)
+    optimizer.step()
+    return loss.item(), coherence.item()
+
+
+def _batches(tiles: np.ndarray, recipe: Recipe, epoch: int, batch_size: int, threads: int) -> Iterator[Tensor]:
+    """Shuffled batches of one epoch, the last short one dropped, prepared ahead of the arithmetic."""
+    order = np.random.default_rng([recipe.seed, epoch]).permutation(len(tiles))
+
+    def prepare(start: int) -> Tensor:
+        batch = [_prepare(tiles, int(tile), recipe, epoch) for tile in order[start : start + batch_size]]
+        return torch.from_numpy(np.stack(batch))
+
+    starts = range(0, len(order) - batch_size + 1, batch_size)
+    return threaded(prepare, starts, max(2, threads))
+
+
+def _prepare(tiles: np.ndarray, tile: int, recipe: Recipe, epoch: int) -> np.ndarray:
+    if not recipe.augment:
+        return tiles[tile]
+    return augment(np.asarray(tiles[tile]), np.random.default_rng([recipe.seed, epoch, tile]))
+
+
+def _save(model: InpFormer, optimizer: StableAdamW, file: Path, identity: str, rows: Rows) -> None:
+    state = {
+        "identity": identity,
+        "model": model.trainable(),
+        "optimizer": optimizer.state_dict(),
+        "rows": rows,
+    }
+    with atomic_file(file) as partial:
+        torch.save(state, partial)
+
+
+def _resume(model: InpFormer, optimizer: StableAdamW, file: Path, identity: str) -> Rows:
+    """Load a state of the same identity and return the rows so far; start anew otherwise."""
+    if not file.is_file():
+        return []
+    try:
+        state = torch.load(file, "cpu", weights_only=True)
+        found = state["identity"]
+    except Exception as error:  # zip and unpickling errors share no base class
+        logger.warning("%s cannot be read (%s): training starts anew.", file, error)
+        return []
+    if found != identity:
+        logger.info("%s belongs to other settings, code or images: training starts anew.", file)
+        return []
+    model.load_state_dict(state["model"], strict=False)
+    optimizer.load_state_dict(state["optimizer"])
+    rows: Rows = state["rows"]
+    logger.info("Resuming at step %d from %s.", len(rows), file)
+    return rows
+
+
+def _not_finite(step: int, total: int, loss: float, state_file: Path) -> str:
+    kept = f"The last good state is {state_file}." if state_file.exists() else "No state had been saved yet."
+    return (
+        f"train: the loss is {loss} at step {step} of {total}. {kept} "
+        f"Lower inp_former.learning_rate, or set inp_former.precision to float32."
+    )

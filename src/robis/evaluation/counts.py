@@ -1,0 +1,144 @@
+"""What a pass over maps and masks leaves behind: counts of fixed size that add up.
+
+A non-negative float16 has one of 31,744 finite values, and its bits, read as an integer, sort as the
+values do. Three numbers per value (normal pixels, anomalous pixels, covered share of the ground-truth
+regions) therefore hold everything that a threshold metric can ask, at any number of images.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import cv2
+import numpy as np
+
+VALUES = 0x7C00  # the bits of infinity: every finite non-negative float16 lies below
+NEGATIVE_ZERO = 0x8000
+# Pixels counted at a time: np.bincount widens its input to 8 bytes a pixel.
+BLOCK = 1 << 20
+
+
+def _counts() -> np.ndarray:
+    return np.zeros(VALUES, np.int64)
+
+
+def _weights() -> np.ndarray:
+    return np.zeros(VALUES, np.float64)
+
+
+@dataclass(eq=False)
+class PixelCounts:
+    """Counts per float16 value, indexed by the value's bits; an empty one is the start of a sum.
+
+    normal, anomalous: int64 (31744,), pixels outside and inside the defects.
+    coverage: float64 (31744,), the sum over defect pixels of 1 / area of their region; summed from a
+        threshold upwards and divided by `regions` it is PRO, the mean covered share of a region.
+    regions: 8-connected ground-truth regions seen.
+
+    The integer counts do not depend on how partial counts are grouped. `coverage` is a float64 sum: another
+    grouping may change its last bits, and a metric by less than 1e-12.
+    """
+
+    normal: np.ndarray = field(default_factory=_counts)
+    anomalous: np.ndarray = field(default_factory=_counts)
+    coverage: np.ndarray = field(default_factory=_weights)
+    regions: int = 0
+
+    def add(self, anomaly_map: np.ndarray, mask: np.ndarray) -> None:
+        """Count one image.
+
+        anomaly_map: float16 (H, W), finite and non-negative. mask: bool (H, W), True on defects.
+        Raises ValueError for another dtype or shape, and for values that are negative or not finite.
+        """
+        if anomaly_map.dtype != np.float16 or mask.dtype != np.bool_:
+            raise ValueError(f"expected float16 map and bool mask, got {anomaly_map.dtype} and {mask.dtype}")
+        if anomaly_map.ndim != 2 or anomaly_map.shape != mask.shape:
+            raise ValueError(f"expected two (H, W) arrays, got map {anomaly_map.shape} and mask {mask.shape}")
+        if not anomaly_map.size:
+            return
+        bits = np.ascontiguousarray(anomaly_map).view(np.uint16)
+        if bits.max() >= VALUES:
+            bits = np.where(bits == NEGATIVE_ZERO, np.uint16(0), bits)
+            if bits.max() >= VALUES:
+                raise ValueError("the anomaly map holds values that are negative or not finite")
+        flat = bits.reshape(-1)
+        for start in range(0, flat.size, BLOCK):
+            self.normal += np.bincount(flat[start : start + BLOCK], minlength=VALUES)
+        if mask.any():
+            self._add_defects(bits, mask)
+
+    def _add_defects(self, bits: np.ndarray, mask: np.ndarray) -> None:
+        # Labeling the bounding box alone: defects are small, images are not.
+        pixels = np.ascontiguousarray(mask).view(np.uint8)
+        x, y, width, height = cv2.boundingRect(pixels)
+        window = np.s_[y : y + height, x : x + width]
+        _, labels = cv2.connectedComponents(pixels[window], connectivity=8, ltype=cv2.CV_32S)
+        inside = mask[window]
+        region = labels[inside] - 1
+        value = bits[window][inside]
+        area = np.bincount(region)
+        defects = np.bincount(value, minlength=VALUES)
+        self.anomalous += defects
+        self.normal -= defects
+        self.coverage += np.bincount(value, weights=(1.0 / area)[region], minlength=VALUES)
+        self.regions += len(area)
+
+    def merge(self, other: PixelCounts) -> None:
+        """Add the counts of other images to these."""
+        self.normal += other.normal
+        self.anomalous += other.anomalous
+        self.coverage += other.coverage
+        self.regions += other.regions
+
+    def __add__(self, other: PixelCounts) -> PixelCounts:
+        total = PixelCounts()
+        total.merge(self)
+        total.merge(other)
+        return total
+
+
+@dataclass(frozen=True)
+class SegmentationCounts:
+    """Pixels of final masks against the ground truth, pooled over images."""
+
+    tp: int = 0
+    fp: int = 0
+    fn: int = 0
+    tn: int = 0
+
+    @classmethod
+    def of(cls, predicted: np.ndarray, mask: np.ndarray) -> SegmentationCounts:
+        """Compare one final mask with its ground truth, both bool (H, W). ValueError for two shapes."""
+        if predicted.shape != mask.shape:
+            raise ValueError(f"the final mask is {predicted.shape} and the ground truth {mask.shape}")
+        tp = int(np.count_nonzero(predicted & mask))
+        fp = int(np.count_nonzero(predicted)) - tp
+        fn = int(np.count_nonzero(mask)) - tp
+        return cls(tp, fp, fn, mask.size - tp - fp - fn)
+
+    def __add__(self, other: SegmentationCounts) -> SegmentationCounts:
+        return SegmentationCounts(self.tp + other.tp, self.fp + other.fp, self.fn + other.fn, self.tn + other.tn)
+
+
+def resize_map(anomaly_map: np.ndarray, height: int, width: int) -> np.ndarray:
+    """Bring a float16 map (H, W) to (height, width), bilinear, as float16 clipped at 0.
+
+    Pixel centers lie at half-integers (PyTorch's `align_corners=False`) and shrinking does not blur first,
+    as in the published evaluations. Interpolation is in float32. The map has to be finite.
+    """
+    pixels = np.maximum(anomaly_map.astype(np.float32), 0)
+    if anomaly_map.shape != (height, width):
+        pixels = cv2.resize(pixels, (width, height), interpolation=cv2.INTER_LINEAR)
+    return pixels.astype(np.float16)
+
+
+def resize_mask(mask: np.ndarray, height: int, width: int) -> np.ndarray:
+    """Bring a bool mask (H, W) to (height, width), nearest: row i takes row floor((i + 0.5) * H / height).
+
+    In integers, hence exact at any size; OpenCV's nearest modes step in fixed point and can drift.
+    """
+    if mask.shape == (height, width):
+        return mask
+    rows = (2 * np.arange(height) + 1) * mask.shape[0] // (2 * height)
+    columns = (2 * np.arange(width) + 1) * mask.shape[1] // (2 * width)
+    return mask[:, columns][rows]

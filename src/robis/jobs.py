@@ -1,0 +1,44 @@
+"""What every script of the workflow does around its one call: options, log file, threads, readable errors."""
+
+from __future__ import annotations
+
+import logging
+import sys
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import cv2
+
+from robis.errors import RobisError
+from robis.stages import IDENTITY
+
+
+@contextmanager
+def job(snakemake: Any) -> Iterator[dict[str, Any]]:
+    """Run the block as a job: yield the stage's options, log to the rule's file and stderr, bound the threads.
+
+    A mistake of the user ends the job with its message alone; anything else with a traceback.
+    The exit status is 1 in both cases.
+    """
+    log_file = Path(snakemake.log[0])
+    log_file.parent.mkdir(parents=True, exist_ok=True)
+    handlers: list[logging.Handler] = [
+        logging.FileHandler(log_file, mode="w", encoding="utf-8"),
+        logging.StreamHandler(sys.stderr),
+    ]
+    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(message)s", handlers=handlers, force=True)
+    cv2.setNumThreads(snakemake.threads)
+    if "torch" in sys.modules:
+        sys.modules["torch"].set_num_threads(snakemake.threads)
+    settings = snakemake.params.settings
+    try:
+        yield {name: value for name, value in settings.items() if name not in IDENTITY}
+    except RobisError as error:
+        logging.error("%s: %s", snakemake.rule, error)
+        sys.exit(1)
+    except Exception:
+        logging.error("%s: %s", snakemake.rule, traceback.format_exc())
+        sys.exit(1)

@@ -1,0 +1,155 @@
+"""Which windows cover an image, and the memory-mapped store of their tiles (RoBiS, arXiv 2505.21152, Swin-Cropping)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import astuple, dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from PIL import Image
+
+from robis.datasets.table import IndexedSample, read_samples
+from robis.errors import DataError
+from robis.files import atomic_file, read_image, read_table, threaded, write_table
+
+TILE_COLUMNS = ["tile", "sample_id", "row", "col", "x", "y", "width", "height"]
+
+
+@dataclass(frozen=True)
+class Window:
+    """A rectangle in image pixels; with padding it may reach beyond the right and bottom border."""
+
+    row: int
+    col: int
+    x: int
+    y: int
+    width: int
+    height: int
+
+
+Planned = tuple[IndexedSample, list[Window]]
+
+
+def origins(length: int, window: int, overlap: float, edge: str) -> list[int]:
+    """First pixels of the windows along one axis.
+
+    Published: step = int(window * (1 - overlap)), at 0, step, 2 step, ... until the axis is covered.
+    With `edge="shift"` the last window ends at the border instead of beyond it.
+    """
+    step = max(1, int(window * (1 - overlap)))
+    count = max(1, math.ceil((length - window) / step) + 1)
+    starts = [n * step for n in range(count)]
+    if edge == "shift":
+        starts[-1] = max(0, length - window)
+    return starts
+
+
+def windows(height: int, width: int, window: int | str, overlap: float, edge: str) -> list[Window]:
+    """The windows of one image, row by row; `window="image"` gives a single one, the whole image."""
+    if window == "image":
+        return [Window(0, 0, 0, 0, width, height)]
+    side = int(window)
+    return [
+        Window(row, col, x, y, side, side)
+        for row, y in enumerate(origins(height, side, overlap, edge))
+        for col, x in enumerate(origins(width, side, overlap, edge))
+    ]
+
+
+def cut(image: np.ndarray, window: Window, size: int) -> np.ndarray:
+    """Cut one tile and resize it to uint8 (size, size, 3) RGB with Pillow's antialiased bilinear filter.
+
+    Args:
+        image: uint8 (H, W, 3) RGB.
+        window: the rectangle to cut; what lies outside the image is black.
+        size: side of the tile in pixels.
+    """
+    visible = image[window.y : window.y + window.height, window.x : window.x + window.width]
+    if visible.shape[:2] != (window.height, window.width):
+        padded = np.zeros((window.height, window.width, 3), np.uint8)
+        padded[: visible.shape[0], : visible.shape[1]] = visible
+        visible = padded
+    if visible.shape[:2] == (size, size):
+        return visible
+    tile = Image.fromarray(np.ascontiguousarray(visible)).resize((size, size), Image.Resampling.BILINEAR)
+    return np.asarray(tile)
+
+
+def crop_split(
+    samples: Path,
+    root: Path,
+    tiles: Path,
+    table: Path,
+    *,
+    window: int | str,
+    overlap: float,
+    edge: str,
+    size: int,
+    threads: int = 1,
+) -> None:
+    """Cut every image of a split into tiles: a uint8 (N, size, size, 3) RGB array on disk and its table.
+
+    The array is filled through a memory map, so that memory holds a few images whatever the split's size.
+
+    Raises:
+        DataError: an image cannot be read or is not the size that the sample table says.
+    """
+    plan = [
+        (sample, windows(sample.height, sample.width, window, overlap, edge)) for sample in read_samples(samples)
+    ]
+    count = sum(len(found) for _, found in plan)
+    with atomic_file(tiles) as partial:
+        store = np.lib.format.open_memmap(partial, mode="w+", dtype=np.uint8, shape=(count, size, size, 3))
+
+        def fill(job: tuple[int, Planned]) -> None:
+            first, (sample, found) = job
+            image = read_image(root / sample.image)
+            if image.shape[:2] != (sample.height, sample.width):
+                raise DataError(
+                    f"{root / sample.image}: {image.shape[1]} x {image.shape[0]} pixels; the sample table says "
+                    f"{sample.width} x {sample.height}. The file changed while robis ran; run it again."
+                )
+            for n, one in enumerate(found):
+                store[first + n] = cut(image, one, size)
+
+        for _ in threaded(fill, zip(_starts(plan), plan, strict=True), threads):
+            pass
+        store.flush()
+        write_table(table, _tile_table(plan))
+
+
+def _starts(plan: list[Planned]) -> Iterator[int]:
+    first = 0
+    for _, found in plan:
+        yield first
+        first += len(found)
+
+
+def _tile_table(plan: list[Planned]) -> pd.DataFrame:
+    rows = [(sample.sample_id, *astuple(one)) for sample, found in plan for one in found]
+    table = pd.DataFrame(rows, columns=TILE_COLUMNS[1:])
+    table.insert(0, "tile", np.arange(len(table), dtype=np.int64))
+    return table
+
+
+def open_tiles(tiles: Path, table: Path) -> tuple[np.ndarray, pd.DataFrame]:
+    """Map a tile store: uint8 (N, size, size, 3) RGB, read from disk as it is used, and its table.
+
+    Raises DataError when the two do not belong together.
+    """
+    rows = read_table(table)
+    try:
+        store = np.load(tiles, mmap_mode="r")
+    except (OSError, ValueError) as error:
+        raise DataError(f"{tiles}: not a readable tile store ({error}).") from error
+    if len(store) != len(rows):
+        raise DataError(f"{tiles}: {len(store)} tiles; its table {table} has {len(rows)} rows. Delete both.")
+    return store, rows
+
+
+def map_size(window: int | str, scale: float, input_size: int) -> int:
+    """Side of a tile's raw map in map pixels: round(window * scale), or the tile's own for whole images."""
+    return input_size if window == "image" else max(1, round(int(window) * scale))

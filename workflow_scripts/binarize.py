@@ -1,0 +1,14 @@
+from pathlib import Path
+
+from robis.binarization.stage import binarize_split
+from robis.jobs import job
+
+with job(snakemake) as options:
+    binarize_split(
+        Path(snakemake.input.maps),
+        Path(snakemake.input.calibration_maps[0]),
+        Path(snakemake.output.masks),
+        Path(snakemake.output.thresholds),
+        threads=snakemake.threads,
+        **options,
+    )

@@ -1,0 +1,15 @@
+from pathlib import Path
+
+from robis.jobs import job
+from robis.merging import merge_split
+
+with job(snakemake) as options:
+    merge_split(
+        Path(snakemake.input.samples),
+        Path(snakemake.input.maps),
+        Path(snakemake.input.table),
+        Path(snakemake.input.range_maps[0]),
+        Path(snakemake.output.maps),
+        threads=snakemake.threads,
+        **options,
+    )

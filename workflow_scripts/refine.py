@@ -1,0 +1,14 @@
+from pathlib import Path
+
+from robis.jobs import job
+from robis.refinement.stage import refine_split
+
+with job(snakemake) as options:
+    refine_split(
+        Path(snakemake.input.samples),
+        Path(options.pop("root")),
+        Path(snakemake.input.coarse),
+        Path(snakemake.output.masks),
+        threads=snakemake.threads,
+        **options,
+    )

@@ -1,0 +1,14 @@
+from pathlib import Path
+
+from robis.image_scores import score_images
+from robis.jobs import job
+
+with job(snakemake) as options:
+    score_images(
+        Path(snakemake.input.samples),
+        Path(snakemake.input.maps),
+        Path(snakemake.input.masks),
+        Path(snakemake.output.table),
+        threads=snakemake.threads,
+        **options,
+    )
