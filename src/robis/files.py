@@ -117,7 +117,8 @@ def _decode(path: str | Path, flags: int) -> np.ndarray:
         raise DataError(f"{path}: cannot be read ({error.strerror}).") from error
     pixels = cv2.imdecode(data, flags) if data.size else None
     if pixels is None:
-        raise DataError(f"{path}: not a readable image ({'empty file' if not data.size else 'damaged or unknown'}).")
+        reason = "damaged, or not 8 or 16 bits per channel" if data.size else "empty file"
+        raise DataError(f"{path}: not a readable image ({reason}).")
     return pixels
 
 

@@ -215,7 +215,8 @@ class Settings(_Section):
             try:
                 _apply(self, [override])
             except ConfigError as error:
-                raise ValueError(f"overrides[{number}]: {error}") from error
+                mistakes = str(error).removeprefix(f"{_OVERRIDDEN} cannot be used:").strip()
+                raise ValueError(f"overrides.{number}.set.{mistakes}") from error
         return self
 
     def effective(self, **chosen: str) -> Settings:
@@ -226,6 +227,7 @@ class Settings(_Section):
         return _apply(self, [override for override in self.overrides if override.matches(chosen)])
 
 
+_OVERRIDDEN = "overridden config"
 # Where these live is fixed before a category is known, so an override cannot change them.
 _GLOBAL = ("dataset", "detectors", "overrides", "report")
 
@@ -244,7 +246,7 @@ def _apply(settings: Settings, overrides: Sequence[Override]) -> Settings:
             if key not in values[section]:
                 raise ConfigError(f"{dotted}: no such key. {one_of(key, values[section])}")
             values[section][key] = copy.deepcopy(value)
-    return parse(values)
+    return parse(values, _OVERRIDDEN)
 
 
 def parse(values: Mapping[str, Any], source: str = "config") -> Settings:
@@ -314,14 +316,15 @@ def _keys_at(parents: Sequence[str]) -> list[str]:
 
 
 def _allowed(detail: Any) -> str:
-    """pydantic's message, shortened to what follows 'should be' or 'should have'."""
-    context = detail.get("ctx", {})
+    """What pydantic expected, as the end of "expected ..."."""
     if detail["type"] == "literal_error":
-        hint = one_of(
-            str(detail["input"]), [word.strip("'") for word in context["expected"].replace(" or ", ", ").split(", ")]
-        )
-        return hint.removeprefix("Valid: ").removesuffix(".")
-    message = str(detail["msg"])
+        words = [word.strip("'") for word in detail["ctx"]["expected"].replace(" or ", ", ").split(", ")]
+        return one_of(str(detail["input"]), words).removeprefix("Valid: ").rstrip(".")
+    if detail["type"] == "missing":
+        return "a value"
+    message = str(detail["msg"]).partition(", unable to parse")[0]
+    if detail["type"] == "too_short":
+        return f"at least {detail['ctx']['min_length']} entry"
     for lead in ("Input should be ", "Value error, ", "Input should "):
         message = message.removeprefix(lead)
     return message

@@ -31,20 +31,30 @@ def fingerprint(root: Path, names: Iterable[str], memory: Path, *, extra: str = 
     Raises:
         DataError: a file cannot be read.
     """
+    total = hashlib.sha256(extra.encode())
+    for name, digest in _digests(root, names, memory, threads).items():
+        total.update(f"{name}\0{digest}\n".encode())
+    return total.hexdigest()[:32]
+
+
+def file_digest(path: Path, memory: Path) -> str:
+    """Digest of one file's content, whatever its name, as 32 hexadecimal digits; remembered as above."""
+    return _digests(path.parent, [path.name], memory, 1)[path.name][:32]
+
+
+def _digests(root: Path, names: Iterable[str], memory: Path, threads: int) -> dict[str, str]:
+    """Content digests by name, in the order of the names; only what is new or changed is read."""
     known = _recall(memory)
     stats = {name: _stat(root / name) for name in sorted(set(names))}
     new = [name for name, (size, time) in stats.items() if known.get(name, ())[:2] != (size, time)]
-    digests = dict(zip(new, threaded(lambda name: sha256(root / name), new, threads), strict=True))
+    read = dict(zip(new, threaded(lambda name: sha256(root / name), new, threads), strict=True))
     seen: Remembered = {
-        name: (size, time, digests[name] if name in digests else known[name][2]) for name, (size, time) in stats.items()
+        name: (size, time, read[name] if name in read else known[name][2]) for name, (size, time) in stats.items()
     }
     if seen != known:
         with atomic_file(memory) as partial:
             partial.write_text(json.dumps(seen), encoding="utf-8")
-    total = hashlib.sha256(extra.encode())
-    for name, (_, _, digest) in seen.items():
-        total.update(f"{name}\0{digest}\n".encode())
-    return total.hexdigest()[:32]
+    return {name: digest for name, (_, _, digest) in seen.items()}
 
 
 def _stat(path: Path) -> tuple[int, int]:

@@ -1,0 +1,137 @@
+"""Encoders: published blocks, real weight files made by timm, and the messages when they do not fit."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+import pytest
+import timm
+import torch
+from safetensors.torch import load_file, save_file
+
+from robis.architectures import ARCHITECTURES, default_blocks, own_input_size
+from robis.encoders import build_encoder
+from robis.errors import ConfigError, WeightsError
+
+TINY = "vit_tiny_patch16_224"
+
+
+@pytest.fixture(scope="module")
+def tiles() -> torch.Tensor:
+    return torch.randint(0, 256, (2, 64, 64, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    torch.manual_seed(11)
+    file = tmp_path_factory.mktemp("weights") / "tiny.safetensors"
+    save_file(timm.create_model(TINY, img_size=64).state_dict(), file)
+    return file
+
+
+def test_every_short_name_is_a_model_of_timm() -> None:
+    for architecture in ARCHITECTURES.values():
+        assert timm.is_model_pretrained(architecture.timm_name)
+        assert len(architecture.blocks) == 8
+
+
+def test_blocks_of_unlisted_models_are_spread_evenly() -> None:
+    assert default_blocks("any", 12) == (2, 3, 4, 5, 6, 7, 8, 9)
+    assert default_blocks("any", 6) == (1, 2, 3, 4)
+    assert default_blocks("dinov2_reg_vitl14", 24) == (4, 6, 8, 10, 12, 14, 16, 18)
+    assert own_input_size(TINY) == 224
+    assert own_input_size("dinov2_reg_vitb14") == 518
+
+
+def test_tokens_are_raw_block_outputs_without_prefix(saved: Path, tiles: torch.Tensor) -> None:
+    """Against hooks on timm's own model, normalized by hand."""
+    encoder = build_encoder(TINY, weights=str(saved), input_size=64, blocks=[3, 10])
+    reference = timm.create_model(TINY, img_size=64, num_classes=0).eval()
+    state = {key: value for key, value in load_file(saved).items() if not key.startswith("head.")}
+    reference.load_state_dict(state)
+    outputs: list[torch.Tensor] = []
+    for block in (3, 10):
+        reference.blocks[block].register_forward_hook(lambda _, __, out: outputs.append(out[:, 1:]))
+    # This model's published mean and standard deviation are 0.5.
+    reference((tiles.permute(0, 3, 1, 2) / 255 - 0.5) / 0.5)
+    found = encoder(tiles)
+    assert [tuple(tokens.shape) for tokens in found] == [(2, 16, 192)] * 2
+    for tokens, expected in zip(found, outputs, strict=True):
+        torch.testing.assert_close(tokens, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_encoder_stays_frozen_in_evaluation_mode(saved: Path) -> None:
+    encoder = build_encoder(TINY, weights=str(saved), input_size=64).train()
+    assert not encoder.vit.training
+    assert not any(parameter.requires_grad for parameter in encoder.parameters())
+
+
+def test_random_weights_follow_the_seed(tiles: torch.Tensor) -> None:
+    first, same, other = (build_encoder(TINY, weights="random", input_size=64, seed=seed) for seed in (0, 0, 1))
+    assert torch.equal(first(tiles)[0], same(tiles)[0])
+    assert not torch.equal(first(tiles)[0], other(tiles)[0])
+
+
+def test_position_embeddings_of_another_size_are_resized(saved: Path, tiles: torch.Tensor) -> None:
+    encoder = build_encoder(TINY, weights=str(saved), input_size=96)
+    assert encoder.grid == 6
+    assert encoder.vit.pos_embed.shape == (1, 37, 192)
+
+
+def test_digest_is_checked(saved: Path) -> None:
+    right = hashlib.sha256(saved.read_bytes()).hexdigest()
+    build_encoder(TINY, weights=str(saved), sha256=right, input_size=64)
+    with pytest.raises(WeightsError, match=rf"tiny\.safetensors has sha256 {right}; expected 0000"):
+        build_encoder(TINY, weights=str(saved), sha256="0" * 64, input_size=64)
+
+
+def test_absent_weights_say_where_to_put_them(tmp_path: Path) -> None:
+    with pytest.raises(WeightsError, match=r"encoder\.weights: .*nowhere\.pth does not exist\. Put the file there"):
+        build_encoder(TINY, weights=str(tmp_path / "nowhere.pth"))
+
+
+def test_weights_that_cannot_be_downloaded_say_what_to_do(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path))
+    with pytest.raises(WeightsError, match=r"vit_small_patch14_reg4_dinov2\.lvd142m could not be downloaded.*set"):
+        build_encoder("dinov2_reg_vits14")
+
+
+def test_damaged_and_foreign_files_are_refused(tmp_path: Path, saved: Path) -> None:
+    damaged = tmp_path / "damaged.safetensors"
+    damaged.write_bytes(saved.read_bytes()[:1000])
+    with pytest.raises(WeightsError, match=r"damaged\.safetensors is not a readable weights file"):
+        build_encoder(TINY, weights=str(damaged))
+    numbers = tmp_path / "numbers.pth"
+    torch.save({"a": 1}, numbers)
+    with pytest.raises(WeightsError, match=r"numbers\.pth holds no state dict"):
+        build_encoder(TINY, weights=str(numbers))
+    with pytest.raises(WeightsError, match=r"'cls_token' is \(1, 1, 192\); expected \(1, 1, 384\) for vit_small"):
+        build_encoder("vit_small_patch16_224", weights=str(saved), input_size=64)
+
+
+def test_nothing_but_tensors_is_unpickled(tmp_path: Path) -> None:
+    class Trap:
+        def __reduce__(self):
+            return (Path.touch, (tmp_path / "sprung",))
+
+    torch.save({"model": Trap()}, tmp_path / "trap.pth")
+    with pytest.raises(WeightsError, match=r"trap\.pth is not a readable weights file"):
+        build_encoder(TINY, weights=str(tmp_path / "trap.pth"))
+    assert not (tmp_path / "sprung").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"name": "vit_tiny_patch16_242"}, "Did you mean 'vit_tiny_patch16_224'"),
+        ({"name": "dinov2_reg_vitb"}, "Did you mean 'dinov2_reg_vitb14'"),
+        ({"name": "resnet18"}, "not a vision transformer"),
+        ({"name": TINY, "input_size": 100}, r"input_size: found 100; expected a multiple of .* 16 pixels"),
+        ({"name": TINY, "blocks": [3, 12]}, r"blocks: found \[3, 12\]; expected ascending numbers from 0 to 11"),
+        ({"name": TINY, "blocks": [5, 3]}, "ascending"),
+    ],
+)
+def test_config_mistakes(arguments: dict, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        build_encoder(weights="random", **arguments)

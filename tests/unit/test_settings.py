@@ -1,0 +1,131 @@
+"""The config: every mistake is named, overrides apply in order, defaults are the published ones."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from robis.errors import ConfigError
+from robis.settings import Settings, load, parse
+
+REPOSITORY = Path(__file__).parents[2]
+
+
+def test_defaults_are_the_published_values() -> None:
+    settings = Settings()
+    assert (settings.tiling.window, settings.tiling.overlap, settings.tiling.edge) == (1024, 0.1, "pad")
+    assert settings.encoder.name == "dinov2_reg_vitb14"
+    assert (settings.inp_former.prototypes, settings.inp_former.epochs, settings.inp_former.batch_size) == (6, 200, 16)
+    assert (settings.merge.scale, settings.merge.normalize) == (0.25, "split")
+    assert (settings.binarize.method, settings.binarize.std_factor) == ("robis", 3.0)
+    assert (settings.refine.method, settings.refine.model, settings.refine.boxes) == ("sam", "vit_h", 3)
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"tilng": {}}, r"tilng: unknown key\. .*Did you mean 'tiling'\?"),
+        (
+            {"tiling": {"windw": 3}},
+            r"tiling\.windw: unknown key\. Valid: window, overlap, edge\. Did you mean 'window'",
+        ),
+        ({"tiling": {"overlap": 1.5}}, r"tiling\.overlap: found 1\.5; expected less than 1\."),
+        ({"tiling": {"window": "imag"}}, r"tiling\.window: found 'imag'; expected image.*or a valid integer"),
+        ({"merge": {"blend": "mea"}}, r"merge\.blend: found 'mea'; expected mean, feather\. Did you mean 'mean'"),
+        ({"dataset": {"splits": []}}, r"dataset\.splits: found \[\]; expected at least 1 entry"),
+        ({"dataset": {"splits": ["test", "test"]}}, r"dataset\.splits: .*holds a name twice"),
+        ({"dataset": 3}, r"dataset: found 3"),
+        ({"detectors": ["inpformer"]}, r"detectors\.0: found 'inpformer'; .*Did you mean 'inp_former'"),
+        ({"encoder": {"blocks": [1, -2]}}, r"encoder\.blocks\.1: found -2; expected greater than or equal to 0"),
+        ({"encoder": {"sha256": "abc"}}, r"encoder\.sha256: found 'abc'"),
+        (
+            {"overrides": [{"where": {"categry": "a"}, "set": {"refine.method": "none"}}]},
+            r"overrides\.0\.where.*categry.*Did you mean 'category'",
+        ),
+        (
+            {"overrides": [{"where": {"category": "a"}, "set": {"refine.methd": "none"}}]},
+            r"overrides\.0\.set\.refine\.methd: no such key\. .*Did you mean 'method'",
+        ),
+        (
+            {"overrides": [{"where": {"category": "a"}, "set": {"refin.method": "none"}}]},
+            r"overrides\.0\.set\.refin\.method: no such section\. .*Did you mean 'refine'",
+        ),
+        (
+            {"overrides": [{"where": {"category": "a"}, "set": {"refine.method": "som"}}]},
+            r"overrides\.0\.set\.refine\.method: found 'som'; expected sam, grabcut, none\. Did you mean 'sam'",
+        ),
+        (
+            {"overrides": [{"where": {"category": "a"}, "set": {"dataset.root": "b"}}]},
+            r"overrides\.0\.set\.dataset\.root: no such section",
+        ),
+        ({"overrides": [{"where": {"category": "a"}}]}, r"overrides\.0\.set: .*expected a value"),
+    ],
+)
+def test_mistakes_name_the_key_the_value_and_the_nearest_spelling(values: dict, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        parse(values)
+
+
+def test_every_mistake_is_listed_at_once() -> None:
+    with pytest.raises(ConfigError) as caught:
+        parse({"tiling": {"windw": 3, "overlap": 2}, "mrege": {}}, "my.yaml")
+    message = str(caught.value)
+    assert message.startswith("my.yaml cannot be used:\n")
+    for part in ("tiling.windw", "tiling.overlap", "mrege"):
+        assert part in message
+
+
+def test_overrides_apply_in_order_to_what_they_name() -> None:
+    settings = parse(
+        {
+            "overrides": [
+                {"where": {"category": ["rice", "can"]}, "set": {"refine.method": "none", "refine.boxes": 5}},
+                {"where": {"category": "rice", "split": "test_private"}, "set": {"refine.method": "grabcut"}},
+            ]
+        }
+    )
+    assert settings.effective(category="vial").refine.method == "sam"
+    rice = settings.effective(category="rice", split="test_public")
+    assert (rice.refine.method, rice.refine.boxes, rice.refine.model) == ("none", 5, "vit_h")
+    assert settings.effective(category="rice", split="test_private").refine.method == "grabcut"
+    assert settings.effective(category="rice").refine.method == "none", (
+        "a job without a split is in no split's override"
+    )
+
+
+def test_settings_cannot_be_changed() -> None:
+    with pytest.raises(ValueError, match="frozen"):
+        Settings().merge.scale = 0.5  # type: ignore[misc]
+
+
+def test_unreadable_config_files_are_named(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"absent\.yaml: not a readable YAML file"):
+        load(tmp_path / "absent.yaml")
+    (tmp_path / "broken.yaml").write_text("a: [")
+    with pytest.raises(ConfigError, match=r"broken\.yaml: not a readable YAML file"):
+        load(tmp_path / "broken.yaml")
+    (tmp_path / "list.yaml").write_text("- a")
+    with pytest.raises(ConfigError, match=r"list\.yaml: holds list; expected keys"):
+        load(tmp_path / "list.yaml")
+
+
+@pytest.mark.parametrize("file", sorted((REPOSITORY / "config").glob("*.yaml")), ids=lambda file: file.name)
+def test_every_preset_is_valid(file: Path) -> None:
+    load(file)
+
+
+def test_the_mvtec_ad_2_preset_holds_what_the_published_code_does_by_category_name() -> None:
+    settings = load(REPOSITORY / "config" / "mvtec_ad_2.yaml")
+    assert settings.inp_former.epochs == 200
+    assert settings.effective(category="rice", split="test_private").refine.method == "none"
+    assert settings.effective(category="fabric", split="test_private").refine.multimask
+    assert not settings.effective(category="can", split="test_private").refine.multimask
+    assert settings.effective(category="can", split="test_private").refine.model == "vit_h"
+    assert settings.effective(category="can", split="test_private_mixed").refine.model == "vit_b"
+    assert yaml.safe_load((REPOSITORY / "config" / "mvtec_ad_2.yaml").read_text())["dataset"]["splits"] == [
+        "test_public",
+        "test_private",
+        "test_private_mixed",
+    ]

@@ -1,0 +1,196 @@
+"""Parameters of jobs: what makes a result stale, and what does not."""
+
+from __future__ import annotations
+
+import ast
+import pickle
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from robis import code_digest
+from robis.errors import ConfigError, DataError
+from robis.settings import parse
+from robis.stages import STAGES, Params, Project
+
+REPOSITORY = Path(__file__).parents[2]
+JOB = {"detector": "inp_former", "category": "nut", "split": "test_public"}
+
+
+def write_image(path: Path, value: int = 90) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(np.full((8, 8, 3), value, np.uint8)).save(path)
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    for category in ("nut", "bolt"):
+        for split in ("train/good", "validation/good", "test_public/good", "test_private"):
+            for n in range(2):
+                write_image(tmp_path / "data" / category / split / f"{n}.png", n)
+    return tmp_path / "data"
+
+
+@pytest.fixture
+def project(root: Path, tmp_path: Path):
+    def make(**changes) -> Project:
+        values = {"dataset": {"root": str(root), "layout": "mvtec_ad_2"}, "refine": {"method": "none"}}
+        for dotted, value in changes.items():
+            section, key = dotted.split("__")
+            values.setdefault(section, {})[key] = value
+        overrides = values.pop("where", {}).get("overrides")
+        return Project(parse(values | ({"overrides": overrides} if overrides else {})), tmp_path / "results")
+
+    return make
+
+
+def stale(one: Project, other: Project, **job: str) -> set[str]:
+    chosen = JOB | job
+    found = set()
+    for stage in STAGES:
+        kinds = {"train": ("detector", "category"), "report": (), "submit": ("detector",)}.get(
+            stage, ("category", "split") if stage in ("index", "crop") else ("detector", "category", "split")
+        )
+        wildcards = {kind: chosen[kind] for kind in kinds}
+        if repr(one.params(stage, **wildcards)) != repr(other.params(stage, **wildcards)):
+            found.add(stage)
+    return found
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "stages"),
+    [
+        ("tiling__window", 512, {"crop", "infer"}),
+        ("tiling__overlap", 0.2, {"crop"}),
+        ("encoder__name", "dinov2_reg_vits14", {"train", "infer", "report"}),
+        ("encoder__input_size", 448, {"crop", "train", "infer"}),
+        ("inp_former__epochs", 3, {"train"}),
+        ("inp_former__checkpoint_every", 3, set()),
+        ("merge__scale", 0.5, {"infer", "merge", "submit"}),
+        ("merge__blend", "feather", {"merge"}),
+        ("binarize__std_factor", 2.0, {"binarize"}),
+        ("refine__method", "grabcut", {"refine"}),
+        ("score_images__top_share", 0.0, {"score_images"}),
+        ("evaluate__resolution", 256, {"evaluate"}),
+        ("report__images", 3, {"report"}),
+        ("refine__boxes", 3, set()),
+    ],
+)
+def test_a_key_makes_the_stages_stale_that_read_it(project, key: str, value: object, stages: set[str]) -> None:
+    assert stale(project(), project(**{key: value})) == stages
+
+
+def test_an_override_touches_its_own_category_only(project) -> None:
+    other = project(where__overrides=[{"where": {"category": "nut"}, "set": {"binarize.erosion": 2}}])
+    assert stale(project(), other) == {"binarize"}
+    assert stale(project(), other, category="bolt") == set()
+
+
+def test_another_place_of_the_same_data_is_not_a_change(project, root: Path, tmp_path: Path) -> None:
+    shutil.copytree(root, tmp_path / "elsewhere")
+    assert stale(project(), project(dataset__root=str(tmp_path / "elsewhere"))) == set()
+
+
+def test_a_changed_image_makes_its_split_stale(project, root: Path) -> None:
+    before = project()
+    [before.params("index", category=c, split=s) for c in ("nut", "bolt") for s in ("test_public", "train")]
+    write_image(root / "nut" / "test_public" / "good" / "0.png", 200)
+    assert stale(before, project()) == {"index"}
+    assert stale(before, project(), category="bolt") == set()
+    assert stale(before, project(), split="train") == set()
+
+
+def test_local_weights_count_by_content_not_by_path(project, tmp_path: Path) -> None:
+    (tmp_path / "a.pth").write_bytes(b"one")
+    (tmp_path / "b.pth").write_bytes(b"one")
+    (tmp_path / "c.pth").write_bytes(b"two")
+    first, same, other = (project(encoder__weights=str(tmp_path / f"{name}.pth")) for name in "abc")
+    assert stale(first, same) == set()
+    assert stale(first, other) == {"train", "infer"}
+
+
+def test_params_survive_the_way_to_a_script(project) -> None:
+    params = project().params("crop", category="nut", split="train")
+    again = pickle.loads(pickle.dumps(params))
+    assert again == params
+    assert repr(again) == repr(params)
+    assert "root" in again
+    assert "root" not in repr(again)
+    assert again.digest() == params.digest()
+
+
+def test_params_compare_regardless_of_order() -> None:
+    assert repr(Params(a=1, b=2)) == repr(Params(b=2, a=1))
+    assert repr(Params(a=1, b=2)) != repr(Params(a=2, b=1))
+
+
+def test_validation_is_held_out_only_where_it_is_needed(root: Path, tmp_path: Path) -> None:
+    shutil.rmtree(root / "nut" / "validation")
+    values = {"dataset": {"root": str(root), "layout": "mvtec_ad_2"}}
+    plain = Project(parse(values), tmp_path)
+    needed = Project(parse(values | {"binarize": {"calibrate": "validation"}}), tmp_path)
+    assert len(plain.samples("nut", "train")) == 2
+    assert len(needed.samples("nut", "train")) == 1
+    assert len(needed.samples("nut", "validation")) == 1
+    job = {"detector": "inp_former", "category": "nut", "split": "test_public"}
+    assert needed.reference_split("binarize.calibrate", **job) == "validation"
+    assert needed.reference_split("merge.normalize", **job) == "test_public"
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"dataset": {"categories": ["nutt"]}}, r"dataset\.categories: 'nutt' is not in .*Did you mean 'nut'"),
+        ({"dataset": {"splits": ["test_publik"]}}, r"dataset\.splits: .*'test_publik'.*Did you mean 'test_public'"),
+        ({"dataset": {"root": "nowhere"}}, r"dataset\.root: nowhere is not a folder"),
+        (
+            {"overrides": [{"where": {"category": "nutt"}, "set": {"merge.scale": 1}}]},
+            r"overrides\.0\.where\.category: 'nutt' matches nothing here\. .*Did you mean 'nut'",
+        ),
+    ],
+)
+def test_what_the_dataset_does_not_have_is_named(root: Path, tmp_path: Path, values: dict, message: str) -> None:
+    dataset = {"root": str(root), "layout": "mvtec_ad_2"} | values.get("dataset", {})
+    with pytest.raises((ConfigError, DataError), match=message):
+        Project(parse(values | {"dataset": dataset}), tmp_path).categories  # noqa: B018
+
+
+def test_overrides_of_categories_that_are_not_run_may_stay(root: Path, tmp_path: Path) -> None:
+    overrides = [{"where": {"category": "bolt"}, "set": {"merge.scale": 1}}]
+    dataset = {"root": str(root), "layout": "mvtec_ad_2", "categories": ["nut"]}
+    Project(parse({"dataset": dataset, "overrides": overrides}), tmp_path)
+
+
+def digest_of(text: str) -> str:
+    return "".join(code_digest._canonical(ast.parse(text)))
+
+
+def test_comments_docstrings_and_layout_are_not_code() -> None:
+    plain = "def f(x):\n    return x + 1\n"
+    noisy = '"""Module."""\n\n\ndef f(x):\n    """What f does."""\n    # why\n    return (x +\n        1)\n'
+    assert digest_of(plain) == digest_of(noisy)
+    assert digest_of(plain) != digest_of("def f(x):\n    return x - 1\n")
+    assert digest_of("x = 'a'") != digest_of("x = 'b'")
+
+
+def test_a_stage_depends_on_the_modules_it_imports() -> None:
+    binarize = code_digest.closure("robis.binarization.stage")
+    assert {"robis.binarization.mebin", "robis.files", "robis.errors"} <= binarize
+    assert not {"robis.merging", "robis.settings", "robis.encoders", "robis.stages"} & binarize
+    assert "robis.detectors.inp_former" in code_digest.closure("robis.detectors.inp_former_stages")
+    for stage in STAGES.values():
+        if stage.module:
+            assert "robis.settings" not in code_digest.closure(stage.module), "a new option would re-run everything"
+
+
+def test_every_stage_has_a_script_and_a_rule() -> None:
+    for stage in STAGES:
+        assert (REPOSITORY / "workflow_scripts" / f"{stage}.py").is_file()
+        assert (REPOSITORY / "rules" / f"{stage}.smk").is_file()
+    for script in (REPOSITORY / "workflow_scripts").glob("*.py"):
+        text = script.read_text()
+        assert "snakemake.config" not in text
+        assert len(text.splitlines()) <= 50

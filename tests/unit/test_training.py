@@ -1,0 +1,191 @@
+"""Optimizer, schedule, augmentation, and a training loop that resumes where it was stopped."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from robis.augmentation import augment
+from robis.detectors import training
+from robis.detectors.inp_former import InpFormer, initialize
+from robis.detectors.training import Recipe, train
+from robis.encoders import build_encoder
+from robis.errors import DataError, TrainingError
+from robis.optimization import StableAdamW, learning_rate
+
+RECIPE = Recipe(
+    epochs=4,
+    batch_size=4,
+    learning_rate=1e-3,
+    final_learning_rate=1e-4,
+    warmup_steps=2,
+    weight_decay=1e-4,
+    gradient_clip=0.1,
+    coherence_weight=0.2,
+    mining_power=3.0,
+    augment=True,
+    precision="float32",
+    compile=False,
+    checkpoint_every=1,
+    seed=7,
+)
+
+
+def small_model() -> InpFormer:
+    model = InpFormer(build_encoder("vit_tiny_patch16_224", weights="random", input_size=32, blocks=[2, 5]), 3)
+    initialize(model, RECIPE.seed)
+    return model
+
+
+@pytest.fixture
+def tiles(rng: np.random.Generator) -> np.ndarray:
+    return rng.integers(0, 256, (10, 32, 32, 3), dtype=np.uint8)
+
+
+def run(folder: Path, tiles: np.ndarray, recipe: Recipe = RECIPE, identity: str = "same"):
+    model = small_model()
+    rows = train(model, tiles, recipe, state_file=folder / "state.pt", events=folder / "tensorboard", identity=identity)
+    return {name: value.clone() for name, value in model.trainable().items()}, rows
+
+
+def test_stable_adamw_by_hand_for_two_steps() -> None:
+    lr, decay, eps = 0.1, 0.01, 1e-10
+    p = torch.tensor([1.0, -2.0, 0.5], dtype=torch.float64, requires_grad=True)
+    optimizer = StableAdamW([p], lr=lr, weight_decay=decay)
+    value = p.detach().numpy().copy()
+    mean, square, largest = np.zeros(3), np.zeros(3), np.zeros(3)
+    # In one place the second gradient is smaller, so that amsgrad keeps the first maximum there.
+    for step, gradient in enumerate(([0.5, -1.0, 2.0], [6.0, 0.1, -5.0]), start=1):
+        p.grad = torch.tensor(gradient, dtype=torch.float64)
+        optimizer.step()
+        g = np.array(gradient)
+        value *= 1 - lr * decay
+        mean = 0.9 * mean + 0.1 * g
+        square = 0.999 * square + 0.001 * g * g
+        largest = np.maximum(largest, square)
+        denominator = np.sqrt(largest) / math.sqrt(1 - 0.999**step) + eps
+        rms = math.sqrt(np.mean((g / denominator) ** 2))
+        value -= lr / (1 - 0.9**step) / max(1.0, rms) * mean / denominator
+        np.testing.assert_allclose(p.detach().numpy(), value, rtol=1e-12)
+    assert rms > 1, "the second step must be one that is made smaller"
+
+
+def test_stable_adamw_takes_one_plain_step_as_torch_does() -> None:
+    """At the first step the update's RMS is 1, so that nothing is clipped."""
+    ours = torch.tensor([1.0, -3.0], dtype=torch.float64, requires_grad=True)
+    theirs = ours.detach().clone().requires_grad_()
+    ours.grad = theirs.grad = torch.tensor([0.3, -0.2], dtype=torch.float64)
+    StableAdamW([ours], lr=0.01, weight_decay=0.1).step()
+    torch.optim.AdamW([theirs], lr=0.01, weight_decay=0.1, amsgrad=True, eps=1e-10).step()
+    torch.testing.assert_close(ours, theirs, rtol=1e-9, atol=0)
+
+
+def test_learning_rate_rises_then_falls_along_a_cosine() -> None:
+    schedule = [learning_rate(step, 300, warmup=100, highest=1e-3, final=1e-4) for step in range(301)]
+    assert schedule[0] == 0
+    assert schedule[99] == pytest.approx(1e-3)
+    assert schedule[100] == pytest.approx(1e-3)
+    assert schedule[200] == pytest.approx((1e-3 + 1e-4) / 2)
+    assert schedule[300] == 1e-4
+    np.testing.assert_allclose(np.diff(schedule[:100]), 1e-3 / 99)
+
+
+def test_augmentation_changes_half_of_the_tiles() -> None:
+    tile = np.full((64, 64, 3), 128, np.uint8)
+    found = [augment(tile, np.random.default_rng(n)) for n in range(400)]
+    changed = [t.astype(float) for t in found if t is not tile]
+    assert 160 < len(changed) < 240
+    means = np.array([t.mean() for t in changed]) / 128
+    assert means.min() == pytest.approx(2**-0.2, abs=0.02)
+    assert means.max() == pytest.approx(2**0.2, abs=0.02)
+    assert np.mean([t.std() for t in changed]) == pytest.approx(15, abs=0.5)
+    assert augment(np.full((8, 8, 3), 255, np.uint8), np.random.default_rng(0)).dtype == np.uint8
+
+
+def test_augmentation_clips_instead_of_wrapping() -> None:
+    bright = np.full((64, 64, 3), 255, np.uint8)
+    found = [augment(bright, np.random.default_rng(n)) for n in range(20)]
+    assert min(int(t.min()) for t in found) > 100, "a wrapped value would be near 0"
+
+
+def test_training_learns_logs_and_repeats(tmp_path: Path, tiles: np.ndarray) -> None:
+    weights, rows = run(tmp_path / "a", tiles)
+    assert list(rows.columns) == ["step", "epoch", "loss", "coherence", "lr", "images_per_second"]
+    assert rows["step"].tolist() == list(range(8)), "ten tiles make two steps of four, the short batch is dropped"
+    assert rows["loss"].iloc[-1] < rows["loss"].iloc[0]
+    assert list((tmp_path / "a" / "tensorboard").iterdir())
+    again, _ = run(tmp_path / "b", tiles)
+    assert all(torch.equal(weights[name], again[name]) for name in weights)
+    other, _ = run(tmp_path / "c", tiles, replace(RECIPE, seed=8))
+    assert not all(torch.equal(weights[name], other[name]) for name in weights)
+
+
+@pytest.mark.parametrize("stop_at", [1, 3, 6])
+def test_a_stopped_training_ends_as_an_undisturbed_one(
+    tmp_path: Path, tiles: np.ndarray, monkeypatch: pytest.MonkeyPatch, stop_at: int
+) -> None:
+    undisturbed, rows = run(tmp_path / "a", tiles)
+    step = training._step
+    calls = []
+
+    def stopping(*arguments):
+        calls.append(1)
+        if len(calls) > stop_at:
+            raise KeyboardInterrupt
+        return step(*arguments)
+
+    monkeypatch.setattr(training, "_step", stopping)
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path / "b", tiles)
+    assert (tmp_path / "b" / "state.pt").exists() == (stop_at > 1)
+    taken: list[int] = []
+    monkeypatch.setattr(training, "_step", lambda *arguments: taken.append(1) or step(*arguments))
+    resumed, resumed_rows = run(tmp_path / "b", tiles)
+    assert len(taken) == 8 - stop_at // 2 * 2, "whole epochs are not repeated"
+    assert all(torch.equal(undisturbed[name], resumed[name]) for name in undisturbed)
+    assert resumed_rows["loss"].tolist() == rows["loss"].tolist()
+
+
+def test_a_state_of_other_settings_is_not_resumed(tmp_path: Path, tiles: np.ndarray) -> None:
+    run(tmp_path, tiles, identity="old")
+    assert (tmp_path / "state.pt").exists()
+    fresh, _ = run(tmp_path / "fresh", tiles)
+    restarted, rows = run(tmp_path, tiles, identity="new")
+    assert len(rows) == 8
+    assert all(torch.equal(fresh[name], restarted[name]) for name in fresh)
+    (tmp_path / "state.pt").write_bytes(b"damaged")
+    restarted, _ = run(tmp_path, tiles, identity="new")
+    assert all(torch.equal(fresh[name], restarted[name]) for name in fresh)
+
+
+def test_fewer_tiles_than_a_batch_still_train(tmp_path: Path, tiles: np.ndarray) -> None:
+    _, rows = run(tmp_path, tiles[:3], replace(RECIPE, batch_size=16))
+    assert len(rows) == RECIPE.epochs
+
+
+def test_a_loss_that_is_not_finite_stops_and_keeps_the_state(
+    tmp_path: Path, tiles: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    step = training._step
+    calls = []
+
+    def breaking(*arguments):
+        calls.append(1)
+        return (float("nan"), 0.0) if len(calls) == 4 else step(*arguments)
+
+    monkeypatch.setattr(training, "_step", breaking)
+    with pytest.raises(TrainingError, match=r"loss is nan at step 3 of 8.*state\.pt.*learning_rate"):
+        run(tmp_path, tiles)
+    state = torch.load(tmp_path / "state.pt", weights_only=True)
+    assert len(state["rows"]) == 2
+    assert all(torch.isfinite(value).all() for value in state["model"].values())
+
+
+def test_no_tiles_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="empty"):
+        run(tmp_path, np.empty((0, 32, 32, 3), np.uint8))
