@@ -26,6 +26,8 @@ def code_digest(module: str, *scripts: Path) -> str:
     total = hashlib.sha256()
     for name in sorted(closure(module)):
         total.update(f"{name}\0{_digest(_source(name))}\n".encode())
+        for data in _data_files(_source(name)):
+            total.update(f"{data.name}\0{hashlib.sha256(data.read_bytes()).hexdigest()}\n".encode())
     for script in scripts:
         total.update(f"{script.name}\0{_digest(script)}\n".encode())
     return total.hexdigest()[:16]
@@ -63,6 +65,13 @@ def _imported(tree: ast.AST) -> Iterator[str]:
 def _source(name: str) -> Path:
     path = ROOT.joinpath(*name.split(".")[1:])
     return path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
+
+
+def _data_files(source: Path) -> list[Path]:
+    """Templates and the like that lie in a package's folder."""
+    if source.name != "__init__.py":
+        return []
+    return sorted(path for path in source.parent.glob("templates/*") if path.is_file())
 
 
 def _exists(name: str) -> bool:

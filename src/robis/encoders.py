@@ -203,16 +203,3 @@ def check_state(found: Mapping[str, Tensor], expected: Mapping[str, Tensor], *, 
     superfluous = [key for key in found if key not in expected]
     if superfluous:
         raise WeightsError(f"{source}: has {superfluous[0]!r}, which {made_for} does not. Made for another model.")
-
-
-def pick_device(device: str = "auto") -> torch.device:
-    """ "auto" takes the first visible GPU, else the CPU; any other name is torch's."""
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-    return torch.device(device)
-
-
-def autocast(device: torch.device, precision: str) -> torch.autocast:
-    """Mixed precision on a GPU; on the CPU everything stays float32."""
-    dtype = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(precision, torch.float32)
-    return torch.autocast(device.type, dtype, enabled=device.type == "cuda" and precision != "float32")

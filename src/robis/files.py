@@ -32,11 +32,13 @@ Image.MAX_IMAGE_PIXELS = None
 
 
 @contextmanager
-def atomic_file(target: str | Path) -> Iterator[Path]:
-    """Yield a path beside `target` to write to; it becomes `target` only if the block succeeds."""
-    target = Path(target)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    partial = target.with_name(f".{uuid.uuid4().hex[:8]}.partial.{target.name}")
+def atomic_file(target: str | Path, *, sole_writer: bool = True) -> Iterator[Path]:
+    """Yield a path beside `target` to write to; it becomes `target` only if the block succeeds.
+
+    What killed writers of the same target left behind is removed first, unless others may be at work
+    on it right now (`sole_writer=False`).
+    """
+    partial = _beside(Path(target), sole_writer=sole_writer)
     try:
         yield partial
         os.replace(partial, target)
@@ -48,13 +50,10 @@ def atomic_file(target: str | Path) -> Iterator[Path]:
 def atomic_folder(target: str | Path) -> Iterator[Path]:
     """Yield a folder beside `target` to fill; it replaces `target` only if the block succeeds.
 
-    Folders that a killed writer of the same target left behind are removed first.
+    What killed writers of the same target left behind is removed first.
     """
     target = Path(target)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    for leftover in target.parent.glob(f".*.partial.{_escaped(target.name)}"):
-        shutil.rmtree(leftover)
-    partial = target.with_name(f".{uuid.uuid4().hex[:8]}.partial.{target.name}")
+    partial = _beside(target, sole_writer=True)
     partial.mkdir()
     try:
         yield partial
@@ -65,8 +64,14 @@ def atomic_folder(target: str | Path) -> Iterator[Path]:
         shutil.rmtree(partial, ignore_errors=True)
 
 
-def _escaped(name: str) -> str:
-    return "".join(f"[{c}]" if c in "*?[" else c for c in name)
+def _beside(target: Path, *, sole_writer: bool) -> Path:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    ending = f".partial.{target.name}"
+    if sole_writer:
+        for leftover in target.parent.iterdir():
+            if leftover.name.startswith(".") and leftover.name[9:] == ending:
+                shutil.rmtree(leftover) if leftover.is_dir() else leftover.unlink()
+    return target.with_name(f".{uuid.uuid4().hex[:8]}{ending}")
 
 
 def is_image(path: Path) -> bool:

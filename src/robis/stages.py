@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -12,7 +12,7 @@ from typing import Any
 
 from robis.architectures import own_input_size
 from robis.code_digest import code_digest
-from robis.datasets.fingerprints import fingerprint
+from robis.datasets.fingerprints import file_digest, fingerprint
 from robis.datasets.layouts import LAYOUTS, Sample, list_categories, list_samples
 from robis.detectors import DETECTORS
 from robis.errors import ConfigError, one_of
@@ -74,7 +74,7 @@ STAGES: dict[str, Stage] = {
 }
 
 # Entries of a stage's parameters that identify what it reads; the stage's code does not take them.
-IDENTITY = ("code", "images", "weights")
+IDENTITY = ("code", "fingerprint", "weights")
 
 
 class Params(dict[str, Any]):
@@ -108,6 +108,7 @@ class Project:
         self.splits = list(settings.dataset.splits)
         self._samples: dict[tuple[str, str], list[Sample]] = {}
         self._params: dict[tuple[str | None, ...], Params] = {}
+        self._fingerprints: dict[tuple[str, str], str] = {}
         self._check_splits()
         self._check_overrides()
 
@@ -178,9 +179,11 @@ class Project:
         if stage.reads_images:
             found["root"] = str(self.root)
             places.append("root")
-        if name == "index" and category and split:
+            # Not `index` alone: a sample table that stays the same must not hide an image that changed.
+            read = [(category, split)] if category and split else [(c, s) for _, c, s in self.runs]
+            found["fingerprint"] = _joined(self._fingerprint(*one) for one in read)
+        if name == "index" and category:
             found["hold_out"] = self._hold_out(category)
-            found["images"] = self._fingerprint(category, split)
         if name == "crop":
             found["size"] = effective.encoder.input_size or own_input_size(effective.encoder.name)
         if name in ("train", "infer"):
@@ -212,6 +215,12 @@ class Project:
         return False
 
     def _fingerprint(self, category: str, split: str) -> str:
+        key = (category, split)
+        if key not in self._fingerprints:
+            self._fingerprints[key] = self._make_fingerprint(category, split)
+        return self._fingerprints[key]
+
+    def _make_fingerprint(self, category: str, split: str) -> str:
         samples = self.samples(category, split)
         names = [name for sample in samples for name in (sample.image, sample.mask) if name]
         labels = json.dumps([(sample.sample_id, sample.label, sample.defect) for sample in samples])
@@ -223,7 +232,7 @@ class Project:
         path = Path(weights or "")
         if not path.is_file():
             return None
-        return fingerprint(path.parent, [path.name], self.results / "fingerprints" / "weights" / f"{path.name}.json")
+        return file_digest(path, self.results / "fingerprints" / "weights" / f"{path.name}.json")
 
     def _check_splits(self) -> None:
         layout = self.settings.dataset.layout
@@ -250,6 +259,12 @@ class Project:
             "detector": lambda: list(DETECTORS),
         }[kind]()
         return name in existing
+
+
+def _joined(digests: Iterable[str]) -> str:
+    """One digest for several; a single one stays as it is."""
+    several = list(digests)
+    return several[0] if len(several) == 1 else hashlib.sha256(" ".join(several).encode()).hexdigest()[:32]
 
 
 class _Places(Params):

@@ -97,9 +97,7 @@ def crop_split(
     Raises:
         DataError: an image cannot be read or is not the size that the sample table says.
     """
-    plan = [
-        (sample, windows(sample.height, sample.width, window, overlap, edge)) for sample in read_samples(samples)
-    ]
+    plan = [(sample, windows(sample.height, sample.width, window, overlap, edge)) for sample in read_samples(samples)]
     count = sum(len(found) for _, found in plan)
     with atomic_file(tiles) as partial:
         store = np.lib.format.open_memmap(partial, mode="w+", dtype=np.uint8, shape=(count, size, size, 3))

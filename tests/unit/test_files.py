@@ -30,6 +30,14 @@ def test_a_file_appears_whole_or_not_at_all(tmp_path: Path) -> None:
         partial.write_text("whole")
     assert target.read_text() == "whole"
     assert list(target.parent.iterdir()) == [target]
+    (target.parent / ".12345678.partial.a.txt").touch()
+    (target.parent / ".12345678.partial.b.txt").touch()
+    with files.atomic_file(target, sole_writer=False) as partial:
+        partial.write_text("beside another writer")
+    assert len(list(target.parent.iterdir())) == 3
+    with files.atomic_file(target) as partial:
+        partial.write_text("after a killed writer")
+    assert sorted(path.name for path in target.parent.iterdir()) == [".12345678.partial.b.txt", "a.txt"]
 
 
 def test_a_folder_is_replaced_whole_and_leftovers_go(tmp_path: Path) -> None:

@@ -99,5 +99,5 @@ def test_damage_is_refused_by_name(part: Part, tmp_path: Path, name: str, conten
 
 
 def test_no_private_split_is_an_error(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="Add test_private to dataset.splits"):
+    with pytest.raises(DataError, match=r"Add test_private to dataset\.splits"):
         pack([], tmp_path / "submission.tar.gz", scale=0.25)

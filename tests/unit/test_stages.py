@@ -96,11 +96,12 @@ def test_another_place_of_the_same_data_is_not_a_change(project, root: Path, tmp
 
 def test_a_changed_image_makes_its_split_stale(project, root: Path) -> None:
     before = project()
-    [before.params("index", category=c, split=s) for c in ("nut", "bolt") for s in ("test_public", "train")]
+    for category, split in (("nut", "test_public"), ("bolt", "test_public"), ("nut", "train")):
+        stale(before, before, category=category, split=split)
     write_image(root / "nut" / "test_public" / "good" / "0.png", 200)
-    assert stale(before, project()) == {"index"}
-    assert stale(before, project(), category="bolt") == set()
-    assert stale(before, project(), split="train") == set()
+    assert stale(before, project()) == {"index", "crop", "refine", "evaluate", "report"}
+    assert stale(before, project(), category="bolt") == {"report"}
+    assert stale(before, project(), split="train") == {"report"}
 
 
 def test_local_weights_count_by_content_not_by_path(project, tmp_path: Path) -> None:

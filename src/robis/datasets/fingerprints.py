@@ -52,7 +52,7 @@ def _digests(root: Path, names: Iterable[str], memory: Path, threads: int) -> di
         name: (size, time, read[name] if name in read else known[name][2]) for name, (size, time) in stats.items()
     }
     if seen != known:
-        with atomic_file(memory) as partial:
+        with atomic_file(memory, sole_writer=False) as partial:
             partial.write_text(json.dumps(seen), encoding="utf-8")
     return {name: digest for name, (_, _, digest) in seen.items()}
 

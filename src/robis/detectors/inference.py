@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from robis.encoders import autocast
+from robis.devices import autocast
 from robis.errors import DataError
 from robis.files import atomic_file, threaded, write_table
 from robis.tiling import open_tiles

@@ -10,7 +10,8 @@ from safetensors.torch import save_file
 from robis.detectors.inference import write_tile_maps
 from robis.detectors.inp_former import InpFormer, initialize, load_checkpoint
 from robis.detectors.training import Recipe, train
-from robis.encoders import build_encoder, pick_device, read_state
+from robis.devices import pick_device
+from robis.encoders import build_encoder, read_state
 from robis.files import atomic_file, write_table
 from robis.tiling import map_size, open_tiles
 
@@ -60,8 +61,9 @@ def train_category(
         threads=threads,
     )
     with atomic_file(model_file) as partial:
+        # One entry only: safetensors writes several in random order, and the same training gives the same bytes.
         trained = {name: value.cpu().contiguous() for name, value in model.trainable().items()}
-        save_file(trained, partial, metadata={"detector": "inp_former", "encoder": str(encoder["name"])})
+        save_file(trained, partial, metadata={"made_for": f"inp_former on {encoder['name']}"})
     write_table(history, rows)
     (folder / "state.pt").unlink(missing_ok=True)
 

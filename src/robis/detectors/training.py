@@ -20,7 +20,7 @@ from tqdm import tqdm
 
 from robis.augmentation import augment
 from robis.detectors.inp_former import InpFormer, soft_mining_loss
-from robis.encoders import autocast
+from robis.devices import autocast
 from robis.errors import DataError, TrainingError
 from robis.files import atomic_file, threaded
 from robis.optimization import StableAdamW, learning_rate

@@ -1,0 +1,47 @@
+"""Refinement: a coarse mask and its image become a fine mask. `METHODS` lists the ways."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+# Takes an RGB image uint8 (H, W, 3) and its coarse mask bool (H, W), returns the fine mask bool (H, W).
+# Safe to call from several threads.
+Refine = Callable[[np.ndarray, np.ndarray], np.ndarray]
+
+
+@dataclass(frozen=True)
+class Options:
+    """What the methods may ask for; each takes its own part of it."""
+
+    boxes: int = 3
+    multimask: bool = False
+    model: str = "vit_h"
+    checkpoint: str | None = None
+    sha256: str | None = None
+    precision: str = "float32"
+    device: str = "auto"
+
+
+def _sam(options: Options) -> Refine:
+    # torch takes seconds to import; the other methods start without it.
+    from robis.refinement.sam import SamRefiner, load_sam
+
+    sam = load_sam(options.model, options.checkpoint, options.sha256, options.device)
+    return SamRefiner(sam, options.boxes, options.multimask, options.precision)
+
+
+def _grabcut(options: Options) -> Refine:
+    from robis.refinement.grabcut import GrabCutRefiner
+
+    return GrabCutRefiner(options.boxes)
+
+
+# None: the coarse mask is the result and the images are not read.
+METHODS: dict[str, Callable[[Options], Refine] | None] = {
+    "sam": _sam,
+    "grabcut": _grabcut,
+    "none": None,
+}

@@ -1,0 +1,92 @@
+"""GrabCut refinement: no weights, colors alone (Rother, Kolmogorov and Blake, SIGGRAPH 2004)."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+
+from robis.refinement.boxes import fill_holes, largest_components
+
+ITERATIONS = 2
+# Anomaly maps overshoot a defect's border and seldom miss its middle: this share of the component's largest
+# inscribed radius, and deeper, is foreground for certain, which also keeps GrabCut from losing the defect.
+CORE = 0.5
+# Background around a box for the color model: a share of the box's side, and at least so many pixels.
+MARGIN = 0.5
+MIN_MARGIN = 8
+
+
+class GrabCutRefiner:
+    """GrabCut on each of the `boxes` largest components by itself; the union, holes filled.
+
+    Each component is cut within its own surroundings, so that its background is local and the time follows
+    the defects' size. The result, before holes are filled, lies within the boxes and holds every component's
+    core; where GrabCut has nothing to go by (no background in the image) the coarse component stays.
+    """
+
+    def __init__(self, boxes: int) -> None:
+        self.boxes = boxes
+
+    def __call__(self, image: np.ndarray, coarse: np.ndarray) -> np.ndarray:
+        """Refine a coarse mask, bool (H, W), on its image, uint8 (H, W, 3), channels in any order.
+
+        The same input gives the same mask on every thread.
+        """
+        fine = np.zeros(coarse.shape, dtype=bool)
+        boxes, ranks = largest_components(coarse, self.boxes)
+        for rank, box in enumerate(boxes, start=1):
+            crop = _surroundings(box, coarse.shape)
+            labels = np.full(coarse.shape, cv2.GC_BGD, dtype=np.uint8)
+            labels[box[1] : box[3], box[0] : box[2]] = cv2.GC_PR_BGD
+            fine[crop] |= _cut(image[crop], ranks[crop] == rank, labels[crop])
+        return fill_holes(fine)
+
+
+def _surroundings(box: np.ndarray, shape: tuple[int, ...]) -> tuple[slice, slice]:
+    left, top, right, bottom = (int(corner) for corner in box)
+    across = max(MIN_MARGIN, int((right - left) * MARGIN))
+    down = max(MIN_MARGIN, int((bottom - top) * MARGIN))
+    return (
+        slice(max(0, top - down), min(shape[0], bottom + down)),
+        slice(max(0, left - across), min(shape[1], right + across)),
+    )
+
+
+def _cut(image: np.ndarray, component: np.ndarray, box_labels: np.ndarray) -> np.ndarray:
+    labels = box_labels.copy()
+    labels[component] = cv2.GC_PR_FGD
+    labels[_core(component)] = cv2.GC_FGD
+    # GrabCut clusters colors with OpenCV's random numbers, whose state belongs to the calling thread.
+    cv2.setRNGSeed(0)
+    background, foreground = np.zeros((1, 65)), np.zeros((1, 65))
+    try:
+        cv2.grabCut(
+            np.ascontiguousarray(image),
+            labels,
+            (0, 0, 0, 0),  # unread in this mode
+            background,
+            foreground,
+            ITERATIONS,
+            cv2.GC_INIT_WITH_MASK,
+        )
+    except cv2.error:
+        # Without any background, and for some color models of few pixels, OpenCV's own checks refuse.
+        return component
+    found = np.isin(labels, (cv2.GC_FGD, cv2.GC_PR_FGD))
+    return _touching(found, component)
+
+
+def _core(component: np.ndarray) -> np.ndarray:
+    padded = cv2.copyMakeBorder(component.astype(np.uint8), 1, 1, 1, 1, cv2.BORDER_CONSTANT, value=0)
+    depth = cv2.distanceTransform(padded, cv2.DIST_L2, cv2.DIST_MASK_5)[1:-1, 1:-1]
+    core: np.ndarray = component & (depth >= CORE * depth.max())
+    return core
+
+
+def _touching(found: np.ndarray, component: np.ndarray) -> np.ndarray:
+    """Keep the 8-connected pieces of `found` that share a pixel with `component`."""
+    count, labels = cv2.connectedComponents(found.astype(np.uint8), connectivity=8)
+    kept = np.zeros(count, dtype=bool)
+    kept[labels[found & component]] = True
+    touching: np.ndarray = kept[labels]
+    return touching

@@ -1,0 +1,168 @@
+"""SAM refinement: boxes around coarse components prompt Segment Anything (RoBiS, arXiv 2505.21152)."""
+
+from __future__ import annotations
+
+import pickle
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+from segment_anything import sam_model_registry
+from segment_anything.modeling import Sam
+from segment_anything.utils.transforms import ResizeLongestSide
+
+from robis import files
+from robis.devices import autocast, pick_device
+from robis.errors import ConfigError, WeightsError, one_of
+from robis.refinement.boxes import fill_holes, largest_components
+
+# The official checkpoint of each model, and where a config without `refine.checkpoint` looks for it.
+CHECKPOINTS = {
+    "vit_b": "sam_vit_b_01ec64.pth",
+    "vit_l": "sam_vit_l_0b3195.pth",
+    "vit_h": "sam_vit_h_4b8939.pth",
+}
+WEIGHTS_FOLDER = Path("weights")
+SOURCE = "the section Model Checkpoints in the README of facebookresearch/segment-anything on GitHub"
+SAM_BUILDERS: dict[str, Callable[[], Sam]] = {name: sam_model_registry[name] for name in CHECKPOINTS}
+
+PRECISIONS = ("float32", "bf16", "fp16")
+
+ENCODER_KEY = "image_encoder.patch_embed.proj.weight"
+MODEL_OF_WIDTH = {768: "vit_b", 1024: "vit_l", 1280: "vit_h"}
+
+
+class SamRefiner:
+    """SAM's masks of the boxes around the `boxes` largest components; their union, holes filled.
+
+    `multimask` False takes SAM's single mask of each box, True joins the three it offers. The image is
+    embedded once and all boxes go through one decoder call. `precision` ("float32", "bf16", "fp16") is that
+    of the image encoder on a GPU; on the CPU, and in the decoder, it is float32. Raises ConfigError for
+    another precision.
+    """
+
+    def __init__(self, sam: Sam, boxes: int, multimask: bool, precision: str = "float32") -> None:
+        if precision not in PRECISIONS:
+            raise ConfigError(f"refine.precision: {precision!r} is unknown. {one_of(precision, PRECISIONS)}")
+        self.sam = sam
+        self.boxes = boxes
+        self.multimask = multimask
+        self.precision = precision
+        self.transform = ResizeLongestSide(sam.image_encoder.img_size)
+        # Threads prepare and finish images side by side and take turns at the model.
+        self._turn = threading.Lock()
+
+    def __call__(self, image: np.ndarray, coarse: np.ndarray) -> np.ndarray:
+        """Refine a coarse mask, bool (H, W), on its image, uint8 (H, W, 3) in RGB order.
+
+        A coarse mask without a component gives an empty mask and never reaches the model.
+        """
+        boxes, _ = largest_components(coarse, self.boxes)
+        if len(boxes) == 0:
+            return np.zeros(coarse.shape, dtype=bool)
+        resized = self.transform.apply_image(image)
+        prompts = self.transform.apply_boxes(boxes, coarse.shape)
+        with self._turn:
+            fine = self._segment(resized, prompts, coarse.shape)
+        return fill_holes(fine)
+
+    @torch.inference_mode()
+    def _segment(self, resized: np.ndarray, prompts: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+        sam, device = self.sam, self.sam.device
+        pixels = torch.as_tensor(resized, device=device).permute(2, 0, 1)[None]
+        with autocast(device, self.precision):
+            embedding = sam.image_encoder(sam.preprocess(pixels))
+        sparse, dense = sam.prompt_encoder(
+            points=None, boxes=torch.as_tensor(prompts, dtype=torch.float32, device=device), masks=None
+        )
+        low_resolution, _ = sam.mask_decoder(
+            image_embeddings=embedding.float(),
+            image_pe=sam.prompt_encoder.get_dense_pe(),
+            sparse_prompt_embeddings=sparse,
+            dense_prompt_embeddings=dense,
+            multimask_output=self.multimask,
+        )
+        logits = sam.postprocess_masks(low_resolution, input_size=resized.shape[:2], original_size=shape)
+        union: np.ndarray = (logits > sam.mask_threshold).flatten(0, 1).any(dim=0).cpu().numpy()
+        return union
+
+
+def load_sam(model: str, checkpoint: str | Path | None = None, sha256: str | None = None, device: str = "auto") -> Sam:
+    """Build the SAM `model` of `SAM_BUILDERS` and fill it from a torch file, in eval mode on `device`.
+
+    `checkpoint` None stands for the official file name in `weights/`. `device` "auto" is the GPU if there is
+    one. Raises ConfigError for an unknown model or a device that is not there, and WeightsError when the file
+    is missing, damaged, of another digest than `sha256`, or made for another model.
+    """
+    if model not in SAM_BUILDERS:
+        raise ConfigError(f"refine.model: {model!r} is unknown. {one_of(model, SAM_BUILDERS)}")
+    target = pick_device(device)
+    name = CHECKPOINTS.get(model, f"{model}.pth")
+    path = WEIGHTS_FOLDER / name if checkpoint is None else Path(checkpoint).expanduser()
+    state = _read_state(path, name, model, sha256)
+    # Without storage the constructor computes no random weights, which takes seconds for vit_h, and the
+    # checkpoint's own tensors become the model's: nothing lies in memory twice.
+    with torch.device("meta"):
+        sam = SAM_BUILDERS[model]()
+    _check_shapes(path, model, sam.state_dict(), state)
+    sam.load_state_dict(state, strict=True, assign=True)
+    return sam.float().requires_grad_(False).eval().to(target)
+
+
+def _read_state(path: Path, name: str, model: str, sha256: str | None) -> dict[str, torch.Tensor]:
+    if not path.is_file():
+        raise WeightsError(
+            f"{path}: no such file; it should hold the weights of SAM {model}. Get {name} from {SOURCE}, and "
+            f"put it there or set refine.checkpoint to its path."
+        )
+    if sha256 is not None and (found := files.sha256(path)) != sha256.lower():
+        raise WeightsError(
+            f"{path}: its sha256 is {found}; refine.sha256 expects {sha256.lower()}. "
+            f"Get {name} again from {SOURCE}, or correct refine.sha256."
+        )
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
+        raise WeightsError(
+            f"{path}: not a torch file of plain weights (damaged, or it holds more than tensors); "
+            f"expected {name} from {SOURCE}."
+        ) from error
+    if not isinstance(state, dict) or not all(isinstance(value, torch.Tensor) for value in state.values()):
+        raise WeightsError(
+            f"{path}: holds {_contents(state)}; expected tensors by name, as {name} from {SOURCE} has them."
+        )
+    return state
+
+
+def _contents(state: object) -> str:
+    if isinstance(state, dict):
+        odd = next(key for key, value in state.items() if not isinstance(value, torch.Tensor))
+        return f"a {type(state[odd]).__name__} under {odd!r}"
+    return f"a {type(state).__name__}"
+
+
+def _check_shapes(path: Path, model: str, expected: dict[str, torch.Tensor], found: dict[str, torch.Tensor]) -> None:
+    """Raise WeightsError at the first key, in the model's order, that is not the same on both sides."""
+    for key in [*expected, *found]:
+        if key in expected and key in found and expected[key].shape == found[key].shape:
+            continue
+        raise WeightsError(
+            f"{path}: not a checkpoint of SAM {model}. {key}: the file has {_shape(found, key)}, "
+            f"{model} needs {_shape(expected, key)}. {_likely(model, found)}"
+        )
+
+
+def _shape(state: dict[str, torch.Tensor], key: str) -> str:
+    return f"shape {tuple(state[key].shape)}" if key in state else "no such key"
+
+
+def _likely(model: str, found: dict[str, torch.Tensor]) -> str:
+    """Say which model the file was made for, going by the width of its image encoder."""
+    name = CHECKPOINTS.get(model, f"{model}.pth")
+    width = found[ENCODER_KEY].shape[0] if ENCODER_KEY in found else 0
+    likely = MODEL_OF_WIDTH.get(width, model)
+    if likely == model:
+        return f"Expected {name} from {SOURCE}."
+    return f"Its encoder is {width} wide, as {likely} is: set refine.model to {likely}, or get {name} from {SOURCE}."

@@ -1,0 +1,166 @@
+"""Real Snakemake runs on a tiny generated dataset."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+import yaml
+
+from tests.conftest import REPOSITORY
+
+CONFIG: dict[str, Any] = {
+    "dataset": {
+        "name": "tiny",
+        "layout": "mvtec_ad_2",
+        "root": "data",
+        "splits": ["test_public", "test_private"],
+    },
+    "tiling": {"window": 48, "overlap": 0.25, "edge": "shift"},
+    "encoder": {"name": "vit_tiny_patch16_224", "weights": "random", "input_size": 32, "blocks": [2, 5]},
+    "inp_former": {"epochs": 4, "batch_size": 4, "warmup_steps": 2, "prototypes": 3, "checkpoint_every": 1},
+    "merge": {"scale": 0.5},
+    "binarize": {"erosion": 2},
+    "refine": {"method": "grabcut"},
+    "report": {"images": 5},
+}
+
+
+def write_tiny_dataset(root: Path, categories: tuple[str, ...] = ("nut",), seed: int = 0) -> None:
+    """Noise of two sizes with bright defects, in the MVTec AD 2 layout."""
+    rng = np.random.default_rng(seed)
+    for category in categories:
+        for split, count in {
+            "train/good": 4,
+            "validation/good": 2,
+            "test_public/good": 2,
+            "test_public/bad": 3,
+            "test_private": 2,
+        }.items():
+            for n in range(count):
+                height, width = [(96, 128), (72, 104)][n % 2]
+                image = cv2.GaussianBlur(rng.integers(60, 140, (height, width, 3), dtype=np.uint8), (5, 5), 1)
+                folder = root / category / split
+                folder.mkdir(parents=True, exist_ok=True)
+                if split.endswith("bad"):
+                    mask = np.zeros((height, width), np.uint8)
+                    cv2.circle(mask, (30 + 8 * n, 40), 4 + 5 * n, 255, -1)
+                    image[mask > 0] = (230, 240, 250)
+                    truth = root / category / "test_public" / "ground_truth" / "bad"
+                    truth.mkdir(parents=True, exist_ok=True)
+                    cv2.imwrite(str(truth / f"{n:03}_regular_mask.png"), mask)
+                cv2.imwrite(str(folder / f"{n:03}_regular.png"), image)
+
+
+class Workspace:
+    """A folder with data and a config, and Snakemake run in it."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.results = folder / "results" / "tiny"
+
+    def write_config(self, changes: dict[str, dict[str, Any]] | None = None, **top: Any) -> None:
+        config = {name: dict(section) for name, section in CONFIG.items()}
+        for section, values in (changes or {}).items():
+            config[section] = config.get(section, {}) | values
+        (self.folder / "config.yaml").write_text(yaml.safe_dump(config | top))
+
+    def command(self, *arguments: str, cores: int = 2) -> list[str]:
+        return [
+            *(sys.executable, "-m", "snakemake", "--snakefile", str(REPOSITORY / "Snakefile")),
+            *("--directory", str(self.folder), "--configfile", str(self.folder / "config.yaml")),
+            *("--workflow-profile", str(REPOSITORY / "profiles" / "default"), "--cores", str(cores)),
+            *("--nolock", "--quiet", "host", "--", *arguments),
+        ]
+
+    def snakemake(self, *arguments: str, ok: bool = True, cores: int = 2) -> str:
+        """Run Snakemake and return what it printed; `--` is put before targets already."""
+        options = [a for a in arguments if a.startswith("-")]
+        targets = [a for a in arguments if not a.startswith("-")]
+        command = self.command(*targets, cores=cores)
+        command[command.index("--nolock") : command.index("--nolock")] = options
+        done = subprocess.run(command, capture_output=True, text=True, timeout=600, check=False)
+        output = done.stdout + done.stderr
+        assert (done.returncode == 0) == ok, output
+        return output
+
+    def planned(self, *targets: str) -> list[str]:
+        """Names of the jobs a dry run plans, sorted, without the target rule itself."""
+        output = self.snakemake("--dry-run", *targets)
+        if "Nothing to be done" in output:
+            return []
+        jobs = []
+        for line in output.partition("Job stats:")[2].splitlines()[3:]:
+            if not line.strip() or line.startswith("total"):
+                break
+            name, count = line.split()[:2]
+            jobs += [name] * int(count)
+        return sorted(name for name in jobs if name not in ("all", "masks", "metrics", "submission"))
+
+    def kill_when(self, condition: Callable[[], bool], *targets: str, timeout: float = 120) -> None:
+        """Start Snakemake, and kill it and all its children with SIGKILL as soon as `condition` holds."""
+        process = subprocess.Popen(
+            self.command(*targets), stdout=subprocess.DEVNULL, stderr=subprocess.STDOUT, start_new_session=True
+        )
+        deadline = time.monotonic() + timeout
+        try:
+            while not condition():
+                assert process.poll() is None, "Snakemake ended before it could be killed"
+                assert time.monotonic() < deadline, "the moment to kill never came"
+                time.sleep(0.002)
+        finally:
+            if process.poll() is None:
+                os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+
+    def outputs(self) -> dict[str, bytes]:
+        """Content of every result that must not depend on how it came about."""
+        parts = [self.results / "samples", self.results / "tiles"]
+        parts += [
+            self.results / "inp_former" / name
+            for name in (
+                *("tile_maps", "anomaly_images", "coarse_masks", "thresholds"),
+                *("anomaly_images_thresholded", "image_scores", "metrics", "curves"),
+            )
+        ]
+        files = [file for part in parts for file in part.rglob("*") if file.is_file()]
+        files += (self.results / "inp_former" / "models").rglob("*.safetensors")
+        kept = [file for file in files if file.name != ".snakemake_timestamp"]
+        return {str(file.relative_to(self.results)): file.read_bytes() for file in sorted(kept)}
+
+
+@pytest.fixture
+def workspace(tmp_path: Path) -> Workspace:
+    """Data and config, nothing run yet."""
+    write_tiny_dataset(tmp_path / "data")
+    workspace = Workspace(tmp_path)
+    workspace.write_config()
+    return workspace
+
+
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
+    """One complete run that nobody may change."""
+    folder = tmp_path_factory.mktemp("finished")
+    write_tiny_dataset(folder / "data")
+    workspace = Workspace(folder)
+    workspace.write_config()
+    workspace.snakemake("all", "metrics", "submission")
+    return workspace
+
+
+@pytest.fixture
+def copy(finished: Workspace, tmp_path: Path) -> Workspace:
+    """The complete run in a folder of one's own, time stamps kept."""
+    shutil.copytree(finished.folder, tmp_path / "copy", symlinks=True)
+    return Workspace(tmp_path / "copy")

@@ -1,0 +1,136 @@
+"""What a user gets wrong: one message that names it, an exit code that is not zero, nothing that looks finished."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tests.workflow.conftest import Workspace
+
+pytestmark = pytest.mark.workflow
+
+
+def damage_image(workspace: Workspace) -> None:
+    (workspace.folder / "data/nut/test_public/good/000_regular.png").write_text("no image")
+    (workspace.folder / "data/nut/test_public/good/001_regular.png").write_bytes(b"")
+
+
+def resize_mask(workspace: Workspace) -> None:
+    mask = workspace.folder / "data/nut/test_public/ground_truth/bad/000_regular_mask.png"
+    Image.fromarray(np.full((5, 5), 255, np.uint8)).save(mask)
+
+
+def remove_mask(workspace: Workspace) -> None:
+    (workspace.folder / "data/nut/test_public/ground_truth/bad/002_regular_mask.png").unlink()
+
+
+def remove_root(workspace: Workspace) -> None:
+    shutil.rmtree(workspace.folder / "data")
+
+
+def change(**sections: dict) -> Callable[[Workspace], None]:
+    return lambda workspace: workspace.write_config(sections)
+
+
+def unmatched_override(workspace: Workspace) -> None:
+    workspace.write_config(overrides=[{"where": {"category": "nutt"}, "set": {"merge.scale": 1.0}}])
+
+
+@pytest.mark.parametrize(
+    ("spoil", "messages"),
+    [
+        (remove_root, ["dataset.root: data is not a folder"]),
+        (
+            change(dataset={"categories": ["nutt"]}),
+            ["dataset.categories: 'nutt' is not in data", "Did you mean 'nut'?"],
+        ),
+        (change(dataset={"splits": ["test_publc"]}), ["dataset.splits", "Did you mean 'test_public'?"]),
+        (change(tiling={"windw": 3}), ["tiling.windw: unknown key", "Did you mean 'window'?"]),
+        (change(merge={"scale": 0}), ["merge.scale: found 0; expected greater than 0"]),
+        (unmatched_override, ["overrides.0.where.category: 'nutt' matches nothing here", "Did you mean 'nut'?"]),
+    ],
+)
+def test_before_any_job_starts(workspace: Workspace, spoil, messages: list[str]) -> None:
+    spoil(workspace)
+    output = workspace.snakemake("all", ok=False)
+    for message in messages:
+        assert message in output
+    assert "Traceback" not in output
+    assert not workspace.results.exists()
+
+
+@pytest.mark.parametrize(
+    ("spoil", "targets", "messages"),
+    [
+        (
+            damage_image,
+            ["samples/nut/test_public.parquet"],
+            [
+                "nut/test_public: 2 of 5 samples cannot be used",
+                "000_regular.png: not a readable image (unknown format)",
+                "001_regular.png: not a readable image (empty file)",
+            ],
+        ),
+        (
+            resize_mask,
+            ["samples/nut/test_public.parquet"],
+            ["000_regular_mask.png: mask of 5 x 5 pixels; expected its image's 128 x 96"],
+        ),
+        (
+            remove_mask,
+            ["samples/nut/test_public.parquet"],
+            ["test_public/bad/002_regular.png: defective, but has no mask"],
+        ),
+        (
+            change(encoder={"weights": "weights/absent.safetensors"}),
+            ["inp_former/models/nut/model.safetensors"],
+            ["encoder.weights: weights/absent.safetensors does not exist. Put the file there"],
+        ),
+        (
+            change(encoder={"weights": "auto"}),
+            ["inp_former/models/nut/model.safetensors"],
+            ["the weights of vit_tiny_patch16_224 could not be downloaded", "set encoder.weights to its path"],
+        ),
+        (
+            change(encoder={"blocks": [2, 40]}),
+            ["inp_former/models/nut/model.safetensors"],
+            ["encoder.blocks: found [2, 40]; expected ascending numbers from 0 to 11"],
+        ),
+        (
+            change(inp_former={"learning_rate": 1e30, "gradient_clip": 1e30, "warmup_steps": 0}),
+            ["inp_former/models/nut/model.safetensors"],
+            ["train: the loss is nan at step", "Lower inp_former.learning_rate"],
+        ),
+    ],
+)
+def test_in_the_job_that_notices(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, spoil, targets: list[str], messages
+) -> None:
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "no_cache"))
+    spoil(workspace)
+    output = workspace.snakemake(*(f"results/tiny/{target}" for target in targets), ok=False)
+    for message in messages:
+        assert message in output
+    assert "Traceback" not in output
+    for target in targets:
+        assert not (workspace.results / target).exists()
+
+
+def test_absent_sam_checkpoint_names_file_source_and_key(copy: Workspace) -> None:
+    copy.write_config({"refine": {"method": "sam", "model": "vit_b"}})
+    output = copy.snakemake("masks", ok=False)
+    for message in ("sam_vit_b_01ec64.pth", "refine.checkpoint"):
+        assert message in output
+    assert "Traceback" not in output
+    assert not (copy.results / "inp_former" / "anomaly_images_thresholded" / "nut" / "test_public").exists()
+
+
+def test_a_submission_without_private_splits_says_so(workspace: Workspace) -> None:
+    workspace.write_config({"dataset": {"splits": ["test_public"]}})
+    output = workspace.snakemake("submission", ok=False)
+    assert "dataset.splits has no private split. Add test_private" in output

@@ -1,0 +1,54 @@
+"""Cut-down runs on real images of many sizes; skipped where the images are not beside the checkout."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import yaml
+
+from robis.evaluation import METRICS
+from tests.conftest import REAL_DATA, REPOSITORY
+from tests.workflow.conftest import Workspace
+
+pytestmark = [
+    pytest.mark.workflow,
+    pytest.mark.skipif(not REAL_DATA.is_dir(), reason=f"needs the real images, which are not in {REAL_DATA.name}/"),
+]
+
+
+def cut_down(name: str, folder: Path, keep: int) -> Workspace:
+    """Link the first images of every folder of a dataset, and use its preset with one epoch."""
+    source = REAL_DATA / name
+    for path in sorted(source.rglob("*")):
+        if not path.is_file() or path.name.startswith("."):
+            continue
+        number = int(path.name[:3]) if path.name[:3].isdigit() else 0
+        if number < keep:
+            target = folder / "data" / path.relative_to(source)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.symlink_to(path)
+    config = yaml.safe_load((REPOSITORY / "config" / f"{name}.yaml").read_text())
+    config["dataset"]["root"] = "data"
+    config["inp_former"] = config["inp_former"] | {"epochs": 1}
+    (folder / "config.yaml").write_text(yaml.safe_dump(config))
+    workspace = Workspace(folder)
+    workspace.results = folder / "results" / name
+    return workspace
+
+
+@pytest.mark.parametrize(
+    ("name", "category", "split", "keep"),
+    [("magnetic_tile", "tile", "test", 3), ("pcb_panel", "board", "test_public", 2)],
+)
+def test_real_images_run_to_the_report(tmp_path: Path, name: str, category: str, split: str, keep: int) -> None:
+    workspace = cut_down(name, tmp_path, keep)
+    workspace.snakemake("all", "metrics")
+    metrics = pd.read_parquet(workspace.results / "inp_former" / "metrics" / category / f"{split}.parquet").iloc[0]
+    assert metrics[list(METRICS)].between(0, 1).all()
+    samples = pd.read_parquet(workspace.results / "samples" / category / f"{split}.parquet")
+    if name == "magnetic_tile":
+        assert samples[["height", "width"]].drop_duplicates().shape[0] > 3
+    page = (workspace.results / "report" / "index.html").read_text()
+    assert all(sample_id in page for sample_id in samples["sample_id"])

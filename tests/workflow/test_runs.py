@@ -1,0 +1,208 @@
+"""The workflow from images to report: what it writes, what it re-makes, what survives a kill."""
+
+from __future__ import annotations
+
+import shutil
+import tarfile
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import tifffile
+from PIL import Image
+
+from robis.evaluation import METRICS
+from tests.workflow.conftest import Workspace, write_tiny_dataset
+
+pytestmark = pytest.mark.workflow
+
+
+def test_outputs_are_named_and_shaped_as_documented(finished: Workspace) -> None:
+    results = finished.results
+    samples = pd.read_parquet(results / "samples" / "nut" / "test_public.parquet")
+    assert list(samples.columns) == ["sample_id", "split", "image", "label", "defect", "mask", "height", "width"]
+    assert samples["sample_id"].tolist() == [
+        *("bad/000_regular", "bad/001_regular", "bad/002_regular"),
+        *("good/000_regular", "good/001_regular"),
+    ]
+    tiles = np.load(results / "tiles" / "nut" / "test_public.npy", mmap_mode="r")
+    assert tiles.dtype == np.uint8
+    assert tiles.shape[1:] == (32, 32, 3)
+    maps = np.load(results / "inp_former" / "tile_maps" / "nut" / "test_public.npy", mmap_mode="r")
+    assert maps.dtype == np.float16
+    assert maps.shape == (len(tiles), 24, 24)
+    history = pd.read_parquet(results / "inp_former" / "models" / "nut" / "training.parquet")
+    assert {"step", "loss", "lr", "images_per_second"} <= set(history.columns)
+    assert list((results / "inp_former" / "models" / "nut" / "tensorboard").iterdir())
+    for split in ("test_public", "test_private"):
+        for sample in pd.read_parquet(results / "samples" / "nut" / f"{split}.parquet").itertuples():
+            size = (round(sample.height / 2), round(sample.width / 2))
+            folder = results / "inp_former" / "anomaly_images" / "nut" / split
+            anomaly_map = tifffile.imread(folder / f"{sample.sample_id}.tiff")
+            assert anomaly_map.dtype == np.float16
+            assert anomaly_map.shape == size
+            assert 0 <= anomaly_map.min() <= anomaly_map.max() <= 255
+            for stage in ("coarse_masks", "anomaly_images_thresholded"):
+                with Image.open(results / "inp_former" / stage / "nut" / split / f"{sample.sample_id}.png") as mask:
+                    assert mask.mode == "L"
+                    assert mask.size == size[::-1]
+                    assert set(np.unique(np.asarray(mask))) <= {0, 255}
+    thresholds = pd.read_parquet(results / "inp_former" / "thresholds" / "nut" / "test_public.parquet")
+    assert {"sample_id", "threshold", "method", "defects"} <= set(thresholds.columns)
+    scores = pd.read_parquet(results / "inp_former" / "image_scores" / "nut" / "test_public.parquet")
+    assert list(scores.columns) == ["sample_id", "score", "rescored", "is_anomalous"]
+
+
+def test_metrics_are_one_row_of_every_name_where_there_is_ground_truth(finished: Workspace) -> None:
+    metrics = pd.read_parquet(finished.results / "inp_former" / "metrics" / "nut" / "test_public.parquet")
+    assert len(metrics) == 1
+    assert set(METRICS) <= set(metrics.columns)
+    assert metrics[list(METRICS)].notna().all(axis=None)
+    assert not (finished.results / "inp_former" / "metrics" / "nut" / "test_private.parquet").exists()
+
+
+def test_bright_defects_on_noise_are_found(finished: Workspace) -> None:
+    """Even a random encoder tells white disks from gray noise; a mirrored or shifted map would not."""
+    metrics = pd.read_parquet(finished.results / "inp_former" / "metrics" / "nut" / "test_public.parquet").iloc[0]
+    assert metrics["pixel_auroc"] > 0.75
+    assert metrics["image_auroc"] > 0.6
+
+
+def test_report_and_submission(finished: Workspace) -> None:
+    page = (finished.results / "report" / "index.html").read_text()
+    assert "bad/002_regular" in page
+    assert "random" in page, "a random encoder must be said"
+    with tarfile.open(finished.results / "inp_former" / "submission.tar.gz") as tar:
+        assert tar.getnames() == [
+            "anomaly_images/nut/test_private/000_regular.tiff",
+            "anomaly_images/nut/test_private/001_regular.tiff",
+            "anomaly_images_thresholded/nut/test_private/000_regular.png",
+            "anomaly_images_thresholded/nut/test_private/001_regular.png",
+        ]
+
+
+def test_a_second_run_has_nothing_to_do(finished: Workspace) -> None:
+    assert "Nothing to be done" in finished.snakemake("all", "metrics", "submission")
+
+
+def test_a_deleted_mask_folder_is_remade_with_what_follows(copy: Workspace) -> None:
+    masks = copy.results / "inp_former" / "anomaly_images_thresholded" / "nut" / "test_public"
+    before = copy.outputs()
+    shutil.rmtree(masks)
+    assert copy.planned("all", "metrics", "submission") == ["evaluate", "refine", "report", "score_images"]
+    copy.snakemake("all")
+    assert copy.outputs() == before
+
+
+def test_a_changed_setting_plans_its_stage_and_what_follows(copy: Workspace) -> None:
+    copy.write_config({"binarize": {"std_factor": 2.5}})
+    assert copy.planned("all") == sorted(["binarize", "refine", "score_images"] * 2 + ["evaluate", "report"])
+    copy.write_config({"inp_former": {"checkpoint_every": 3}})
+    assert copy.planned("all") == []
+
+
+def test_a_changed_test_image_plans_its_split_only(copy: Workspace) -> None:
+    image = copy.folder / "data" / "nut" / "test_private" / "000_regular.png"
+    Image.fromarray(255 - np.asarray(Image.open(image))).save(image)
+    expected = ["binarize", "crop", "index", "infer", "merge", "refine", "report", "score_images"]
+    assert copy.planned("all") == expected
+
+
+def test_the_same_seed_gives_the_same_bytes_and_another_does_not(finished: Workspace, workspace: Workspace) -> None:
+    workspace.snakemake("all", "metrics")
+    again, before = workspace.outputs(), finished.outputs()
+    assert again.keys() == before.keys()
+    different = [name for name in before if again[name] != before[name]]
+    assert different == []
+    workspace.write_config({"inp_former": {"seed": 1}})
+    workspace.snakemake("masks")
+    name = "inp_former/tile_maps/nut/test_public.npy"
+    assert workspace.outputs()[name] != before[name]
+
+
+def written_beside(folder: Path, name: str) -> bool:
+    """Whether a writer is at work on a target in `folder`: its partial file exists and holds something."""
+    partials = list(folder.glob(f".*.partial.{name}"))
+    return any((path.is_dir() and any(path.iterdir())) or (path.is_file() and path.stat().st_size) for path in partials)
+
+
+@pytest.mark.parametrize("stage", ["train", "infer", "merge"])
+def test_a_killed_job_leaves_nothing_that_looks_whole_and_the_next_run_ends_alike(
+    finished: Workspace, workspace: Workspace, stage: str
+) -> None:
+    detector = workspace.results / "inp_former"
+    state = detector / "models" / "nut" / "state.pt"
+    moments = {
+        "train": state.exists,
+        "infer": lambda: written_beside(detector / "tile_maps" / "nut", "test_public.npy"),
+        "merge": lambda: written_beside(detector / "anomaly_images" / "nut", "test_public"),
+    }
+    targets = {
+        "train": detector / "models" / "nut" / "model.safetensors",
+        "infer": detector / "tile_maps" / "nut" / "test_public.npy",
+        "merge": detector / "anomaly_images" / "nut" / "test_public",
+    }
+    workspace.kill_when(moments[stage], "metrics")
+    assert not targets[stage].exists()
+    workspace.snakemake("all", "metrics")
+    if stage == "train":
+        log = (detector / "logs" / "train" / "nut.log").read_text()
+        assert "Resuming at step" in log
+        assert not state.exists()
+    assert workspace.outputs() == finished.outputs()
+    assert not list(detector.rglob(".*.partial.*")), "what the killed job left must go"
+
+
+def test_validation_based_settings_run(workspace: Workspace) -> None:
+    """Ranges and thresholds from validation, feathered tiles, padded windows, no refinement."""
+    shutil.rmtree(workspace.folder / "data" / "nut" / "validation")
+    workspace.write_config(
+        {
+            "merge": {"normalize": "validation", "blend": "feather"},
+            "binarize": {"calibrate": "validation", "method": "percentile"},
+            "tiling": {"edge": "pad"},
+            "refine": {"method": "none"},
+        }
+    )
+    workspace.snakemake("metrics")
+    train = pd.read_parquet(workspace.results / "samples" / "nut" / "train.parquet")
+    validation = pd.read_parquet(workspace.results / "samples" / "nut" / "validation.parquet")
+    assert (len(train), len(validation)) == (3, 1)
+    coarse = workspace.results / "inp_former" / "coarse_masks" / "nut" / "test_public" / "bad" / "002_regular.png"
+    final = workspace.results / "inp_former" / "anomaly_images_thresholded" / "nut" / "test_public" / "bad"
+    np.testing.assert_array_equal(np.asarray(Image.open(coarse)), np.asarray(Image.open(final / "002_regular.png")))
+
+
+def test_extreme_sizes_run(workspace: Workspace, rng: np.random.Generator) -> None:
+    """A 1 x 1 image and one of 12 x 12 tiles in one category, images as large as the window."""
+    folder = workspace.folder / "data" / "nut" / "test_private"
+    Image.fromarray(np.full((1, 1, 3), 90, np.uint8)).save(folder / "100_dot.png")
+    Image.fromarray(rng.integers(0, 255, (440, 444, 3), dtype=np.uint8)).save(folder / "101_large.png")
+    Image.fromarray(rng.integers(0, 255, (48, 48, 3), dtype=np.uint8)).save(folder / "102_window.png")
+    workspace.write_config({"dataset": {"splits": ["test_private"]}, "inp_former": {"epochs": 1}})
+    workspace.snakemake("masks")
+    tiles = pd.read_parquet(workspace.results / "tiles" / "nut" / "test_private.parquet")
+    large = tiles[tiles["sample_id"] == "101_large"]
+    assert (large["row"].max(), large["col"].max(), len(large)) == (11, 11, 144)
+    assert (tiles["sample_id"] == "102_window").sum() == 1
+    masks = workspace.results / "inp_former" / "anomaly_images_thresholded" / "nut" / "test_private"
+    assert Image.open(masks / "100_dot.png").size == (1, 1)
+    assert Image.open(masks / "101_large.png").size == (222, 220)
+
+
+def test_several_categories_and_overrides(workspace: Workspace) -> None:
+    write_tiny_dataset(workspace.folder / "data", ("bolt",), seed=1)
+    workspace.write_config(
+        {"inp_former": {"epochs": 1}, "dataset": {"splits": ["test_public"]}},
+        overrides=[{"where": {"category": "bolt"}, "set": {"refine.method": "none", "merge.scale": 1.0}}],
+    )
+    workspace.snakemake("metrics")
+    masks = workspace.results / "inp_former" / "anomaly_images_thresholded"
+    assert Image.open(masks / "bolt" / "test_public" / "bad" / "000_regular.png").size == (128, 96)
+    assert Image.open(masks / "nut" / "test_public" / "bad" / "000_regular.png").size == (64, 48)
+    workspace.write_config(
+        {"inp_former": {"epochs": 1}, "dataset": {"splits": ["test_public"]}},
+        overrides=[{"where": {"category": "bolt"}, "set": {"refine.method": "grabcut", "merge.scale": 1.0}}],
+    )
+    assert workspace.planned("metrics") == ["evaluate", "refine", "score_images"]
