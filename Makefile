@@ -22,7 +22,7 @@ $(READY): pyproject.toml constraints.txt
 
 demo: setup
 	$(BIN)/robis data demo --out data/demo
-	$(BIN)/snakemake
+	$(BIN)/snakemake --quiet host reason
 	$(BIN)/robis metrics results/demo
 
 test: setup lint
