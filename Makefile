@@ -3,12 +3,13 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/ready
 
-.PHONY: help setup demo test lint format clean
+.PHONY: help setup demo test lint format config clean
 
 help:
 	@echo "make demo    set up, generate images, run the whole pipeline, print metrics and the report's path"
 	@echo "make test    set up, lint, check types, run all tests"
 	@echo "make format  rewrite the code in the project's style"
+	@echo "make config  rewrite config/schema.json, the commented configs and docs/config.md from the settings"
 	@echo "make clean   delete the demo's data and results (not your own)"
 
 setup: $(READY)
@@ -38,6 +39,9 @@ format: setup
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 	$(BIN)/snakefmt Snakefile rules
+
+config: setup
+	$(BIN)/python -m robis.reference
 
 clean:
 	rm -rf data/demo results/demo

@@ -4,9 +4,10 @@ from pathlib import Path
 
 from snakemake.exceptions import WorkflowError
 
+from robis.detectors import DETECTORS
 from robis.errors import RobisError
+from robis.project import Project
 from robis.settings import parse as parse_settings
-from robis.stages import DETECTORS, Project
 
 try:
     project = Project(parse_settings(config))

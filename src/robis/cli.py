@@ -39,7 +39,44 @@ def _parser() -> argparse.ArgumentParser:
     metrics = commands.add_parser("metrics", help="print the metrics of a finished run")
     metrics.add_argument("results", type=Path, help="results folder of a data set, e.g. results/demo")
     metrics.set_defaults(run=_print_metrics)
+    explain = commands.add_parser("explain", help="what an option means, and what a change of it re-runs")
+    explain.add_argument("key", help="dotted key or section, e.g. binarize.std_factor or binarize")
+    _add_config(explain)
+    explain.set_defaults(run=_explain)
+
+    config = commands.add_parser("config", help="look at a config").add_subparsers(required=True, metavar="COMMAND")
+    show = config.add_parser("show", help="print the effective settings, overrides applied")
+    _add_config(show)
+    for kind in ("category", "split", "detector"):
+        show.add_argument(f"--{kind}", help=f"settings of the jobs of this {kind}")
+    show.set_defaults(run=_show_config)
     return parser
+
+
+def _add_config(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--configfile", type=Path, default=Path("config/config.yaml"), help="config file (default: %(default)s)"
+    )
+
+
+def _explain(options: argparse.Namespace) -> None:
+    from robis.reference import explain
+    from robis.settings import load
+
+    print(explain(options.key, load(options.configfile)))
+
+
+def _show_config(options: argparse.Namespace) -> None:
+    import yaml
+
+    from robis.project import Project
+    from robis.settings import load
+
+    settings = load(options.configfile)
+    chosen = {kind: getattr(options, kind) for kind in ("category", "split", "detector") if getattr(options, kind)}
+    Project(settings).check_names(**chosen)
+    values = settings.effective(**chosen).model_dump(mode="json", exclude={"overrides"})
+    print(yaml.safe_dump(values, sort_keys=False, default_flow_style=None, width=118), end="")
 
 
 def _write_demo(options: argparse.Namespace) -> None:

@@ -13,7 +13,6 @@ from typing import Any
 import cv2
 
 from robis.errors import RobisError
-from robis.stages import IDENTITY
 
 
 @contextmanager
@@ -33,9 +32,8 @@ def job(snakemake: Any) -> Iterator[dict[str, Any]]:
     cv2.setNumThreads(snakemake.threads)
     if "torch" in sys.modules:
         sys.modules["torch"].set_num_threads(snakemake.threads)
-    settings = snakemake.params.settings
     try:
-        yield {name: value for name, value in settings.items() if name not in IDENTITY}
+        yield snakemake.params.settings.options()
     except RobisError as error:
         logging.error("%s: %s", snakemake.rule, error)
         sys.exit(1)

@@ -26,7 +26,7 @@ class Dataset(_Section):
     """Which images."""
 
     name: Name = Field("demo", description="Names the folder of the results: results/NAME/.")
-    layout: Literal["mvtec_ad_2", "mvtec_ad", "folder"] = Field(
+    layout: Literal["mvtec_ad_2", "mvtec_ad", "mpdd", "btad", "visa", "folder"] = Field(
         "mvtec_ad_2", description="How the images lie on disk (docs/datasets.md shows each layout)."
     )
     root: str = Field("data/demo", description="The folder that holds one folder per category.")
@@ -219,12 +219,26 @@ class Settings(_Section):
                 raise ValueError(f"overrides.{number}.set.{mistakes}") from error
         return self
 
+    def get(self, key: str) -> Any:
+        """The value of a dotted key, e.g. "merge.scale"."""
+        section, _, name = key.partition(".")
+        value = getattr(self, section)
+        return getattr(value, name) if name else value
+
     def effective(self, **chosen: str) -> Settings:
         """The settings that hold for one category, split and detector (those given), overrides applied in order.
 
         An override whose `where` names something not given here does not apply.
         """
         return _apply(self, [override for override in self.overrides if override.matches(chosen)])
+
+
+def section_of(name: str) -> type[BaseModel]:
+    """The model of a section, e.g. of "merge"."""
+    section = Settings.model_fields[name].annotation
+    if not (isinstance(section, type) and issubclass(section, BaseModel)):
+        raise ConfigError(f"{name}: not a section of the config.")
+    return section
 
 
 _OVERRIDDEN = "overridden config"

@@ -101,6 +101,44 @@ def test_folder_layout_with_and_without_labels(tmp_path: Path) -> None:
     ]
 
 
+def test_btad_and_mpdd(tmp_path: Path) -> None:
+    write_image(tmp_path / "01" / "train" / "ok" / "0000.bmp")
+    write_image(tmp_path / "01" / "test" / "ok" / "0000.bmp")
+    write_image(tmp_path / "01" / "test" / "ko" / "0000.bmp")
+    write_mask(tmp_path / "01" / "ground_truth" / "ko" / "0000.png")
+    assert rows(tmp_path, "train", "btad", "01") == [("ok/0000", "01/train/ok/0000.bmp", "normal", "good", None)]
+    assert rows(tmp_path, "test", "btad", "01") == [
+        ("ko/0000", "01/test/ko/0000.bmp", "anomalous", "ko", "01/ground_truth/ko/0000.png"),
+        ("ok/0000", "01/test/ok/0000.bmp", "normal", "good", None),
+    ]
+    root = mvtec_ad(tmp_path / "mpdd")
+    assert rows(root, "test", "mpdd") == rows(root, "test", "mvtec_ad")
+
+
+def test_visa_follows_its_table(tmp_path: Path) -> None:
+    table = tmp_path / "split_csv" / "1cls.csv"
+    table.parent.mkdir()
+    table.write_text(
+        "object,split,label,image,mask\n"
+        "candle,train,normal,candle/Data/Images/Normal/0001.JPG,\n"
+        "candle,test,normal,candle/Data/Images/Normal/0002.JPG,\n"
+        "candle,test,anomaly,candle/Data/Images/Anomaly/000.JPG,candle/Data/Masks/Anomaly/000.png\n"
+        "pcb1,train,normal,pcb1/Data/Images/Normal/0000.JPG,\n"
+    )
+    assert list_categories("visa", tmp_path) == ["candle", "pcb1"]
+    mask = "candle/Data/Masks/Anomaly/000.png"
+    assert rows(tmp_path, "test", "visa", "candle") == [
+        ("Anomaly/000", "candle/Data/Images/Anomaly/000.JPG", "anomalous", "anomaly", mask),
+        ("Normal/0002", "candle/Data/Images/Normal/0002.JPG", "normal", "good", None),
+    ]
+    table.write_text("object,split,image\ncandle,train,a.JPG\n")
+    with pytest.raises(DataError, match=r"1cls\.csv: no column 'label'; expected object, split, label"):
+        list_categories("visa", tmp_path)
+    table.unlink()
+    with pytest.raises(DataError, match=r"1cls\.csv: cannot be read"):
+        list_categories("visa", tmp_path)
+
+
 def test_every_tenth_training_image_is_lent_where_validation_is_missing(tmp_path: Path) -> None:
     root = mvtec_ad(tmp_path)
     train = list_samples("mvtec_ad", root, "nut", "train", hold_out=True)
@@ -115,7 +153,9 @@ def test_a_root_without_categories_says_what_is_expected(tmp_path: Path) -> None
     with pytest.raises(DataError, match=r"dataset\.root: .*nowhere is not a folder"):
         list_categories("mvtec_ad", tmp_path / "nowhere")
     (tmp_path / "empty").mkdir()
-    with pytest.raises(DataError, match=r"holds no category of layout 'mvtec_ad': expected folders with train or test"):
+    with pytest.raises(
+        DataError, match=r"holds no category of layout 'mvtec_ad': expected one folder per category, with train or test"
+    ):
         list_categories("mvtec_ad", tmp_path)
 
 

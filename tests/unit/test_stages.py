@@ -13,8 +13,10 @@ from PIL import Image
 
 from robis import code_digest
 from robis.errors import ConfigError, DataError
+from robis.params import Params
+from robis.project import Project
 from robis.settings import parse
-from robis.stages import STAGES, Params, Project
+from robis.stages import STAGES
 
 REPOSITORY = Path(__file__).parents[2]
 JOB = {"detector": "inp_former", "category": "nut", "split": "test_public"}

@@ -68,18 +68,22 @@ class Workspace:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.results = folder / "results" / "tiny"
+        self.configfile = folder / "config.yaml"
+        self.code = REPOSITORY
 
-    def write_config(self, changes: dict[str, dict[str, Any]] | None = None, **top: Any) -> None:
+    def write_config(
+        self, changes: dict[str, dict[str, Any]] | None = None, *, to: Path | None = None, **top: Any
+    ) -> None:
         config = {name: dict(section) for name, section in CONFIG.items()}
         for section, values in (changes or {}).items():
             config[section] = config.get(section, {}) | values
-        (self.folder / "config.yaml").write_text(yaml.safe_dump(config | top))
+        (to or self.configfile).write_text(yaml.safe_dump(config | top))
 
     def command(self, *arguments: str, cores: int = 2) -> list[str]:
         return [
-            *(sys.executable, "-m", "snakemake", "--snakefile", str(REPOSITORY / "Snakefile")),
-            *("--directory", str(self.folder), "--configfile", str(self.folder / "config.yaml")),
-            *("--workflow-profile", str(REPOSITORY / "profiles" / "default"), "--cores", str(cores)),
+            *(sys.executable, "-m", "snakemake", "--snakefile", str(self.code / "Snakefile")),
+            *("--directory", str(self.folder), "--configfile", str(self.configfile)),
+            *("--workflow-profile", str(self.code / "profiles" / "default"), "--cores", str(cores)),
             *("--nolock", "--quiet", "host", "--", *arguments),
         ]
 
@@ -89,7 +93,9 @@ class Workspace:
         targets = [a for a in arguments if not a.startswith("-")]
         command = self.command(*targets, cores=cores)
         command[command.index("--nolock") : command.index("--nolock")] = options
-        done = subprocess.run(command, capture_output=True, text=True, timeout=600, check=False)
+        # The library beside the Snakefile is the one that is meant, also where a test has copied both.
+        environment = os.environ | {"PYTHONPATH": str(self.code / "src")}
+        done = subprocess.run(command, capture_output=True, text=True, timeout=600, check=False, env=environment)
         output = done.stdout + done.stderr
         assert (done.returncode == 0) == ok, output
         return output

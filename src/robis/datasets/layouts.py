@@ -6,9 +6,10 @@ split from file names alone; nothing is opened, so that a plan over thousands of
 
 from __future__ import annotations
 
+import csv
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from robis.errors import DataError, first_few
 from robis.files import is_image
@@ -31,12 +32,14 @@ class Sample:
 class Layout:
     """How a dataset lies on disk.
 
-    `read(root, category, split)` lists the samples; splits that the category does not have give none.
+    `categories(root)` names the categories; `read(root, category, split)` lists the samples of a split, none
+    where the category does not have it; `expects` says in words what lies below the root.
     """
 
     splits: tuple[str, ...]
+    categories: Callable[[Path], list[str]]
     read: Callable[[Path, str, str], list[Sample]]
-    marks_a_category: tuple[str, ...]
+    expects: str
 
 
 def images_in(folder: Path, *, nested: bool = False) -> Iterator[Path]:
@@ -56,18 +59,30 @@ def _normal(root: Path, split_folder: Path, normal_folder: Path) -> list[Sample]
     return [_sample(root, split_folder, image, label=NORMAL, defect="good") for image in images_in(normal_folder)]
 
 
+def _folders_with(*marks: str) -> Callable[[Path], list[str]]:
+    """Categories are the folders that hold one of the given folders."""
+
+    def categories(root: Path) -> list[str]:
+        folders = (folder for folder in root.iterdir() if folder.is_dir())
+        return sorted(folder.name for folder in folders if any((folder / mark).is_dir() for mark in marks))
+
+    return categories
+
+
 def _by_stem(folder: Path) -> dict[str, Path]:
     """Masks of a folder by their path below it without suffix."""
     return {mask.relative_to(folder).with_suffix("").as_posix(): mask for mask in images_in(folder, nested=True)}
 
 
-def _labeled(root: Path, split_folder: Path, mask_of: Callable[[str, str], Path | None]) -> list[Sample]:
+def _labeled(
+    root: Path, split_folder: Path, mask_of: Callable[[str, str], Path | None], *, good: str = "good"
+) -> list[Sample]:
     """Samples of a split with one folder per defect; `mask_of(defect, stem)` finds a defective image's mask."""
     samples = []
     for folder in sorted(path for path in split_folder.iterdir() if path.is_dir()):
         if folder.name == "ground_truth":
             continue
-        if folder.name == "good":
+        if folder.name == good:
             samples += _normal(root, split_folder, folder)
             continue
         for image in images_in(folder):
@@ -121,29 +136,85 @@ def _read_folder(root: Path, category: str, split: str) -> list[Sample]:
     return _labeled(root, folder, mask_of)
 
 
+def _read_btad(root: Path, category: str, split: str) -> list[Sample]:
+    base = root / category
+    if split == "train":
+        return _normal(root, base / "train", base / "train" / "ok")
+    if split != "test" or not (base / "test").is_dir():
+        return []
+    masks = _by_stem(base / "ground_truth")
+    return _labeled(root, base / "test", lambda defect, stem: masks.get(f"{defect}/{stem}"), good="ok")
+
+
+VISA_TABLE = "split_csv/1cls.csv"
+VISA_COLUMNS = ("object", "split", "label", "image", "mask")
+
+
+def _visa_rows(root: Path) -> list[dict[str, str]]:
+    path = root / VISA_TABLE
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as stream:
+            rows = list(csv.DictReader(stream))
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({error.strerror}). VisA's split table is expected there.") from error
+    if rows and (missing := [name for name in VISA_COLUMNS if rows[0].get(name) is None]):
+        raise DataError(f"{path}: no column {missing[0]!r}; expected {', '.join(VISA_COLUMNS)}.")
+    return rows
+
+
+def _visa_categories(root: Path) -> list[str]:
+    return sorted({row["object"] for row in _visa_rows(root)})
+
+
+def _read_visa(root: Path, category: str, split: str) -> list[Sample]:
+    samples = []
+    for row in _visa_rows(root):
+        if row["object"] != category or row["split"] != split:
+            continue
+        # candle/Data/Images/Anomaly/000.JPG is named Anomaly/000.
+        name = PurePosixPath(row["image"])
+        sample_id = PurePosixPath(name.parent.name, name.stem).as_posix()
+        normal = row["label"] == "normal"
+        samples.append(
+            Sample(
+                sample_id,
+                row["image"],
+                label=NORMAL if normal else ANOMALOUS,
+                defect="good" if normal else row["label"],
+                mask=row["mask"] or None,
+            )
+        )
+    return samples
+
+
+_PER_CATEGORY = "one folder per category, with {} in it"
+_TRAIN_OR_TEST = _folders_with("train", "test")
+
 LAYOUTS: dict[str, Layout] = {
     "mvtec_ad_2": Layout(
         ("train", "validation", "test_public", "test_private", "test_private_mixed"),
+        _folders_with("train", "test_public", "test_private"),
         _read_mvtec_ad_2,
-        ("train", "test_public", "test_private"),
+        _PER_CATEGORY.format("train, test_public or test_private"),
     ),
-    "mvtec_ad": Layout(("train", "test"), _read_mvtec_ad, ("train", "test")),
-    "folder": Layout(("train", "validation", "test"), _read_folder, ("train", "test")),
+    "mvtec_ad": Layout(("train", "test"), _TRAIN_OR_TEST, _read_mvtec_ad, _PER_CATEGORY.format("train or test")),
+    "mpdd": Layout(("train", "test"), _TRAIN_OR_TEST, _read_mvtec_ad, _PER_CATEGORY.format("train or test")),
+    "btad": Layout(("train", "test"), _TRAIN_OR_TEST, _read_btad, _PER_CATEGORY.format("train or test")),
+    "visa": Layout(("train", "test"), _visa_categories, _read_visa, f"{VISA_TABLE} with rows in it"),
+    "folder": Layout(
+        ("train", "validation", "test"), _TRAIN_OR_TEST, _read_folder, _PER_CATEGORY.format("train or test")
+    ),
 }
 
 
 def list_categories(layout: str, root: Path) -> list[str]:
-    """Names of the category folders below `root`, sorted. Raises DataError when there is none."""
+    """Names of the categories below `root`, sorted. Raises DataError when there is none."""
     if not root.is_dir():
-        raise DataError(f"dataset.root: {root} is not a folder. Give the folder that holds one folder per category.")
-    marks = LAYOUTS[layout].marks_a_category
-    found = sorted(
-        folder.name for folder in root.iterdir() if folder.is_dir() and any((folder / mark).is_dir() for mark in marks)
-    )
+        raise DataError(f"dataset.root: {root} is not a folder. Give the folder that holds the data set.")
+    found = LAYOUTS[layout].categories(root)
     if not found:
         raise DataError(
-            f"dataset.root: {root} holds no category of layout {layout!r}: "
-            f"expected folders with {' or '.join(marks)} in them."
+            f"dataset.root: {root} holds no category of layout {layout!r}: expected {LAYOUTS[layout].expects}."
         )
     return found
 

@@ -77,7 +77,7 @@ def draw_heatmap(anomaly_map: np.ndarray, height: int, width: int) -> bytes:
 
     Higher values take the last color. Peaks outlast shrinking: it keeps the highest value, not the average.
     """
-    levels = np.clip(anomaly_map.astype(np.float32), 0, HEAT_RANGE) * (255 / HEAT_RANGE)
+    levels: np.ndarray = np.clip(anomaly_map.astype(np.float32), 0, HEAT_RANGE) * (255 / HEAT_RANGE)
     rows, columns = min(height, levels.shape[0]), min(width, levels.shape[1])
     levels = cv2.resize(max_pool(levels, rows, columns), (width, height), interpolation=cv2.INTER_LINEAR)
     colored = cv2.applyColorMap(np.rint(levels).astype(np.uint8), COLORMAP)

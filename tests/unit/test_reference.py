@@ -1,0 +1,103 @@
+"""Generated files do not drift, and what they say of a key is what the stages declare."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import jsonschema
+import pytest
+import yaml
+
+from robis.cli import main
+from robis.errors import ConfigError
+from robis.reference import explain, written_files
+from robis.settings import Settings, load, parse
+from robis.stages import STAGES, every_key, followers, readers
+
+REPOSITORY = Path(__file__).parents[2]
+
+
+@pytest.mark.parametrize("path", list(written_files()))
+def test_generated_files_are_up_to_date(path: str) -> None:
+    found = (REPOSITORY / path).read_text(encoding="utf-8")
+    assert found == written_files()[path], f"{path} has drifted; run `make config`"
+
+
+def test_the_commented_config_holds_every_key_and_is_the_demo() -> None:
+    values = yaml.safe_load((REPOSITORY / "config" / "config.yaml").read_text())
+    written = [f"{section}.{key}" for section, keys in values.items() if isinstance(keys, dict) for key in keys]
+    assert set(written) == {key for key in every_key() if "." in key}
+    assert load(REPOSITORY / "config" / "config.yaml") == load(REPOSITORY / "config" / "demo.yaml")
+
+
+@pytest.mark.parametrize("file", sorted((REPOSITORY / "config").glob("*.yaml")), ids=lambda file: file.name)
+def test_editors_get_the_schema_and_every_preset_satisfies_it(file: Path) -> None:
+    assert file.read_text().startswith("# yaml-language-server: $schema=./schema.json\n")
+    schema = json.loads((REPOSITORY / "config" / "schema.json").read_text())
+    jsonschema.validate(yaml.safe_load(file.read_text()), schema)
+
+
+def test_the_schema_refuses_what_robis_refuses() -> None:
+    schema = json.loads((REPOSITORY / "config" / "schema.json").read_text())
+    for wrong in ({"tilng": {}}, {"tiling": {"windw": 1}}, {"merge": {"scale": 0}}, {"refine": {"method": "som"}}):
+        with pytest.raises(jsonschema.ValidationError):
+            jsonschema.validate(wrong, schema)
+        with pytest.raises(ConfigError):
+            parse(wrong)
+
+
+def test_every_key_has_a_meaning_and_a_row() -> None:
+    table = (REPOSITORY / "docs" / "config.md").read_text()
+    for key in every_key():
+        text = explain(key, Settings())
+        assert len(text.splitlines()) >= 5
+        assert f"| `{key}` |" in table
+
+
+def test_explain_names_value_range_and_what_re_runs() -> None:
+    text = explain("binarize.std_factor", parse({"binarize": {"std_factor": 2.5}}))
+    assert re.search(r"value: +2\.5", text)
+    assert re.search(r"default: +3\.0", text)
+    assert re.search(r"allowed: +number >= 0", text)
+    assert re.search(r"re-runs: +binarize \(with binarize\.method mean_std or robis\)", text)
+    assert re.search(r"then: +refine, score_images, evaluate, report, submit", text)
+    assert explain("tiling", Settings()).count("re-runs:") == 3
+    assert re.search(r"re-runs: +nothing", explain("inp_former.checkpoint_every", Settings()))
+    with pytest.raises(ConfigError, match=r"merge\.scal: no such key\. .*Did you mean 'merge\.scale'"):
+        explain("merge.scal", Settings())
+    with pytest.raises(ConfigError, match=r"merg: no such key\. .*Did you mean 'merge'"):
+        explain("merg", Settings())
+
+
+def test_what_is_declared_exists() -> None:
+    known = set(every_key())
+    for stage in STAGES.values():
+        assert set(stage.also) <= known
+        assert set(stage.sometimes) <= known
+        options = dict(stage.option_keys("inp_former"))
+        assert set(options.values()) <= known
+        assert set(stage.only_with) | set(stage.unwatched) <= set(options)
+        assert set(stage.after) <= set(STAGES)
+    assert readers("merge.blend") == {"merge": None}
+    assert followers({"merge"}) == {"merge", "binarize", "refine", "score_images", "evaluate", "report", "submit"}
+
+
+def test_config_show_applies_overrides(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "data" / "rice" / "train").mkdir(parents=True)
+    (tmp_path / "config.yaml").write_text(
+        yaml.safe_dump(
+            {
+                "dataset": {"root": str(tmp_path / "data")},
+                "overrides": [{"where": {"category": "rice"}, "set": {"refine.method": "none"}}],
+            }
+        )
+    )
+    arguments = ["config", "show", "--configfile", str(tmp_path / "config.yaml")]
+    assert main([*arguments, "--category", "rice"]) == 0
+    assert yaml.safe_load(capsys.readouterr().out)["refine"]["method"] == "none"
+    assert main(arguments) == 0
+    assert yaml.safe_load(capsys.readouterr().out)["refine"]["method"] == "sam"
+    assert main([*arguments, "--category", "rise"]) == 1
+    assert "category: 'rise' matches nothing here. Valid: rice. Did you mean 'rice'?" in capsys.readouterr().err

@@ -1,0 +1,214 @@
+"""Exactly what is stale: every key, every kind of change of code and images, against the documented table."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import yaml
+from PIL import Image
+
+from robis.stages import STAGES, every_key, followers, readers
+from tests.conftest import REPOSITORY
+from tests.workflow.conftest import CONFIG, Workspace, write_tiny_dataset
+
+pytestmark = pytest.mark.workflow
+
+TARGETS = ("all", "metrics", "submission")
+
+# key -> another value, and the stages that have to run first. Conditions of the table (robis explain) decide
+# where this config (boxes from GrabCut, robis binarization, a given input size) does not read a key.
+CHANGES: dict[str, tuple[Any, set[str]]] = {
+    "tiling.window": (40, {"crop", "infer"}),
+    "tiling.overlap": (0.3, {"crop"}),
+    "tiling.edge": ("pad", {"crop"}),
+    "encoder.name": ("vit_small_patch16_224", {"train", "infer", "report"}),
+    "encoder.weights": ("auto", {"train", "infer", "report"}),
+    "encoder.sha256": ("0" * 64, set()),
+    "encoder.input_size": (48, {"crop", "train", "infer"}),
+    "encoder.blocks": ([2, 6], {"train", "infer"}),
+    "inp_former.prototypes": (4, {"train", "infer"}),
+    "inp_former.epochs": (5, {"train"}),
+    "inp_former.batch_size": (3, {"train"}),
+    "inp_former.learning_rate": (2e-3, {"train"}),
+    "inp_former.final_learning_rate": (1e-5, {"train"}),
+    "inp_former.warmup_steps": (3, {"train"}),
+    "inp_former.weight_decay": (0.0, {"train"}),
+    "inp_former.gradient_clip": (0.2, {"train"}),
+    "inp_former.coherence_weight": (0.1, {"train"}),
+    "inp_former.mining_power": (2.0, {"train"}),
+    "inp_former.augment": (False, {"train"}),
+    "inp_former.seed": (1, {"train", "infer"}),
+    "inp_former.precision": ("bf16", {"train"}),
+    "inp_former.compile": (True, {"train"}),
+    "inp_former.checkpoint_every": (2, set()),
+    "infer.batch_size": (2, {"infer"}),
+    "infer.precision": ("fp16", {"infer"}),
+    "merge.scale": (0.25, {"infer", "merge", "submit"}),
+    "merge.blend": ("feather", {"merge"}),
+    "merge.normalize": ("validation", {"merge"}),
+    "binarize.method": ("mebin", {"binarize"}),
+    "binarize.calibrate": ("validation", {"binarize"}),
+    "binarize.std_factor": (2.0, {"binarize"}),
+    "binarize.rate": (8, {"binarize"}),
+    "binarize.min_interval": (3, {"binarize"}),
+    "binarize.erosion": (3, {"binarize"}),
+    "binarize.percentile": (90.0, set()),
+    "binarize.percentile_factor": (1.0, set()),
+    "refine.method": ("none", {"refine"}),
+    "refine.boxes": (2, {"refine"}),
+    "refine.multimask": (True, set()),
+    "refine.model": ("vit_b", set()),
+    "refine.checkpoint": ("weights/other.pth", set()),
+    "refine.sha256": ("0" * 64, set()),
+    "refine.precision": ("fp16", set()),
+    "score_images.top_share": (0.0, {"score_images"}),
+    "evaluate.resolution": (64, {"evaluate"}),
+    "report.images": (4, {"report"}),
+    "dataset.splits": (["test_private", "test_public"], {"report"}),
+    "dataset.categories": (["nut"], set()),
+    "dataset.root": ("same/../data", set()),
+}
+# Other names of results, other layouts and other detectors are other runs, not changes of this one.
+OTHER_RUNS = {"dataset.name", "dataset.layout", "detectors"}
+# Statistics from the validation split need that split's maps, which this run did not make.
+NEW_JOBS = {
+    "merge.normalize": {"index", "crop", "infer"},
+    "binarize.calibrate": {"index", "crop", "infer", "merge"},
+}
+
+
+def planned_after(finished: Workspace, config: Path) -> set[str]:
+    changed = Workspace(finished.folder)
+    changed.configfile = config
+    return set(changed.planned(*TARGETS))
+
+
+def test_every_key_is_tried() -> None:
+    assert set(CHANGES) | OTHER_RUNS == set(every_key())
+
+
+def test_the_table_follows_the_workflow(finished: Workspace) -> None:
+    """`after` in STAGES is what Snakemake's own rule graph says."""
+    output = finished.snakemake("--rulegraph", "--forceall", *TARGETS)
+    names = dict(re.findall(r'(\d+)\[label = "(\w+)"', output))
+    edges = {(names[a], names[b]) for a, b in re.findall(r"(\d+) -> (\d+)", output)}
+    for name, stage in STAGES.items():
+        assert {before for before, after in edges if after == name} == set(stage.after), name
+
+
+@pytest.mark.parametrize("key", list(CHANGES))
+def test_a_changed_key_plans_what_the_table_says(finished: Workspace, tmp_path: Path, key: str) -> None:
+    value, first = CHANGES[key]
+    section, _, name = key.partition(".")
+    finished.write_config({section: {name: value}}, to=tmp_path / "config.yaml")
+    expected = followers(first) | NEW_JOBS.get(key, set())
+    assert planned_after(finished, tmp_path / "config.yaml") == expected
+    table = readers(key)
+    assert {stage for stage, condition in table.items() if condition is None} <= first | {"submit"}
+    assert first <= set(table)
+
+
+def test_order_comments_and_explicit_defaults_are_no_change(finished: Workspace, tmp_path: Path) -> None:
+    reordered = {
+        name: dict(reversed(list(CONFIG[name].items()))) if isinstance(CONFIG[name], dict) else CONFIG[name]
+        for name in reversed(list(CONFIG))
+    }
+    reordered["binarize"] = {"std_factor": 3.0, "method": "robis", **reordered["binarize"]}
+    reordered["infer"] = {"batch_size": 16}
+    text = "# a comment\n" + yaml.safe_dump(reordered, sort_keys=False)
+    (tmp_path / "config.yaml").write_text(text)
+    assert planned_after(finished, tmp_path / "config.yaml") == set()
+
+
+def test_two_swapped_values_are_a_change(finished: Workspace, tmp_path: Path) -> None:
+    """Snakemake compares unnamed values as a set: swapped numbers of two keys would be the same set."""
+    finished.write_config({"inp_former": {"batch_size": 2, "warmup_steps": 4}}, to=tmp_path / "config.yaml")
+    assert planned_after(finished, tmp_path / "config.yaml") == followers({"train"})
+
+
+def test_touching_copying_and_moving_plan_nothing(copy: Workspace, tmp_path: Path) -> None:
+    for image in (copy.folder / "data").rglob("*.png"):
+        os.utime(image)
+    assert copy.planned(*TARGETS) == []
+    shutil.copytree(copy.folder, tmp_path / "other disk")
+    assert Workspace(tmp_path / "other disk").planned(*TARGETS) == []
+    (copy.folder / "data").rename(copy.folder / "moved")
+    copy.write_config({"dataset": {"root": "moved"}})
+    assert copy.planned(*TARGETS) == []
+
+
+@pytest.mark.parametrize("kind", ["replaced", "added", "removed"])
+def test_a_test_image_concerns_its_own_split(copy: Workspace, kind: str) -> None:
+    folder = copy.folder / "data" / "nut" / "test_private"
+    if kind == "replaced":
+        Image.fromarray(255 - np.asarray(Image.open(folder / "000_regular.png"))).save(folder / "000_regular.png")
+    elif kind == "added":
+        shutil.copy(folder / "000_regular.png", folder / "007_regular.png")
+    else:
+        (folder / "001_regular.png").unlink()
+    expected = ["binarize", "crop", "index", "infer", "merge", "refine", "report", "score_images", "submit"]
+    assert copy.planned(*TARGETS) == expected
+
+
+def test_an_interrupted_rerun_after_a_changed_image_goes_on(copy: Workspace) -> None:
+    """The sample table of a changed image of the same size is the same file: that must not stop the rest."""
+    image = copy.folder / "data" / "nut" / "test_private" / "000_regular.png"
+    Image.fromarray(255 - np.asarray(Image.open(image))).save(image)
+    copy.snakemake("results/tiny/samples/nut/test_private.parquet")
+    assert "crop" in copy.planned(*TARGETS)
+
+
+def test_an_override_of_one_category_plans_its_jobs_only(workspace: Workspace) -> None:
+    write_tiny_dataset(workspace.folder / "data", ("bolt",), seed=1)
+    changes = {"inp_former": {"epochs": 1}, "dataset": {"splits": ["test_public"]}}
+    workspace.write_config(changes)
+    workspace.snakemake("metrics")
+    workspace.write_config(changes, overrides=[{"where": {"category": "bolt"}, "set": {"binarize.std_factor": 2.0}}])
+    assert workspace.planned("metrics") == ["binarize", "evaluate", "refine", "score_images"]
+    assert "bolt" in workspace.snakemake("--dry-run", "metrics")
+    assert "category=nut" not in workspace.snakemake("--dry-run", "metrics")
+
+
+@pytest.fixture
+def own_code(tmp_path: Path) -> Workspace:
+    """A complete run by a copy of the workflow and library that a test may edit."""
+    code = tmp_path / "code"
+    for part in ("src", "rules", "workflow_scripts", "envs", "profiles"):
+        shutil.copytree(REPOSITORY / part, code / part, ignore=shutil.ignore_patterns("__pycache__", "*.egg-info"))
+    shutil.copy(REPOSITORY / "Snakefile", code)
+    write_tiny_dataset(tmp_path / "run" / "data")
+    workspace = Workspace(tmp_path / "run")
+    workspace.code = code
+    workspace.write_config({"inp_former": {"epochs": 1}, "dataset": {"splits": ["test_public"]}})
+    workspace.snakemake("all", "metrics")
+    return workspace
+
+
+def test_code_counts_by_what_it_does(own_code: Workspace) -> None:
+    library = own_code.code / "src" / "robis"
+    for module in library.rglob("*.py"):
+        text = module.read_text()
+        assert text.startswith('"""'), module
+        text = '"""Another docstring. ' + text[3:]
+        module.write_text(text.replace("\n\n\ndef ", "\n\n\n# A comment that was not there.\ndef ", 1))
+    for script in (own_code.code / "workflow_scripts").glob("*.py"):
+        script.write_text("# A comment.\n" + script.read_text())
+    assert own_code.planned("all", "metrics") == []
+
+    mebin = library / "binarization" / "mebin.py"
+    text = mebin.read_text()
+    assert " + " in text
+    mebin.write_text(text + "\n\nEDITED = 1 + 1\n")
+    assert own_code.planned("all", "metrics") == ["binarize", "evaluate", "refine", "report", "score_images"]
+
+    mebin.write_text(text)
+    assert own_code.planned("all", "metrics") == []
+    script = own_code.code / "workflow_scripts" / "evaluate.py"
+    script.write_text(script.read_text() + "\nEDITED = 1\n")
+    assert own_code.planned("all", "metrics") == ["evaluate", "report"]
