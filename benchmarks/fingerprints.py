@@ -24,7 +24,8 @@ def main() -> None:
     parser.add_argument("--kilobytes", type=int, default=200, help="size of each file")
     options = parser.parse_args()
     print(
-        f"Python {platform.python_version()}, {os.cpu_count()} cores, {options.images} files of {options.kilobytes} kB\n"
+        f"Python {platform.python_version()}, {os.cpu_count()} cores, "
+        f"{options.images} files of {options.kilobytes} kB each\n"
     )
     print("| plan | seconds |\n| --- | --- |")
     with tempfile.TemporaryDirectory() as name:

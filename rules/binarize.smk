@@ -1,4 +1,6 @@
 rule binarize:
+    params:
+        settings=settings("binarize"),
     input:
         maps=rules.merge.output.maps,
         calibration_maps=calibration_maps,
@@ -9,13 +11,11 @@ rule binarize:
         "results/{dataset}/{detector}/logs/binarize/{category}/{split}.log",
     benchmark:
         "results/{dataset}/{detector}/benchmarks/binarize/{category}/{split}.tsv"
-    conda:
-        "../envs/cpu.yaml"
     threads: 2
     resources:
         mem_mb=2000,
-    params:
-        settings=settings("binarize"),
+    conda:
+        "../envs/cpu.yaml"
     message:
         "Binarize anomaly maps of {wildcards.category}/{wildcards.split}"
     script:

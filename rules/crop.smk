@@ -1,4 +1,6 @@
 rule crop:
+    params:
+        settings=settings("crop"),
     input:
         samples=rules.index.output.table,
     output:
@@ -8,13 +10,11 @@ rule crop:
         "results/{dataset}/logs/crop/{category}/{split}.log",
     benchmark:
         "results/{dataset}/benchmarks/crop/{category}/{split}.tsv"
-    conda:
-        "../envs/cpu.yaml"
     threads: 2
     resources:
         mem_mb=2000,
-    params:
-        settings=settings("crop"),
+    conda:
+        "../envs/cpu.yaml"
     message:
         "Cut {wildcards.category}/{wildcards.split} into tiles"
     script:

@@ -1,4 +1,6 @@
 rule evaluate:
+    params:
+        settings=settings("evaluate"),
     input:
         samples=rules.index.output.table,
         maps=rules.merge.output.maps,
@@ -11,13 +13,11 @@ rule evaluate:
         "results/{dataset}/{detector}/logs/evaluate/{category}/{split}.log",
     benchmark:
         "results/{dataset}/{detector}/benchmarks/evaluate/{category}/{split}.tsv"
-    conda:
-        "../envs/cpu.yaml"
     threads: 2
     resources:
         mem_mb=2000,
-    params:
-        settings=settings("evaluate"),
+    conda:
+        "../envs/cpu.yaml"
     message:
         "Evaluate {wildcards.detector} on {wildcards.category}/{wildcards.split}"
     script:

@@ -1,4 +1,6 @@
 rule infer:
+    params:
+        settings=settings("infer"),
     input:
         tiles=rules.crop.output.tiles,
         table=rules.crop.output.table,
@@ -10,13 +12,11 @@ rule infer:
         "results/{dataset}/{detector}/logs/infer/{category}/{split}.log",
     benchmark:
         "results/{dataset}/{detector}/benchmarks/infer/{category}/{split}.tsv"
-    conda:
-        "../envs/gpu.yaml"
     threads: 4
     resources:
         mem_mb=8000,
-    params:
-        settings=settings("infer"),
+    conda:
+        "../envs/gpu.yaml"
     message:
         "Infer tile maps of {wildcards.category}/{wildcards.split} with {wildcards.detector}"
     script:

@@ -1,4 +1,6 @@
 rule merge:
+    params:
+        settings=settings("merge"),
     input:
         samples=rules.index.output.table,
         maps=rules.infer.output.maps,
@@ -10,13 +12,11 @@ rule merge:
         "results/{dataset}/{detector}/logs/merge/{category}/{split}.log",
     benchmark:
         "results/{dataset}/{detector}/benchmarks/merge/{category}/{split}.tsv"
-    conda:
-        "../envs/cpu.yaml"
     threads: 2
     resources:
         mem_mb=2000,
-    params:
-        settings=settings("merge"),
+    conda:
+        "../envs/cpu.yaml"
     message:
         "Merge tile maps of {wildcards.category}/{wildcards.split}"
     script:

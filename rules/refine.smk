@@ -1,4 +1,6 @@
 rule refine:
+    params:
+        settings=settings("refine"),
     input:
         samples=rules.index.output.table,
         coarse=rules.binarize.output.masks,
@@ -8,13 +10,11 @@ rule refine:
         "results/{dataset}/{detector}/logs/refine/{category}/{split}.log",
     benchmark:
         "results/{dataset}/{detector}/benchmarks/refine/{category}/{split}.tsv"
-    conda:
-        "../envs/gpu.yaml"
     threads: 2
     resources:
         mem_mb=8000,
-    params:
-        settings=settings("refine"),
+    conda:
+        "../envs/gpu.yaml"
     message:
         "Refine masks of {wildcards.category}/{wildcards.split}"
     script:

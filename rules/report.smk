@@ -1,4 +1,6 @@
 rule report:
+    params:
+        settings=settings("report"),
     input:
         samples=reported(rules.index.output.table),
         maps=reported(rules.merge.output.maps),
@@ -14,13 +16,11 @@ rule report:
         "results/{dataset}/logs/report.log",
     benchmark:
         "results/{dataset}/benchmarks/report.tsv"
-    conda:
-        "../envs/cpu.yaml"
     threads: 2
     resources:
         mem_mb=2000,
-    params:
-        settings=settings("report"),
+    conda:
+        "../envs/cpu.yaml"
     message:
         "Build the report of {wildcards.dataset}"
     script:

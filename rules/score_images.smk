@@ -1,4 +1,6 @@
 rule score_images:
+    params:
+        settings=settings("score_images"),
     input:
         samples=rules.index.output.table,
         maps=rules.merge.output.maps,
@@ -9,13 +11,11 @@ rule score_images:
         "results/{dataset}/{detector}/logs/score_images/{category}/{split}.log",
     benchmark:
         "results/{dataset}/{detector}/benchmarks/score_images/{category}/{split}.tsv"
-    conda:
-        "../envs/cpu.yaml"
     threads: 1
     resources:
         mem_mb=1000,
-    params:
-        settings=settings("score_images"),
+    conda:
+        "../envs/cpu.yaml"
     message:
         "Score images of {wildcards.category}/{wildcards.split}"
     script:

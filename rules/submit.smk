@@ -1,4 +1,6 @@
 rule submit:
+    params:
+        settings=settings("submit"),
     input:
         samples=submitted(rules.index.output.table),
         maps=submitted(rules.merge.output.maps),
@@ -9,13 +11,11 @@ rule submit:
         "results/{dataset}/{detector}/logs/submit.log",
     benchmark:
         "results/{dataset}/{detector}/benchmarks/submit.tsv"
-    conda:
-        "../envs/cpu.yaml"
     threads: 2
     resources:
         mem_mb=2000,
-    params:
-        settings=settings("submit"),
+    conda:
+        "../envs/cpu.yaml"
     message:
         "Check and pack the submission of {wildcards.detector}"
     script:

@@ -1,4 +1,6 @@
 rule train:
+    params:
+        settings=settings("train"),
     input:
         tiles="results/{dataset}/tiles/{category}/train.npy",
         table="results/{dataset}/tiles/{category}/train.parquet",
@@ -9,13 +11,11 @@ rule train:
         "results/{dataset}/{detector}/logs/train/{category}.log",
     benchmark:
         "results/{dataset}/{detector}/benchmarks/train/{category}.tsv"
-    conda:
-        "../envs/gpu.yaml"
     threads: 4
     resources:
         mem_mb=8000,
-    params:
-        settings=settings("train"),
+    conda:
+        "../envs/gpu.yaml"
     message:
         "Train {wildcards.detector} on {wildcards.category}"
     script:

@@ -95,7 +95,7 @@ def build_encoder(
             f"encoder.blocks: found {chosen}; expected ascending numbers from 0 to {depth - 1} for {name}."
         )
     if weights not in ("auto", "random"):
-        state = read_state(Path(weights), sha256=sha256, key="encoder.weights")
+        state = read_state(Path(weights).expanduser(), sha256=sha256, key="encoder.weights")
         load_encoder_state(vit, state, source=f"encoder.weights: {weights}", name=name)
     config = vit.pretrained_cfg
     return Encoder(vit, chosen, config["mean"], config["std"])

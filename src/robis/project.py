@@ -15,6 +15,7 @@ from robis.datasets.layouts import LAYOUTS, Sample, list_categories, list_sample
 from robis.detectors import DETECTORS
 from robis.errors import ConfigError, one_of
 from robis.params import Params
+from robis.refinement import default_checkpoint
 from robis.settings import Settings
 from robis.stages import STAGES
 
@@ -113,10 +114,17 @@ class Project:
             found["weights"] = self._weights_digest(encoder["weights"])
             found["encoder"] = Params.of(encoder, ["sha256", "weights"] if found["weights"] else ["sha256"])
         if name == "refine" and found["method"] == "sam":
-            found["weights"] = self._weights_digest(found["checkpoint"])
+            found["weights"] = self._weights_digest(found["checkpoint"] or default_checkpoint(found["model"]))
             unwatched |= {"checkpoint"} if found["weights"] else set()
         if name == "report":
             found |= {"runs": self.runs, "encoder": effective.encoder.name, "notice": self._notice()}
+        if name == "submit":
+            found["scales"] = {
+                f"{c}/{s}": self.settings.effective(detector=detector or "", category=c, split=s).merge.scale
+                for c in self.categories
+                for s in self.private_splits
+            }
+            del found["scale"]
         return Params.of(found, unwatched)
 
     def _notice(self) -> str | None:
@@ -128,7 +136,9 @@ class Project:
         )
 
     def _hold_out(self, category: str) -> bool:
-        """Whether any configured job of a category needs validation images."""
+        """Whether some configured job needs validation images that the category does not have."""
+        if LAYOUTS[self.settings.dataset.layout].read(self.root, category, "validation"):
+            return False
         for detector in self.detectors:
             for split in self.splits:
                 effective = self.settings.effective(detector=detector, category=category, split=split)
@@ -151,7 +161,7 @@ class Project:
 
     def _weights_digest(self, weights: str | None) -> str | None:
         """Content digest of a local weights file; None where there is none (yet): its stage then says so."""
-        path = Path(weights or "")
+        path = Path(weights or "").expanduser()
         if not path.is_file():
             return None
         return file_digest(path, self.results / "fingerprints" / "weights" / f"{path.name}.json")

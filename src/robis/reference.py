@@ -198,6 +198,8 @@ def _type_text(annotation: Any, metadata: list[Any]) -> str:
         return " or ".join(_type_text(argument, metadata) for argument in arguments)
     if origin is list:
         return f"list of {_type_text(arguments[0], [])}"
+    if hasattr(annotation, "model_fields"):
+        return annotation.__name__.lower()
     names = {int: "integer", float: "number", bool: "true or false", str: "text", dict: "mapping"}
     return " ".join([names.get(annotation, str(annotation)), *_limits(metadata)])
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gzip
 import tarfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -35,10 +35,11 @@ class Part:
         return cls(table.parent.name, table.stem, table, Path(maps), Path(masks))
 
 
-def pack(parts: Sequence[Part], archive: Path, *, scale: float, threads: int = 1) -> None:
+def pack(parts: Sequence[Part], archive: Path, *, scales: Mapping[str, float], threads: int = 1) -> None:
     """Check every map and mask and write them as one reproducible .tar.gz (same input, same bytes).
 
-    In it lie `anomaly_images/C/S/NAME.tiff` and `anomaly_images_thresholded/C/S/NAME.png`.
+    `scales` gives the expected size of maps and masks as a share of the image's, by "category/split".
+    In the archive lie `anomaly_images/C/S/NAME.tiff` and `anomaly_images_thresholded/C/S/NAME.png`.
 
     Raises:
         DataError: listing every file that the server would refuse or punish.
@@ -49,7 +50,7 @@ def pack(parts: Sequence[Part], archive: Path, *, scale: float, threads: int = 1
     problems: list[str] = []
     for part in parts:
         rows = read_samples(part.samples)
-        for found in threaded(partial(_problems, part, scale=scale), rows, threads):
+        for found in threaded(partial(_problems, part, scale=scales[f"{part.category}/{part.split}"]), rows, threads):
             problems += found
         for row in rows:
             place = f"{part.category}/{part.split}/{row.sample_id}"

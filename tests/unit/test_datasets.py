@@ -159,6 +159,13 @@ def test_a_root_without_categories_says_what_is_expected(tmp_path: Path) -> None
         list_categories("mvtec_ad", tmp_path)
 
 
+def test_two_masks_of_one_image_are_refused(tmp_path: Path) -> None:
+    root = mvtec_ad(tmp_path)
+    write_mask(root / "nut" / "ground_truth" / "crack" / "000_mask.bmp", height=10)
+    with pytest.raises(DataError, match=r"000_mask\.bmp and 000_mask\.png are masks of the same image"):
+        list_samples("mvtec_ad", root, "nut", "test")
+
+
 def test_images_that_would_share_a_mask_are_refused(tmp_path: Path) -> None:
     root = mvtec_ad(tmp_path)
     write_image(root / "nut" / "test" / "crack" / "000.jpg")

@@ -26,6 +26,9 @@ def test_image_score_by_hand() -> None:
     assert image_score(np.array([[7]], np.float16), 0.01) == 7
 
 
+SCALES = {"can/test_private": 0.25}
+
+
 @pytest.fixture
 def part(tmp_path: Path) -> Part:
     samples = [IndexedSample(f"{n:03}_regular", "test_private", "x.png", None, None, None, 40, 60) for n in range(2)]
@@ -52,7 +55,7 @@ def test_scores_table(part: Part, tmp_path: Path) -> None:
 
 def test_archive_holds_exactly_what_the_server_wants(part: Part, tmp_path: Path) -> None:
     archive = tmp_path / "submission.tar.gz"
-    pack([part], archive, scale=0.25)
+    pack([part], archive, scales=SCALES)
     with tarfile.open(archive) as tar:
         assert tar.getnames() == [
             "anomaly_images/can/test_private/000_regular.tiff",
@@ -65,7 +68,7 @@ def test_archive_holds_exactly_what_the_server_wants(part: Part, tmp_path: Path)
     assert found.dtype == np.float16
     assert (found == 1).all()
     first = archive.read_bytes()
-    pack([part], archive, scale=0.25, threads=2)
+    pack([part], archive, scales=SCALES, threads=2)
     assert archive.read_bytes() == first
 
 
@@ -94,10 +97,10 @@ def test_damage_is_refused_by_name(part: Part, tmp_path: Path, name: str, conten
     elif content is not None:
         Image.fromarray(content).save(file)
     with pytest.raises(DataError, match=message):
-        pack([part], tmp_path / "submission.tar.gz", scale=0.25)
+        pack([part], tmp_path / "submission.tar.gz", scales=SCALES)
     assert not list(tmp_path.glob("*submission*"))
 
 
 def test_no_private_split_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"Add test_private to dataset\.splits"):
-        pack([], tmp_path / "submission.tar.gz", scale=0.25)
+        pack([], tmp_path / "submission.tar.gz", scales=SCALES)

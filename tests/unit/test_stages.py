@@ -6,16 +6,19 @@ import ast
 import pickle
 import shutil
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from robis import code_digest
+from robis.datasets.layouts import LAYOUTS
+from robis.detectors import DETECTORS
 from robis.errors import ConfigError, DataError
 from robis.params import Params
 from robis.project import Project
-from robis.settings import parse
+from robis.settings import Dataset, Detector, parse
 from robis.stages import STAGES
 
 REPOSITORY = Path(__file__).parents[2]
@@ -39,7 +42,10 @@ def root(tmp_path: Path) -> Path:
 @pytest.fixture
 def project(root: Path, tmp_path: Path):
     def make(**changes) -> Project:
-        values = {"dataset": {"root": str(root), "layout": "mvtec_ad_2"}, "refine": {"method": "none"}}
+        values = {
+            "dataset": {"root": str(root), "splits": ["test_public", "test_private"]},
+            "refine": {"method": "none"},
+        }
         for dotted, value in changes.items():
             section, key = dotted.split("__")
             values.setdefault(section, {})[key] = value
@@ -187,6 +193,11 @@ def test_a_stage_depends_on_the_modules_it_imports() -> None:
     for stage in STAGES.values():
         if stage.module:
             assert "robis.settings" not in code_digest.closure(stage.module), "a new option would re-run everything"
+
+
+def test_the_settings_offer_what_is_registered() -> None:
+    assert list(get_args(Dataset.model_fields["layout"].annotation)) == list(LAYOUTS)
+    assert list(get_args(Detector)) == list(DETECTORS)
 
 
 def test_every_stage_has_a_script_and_a_rule() -> None:

@@ -18,6 +18,11 @@ from tests.workflow.conftest import Workspace, write_tiny_dataset
 pytestmark = pytest.mark.workflow
 
 
+def test_the_linter_has_nothing_to_say_even_without_data(workspace: Workspace) -> None:
+    shutil.rmtree(workspace.folder / "data")
+    assert "Congratulations" in workspace.snakemake("--lint")
+
+
 def test_outputs_are_named_and_shaped_as_documented(finished: Workspace) -> None:
     results = finished.results
     samples = pd.read_parquet(results / "samples" / "nut" / "test_public.parquet")
@@ -194,15 +199,16 @@ def test_extreme_sizes_run(workspace: Workspace, rng: np.random.Generator) -> No
 def test_several_categories_and_overrides(workspace: Workspace) -> None:
     write_tiny_dataset(workspace.folder / "data", ("bolt",), seed=1)
     workspace.write_config(
-        {"inp_former": {"epochs": 1}, "dataset": {"splits": ["test_public"]}},
+        {"inp_former": {"epochs": 1}},
         overrides=[{"where": {"category": "bolt"}, "set": {"refine.method": "none", "merge.scale": 1.0}}],
     )
     workspace.snakemake("metrics")
+    workspace.snakemake("submission")
     masks = workspace.results / "inp_former" / "anomaly_images_thresholded"
     assert Image.open(masks / "bolt" / "test_public" / "bad" / "000_regular.png").size == (128, 96)
     assert Image.open(masks / "nut" / "test_public" / "bad" / "000_regular.png").size == (64, 48)
     workspace.write_config(
-        {"inp_former": {"epochs": 1}, "dataset": {"splits": ["test_public"]}},
+        {"inp_former": {"epochs": 1}},
         overrides=[{"where": {"category": "bolt"}, "set": {"refine.method": "grabcut", "merge.scale": 1.0}}],
     )
     assert workspace.planned("metrics") == ["evaluate", "refine", "score_images"]

@@ -21,7 +21,7 @@ from robis.datasets.demo_scenes import SCENES, Scene, to_uint8
 from robis.errors import DataError, one_of
 from robis.files import atomic_folder, write_mask
 
-VERSION = 1
+VERSION = 2
 MARKER = "demo.json"
 GENERATOR = "robis demo dataset"
 

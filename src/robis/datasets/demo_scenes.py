@@ -13,6 +13,7 @@ LID_HEIGHT = [
     (0.87, -0.05), (0.9, -0.05), (0.94, 0.06), (0.97, 0.065), (1.0, 0.0), (1.05, -0.08),
 ]  # fmt: skip
 PRINT_RING = (0.57, 0.77)
+GAP = (38, 31, 24)  # between beans that nothing fell on
 
 
 @dataclass(frozen=True)
@@ -147,8 +148,9 @@ def _grains(rng: np.random.Generator, height: int, width: int) -> tuple[np.ndarr
     color = np.array([214, 186, 142], dtype=np.float32) + hue[..., None] * np.array([3, 6, 9], dtype=np.float32)
     gloss = 70 * np.clip(lit - 0.72, 0, 1)[..., None]
     shade *= cast_shadow(order.astype(np.float32))
-    shade *= np.where(order == 0, 0.3, 1)
-    return blur(shade[..., None] * color + gloss, 0.6), {"order": order, "x0": x0, "y0": y0}
+    image = shade[..., None] * color + gloss
+    image[order == 0] = GAP
+    return blur(image, 0.6), {"order": order, "x0": x0, "y0": y0}
 
 
 def cast_shadow(order: np.ndarray) -> np.ndarray:

@@ -70,8 +70,13 @@ def _folders_with(*marks: str) -> Callable[[Path], list[str]]:
 
 
 def _by_stem(folder: Path) -> dict[str, Path]:
-    """Masks of a folder by their path below it without suffix."""
-    return {mask.relative_to(folder).with_suffix("").as_posix(): mask for mask in images_in(folder, nested=True)}
+    """Masks of a folder by their path below it without suffix. Raises DataError where two would be one."""
+    masks: dict[str, Path] = {}
+    for mask in images_in(folder, nested=True):
+        stem = mask.relative_to(folder).with_suffix("").as_posix()
+        if masks.setdefault(stem, mask) != mask:
+            raise DataError(f"{masks[stem]} and {mask.name} are masks of the same image. Keep one of them.")
+    return masks
 
 
 def _labeled(
@@ -210,7 +215,10 @@ LAYOUTS: dict[str, Layout] = {
 def list_categories(layout: str, root: Path) -> list[str]:
     """Names of the categories below `root`, sorted. Raises DataError when there is none."""
     if not root.is_dir():
-        raise DataError(f"dataset.root: {root} is not a folder. Give the folder that holds the data set.")
+        raise DataError(
+            f"dataset.root: {root} is not a folder. Give the folder that holds the data set; "
+            f"`robis data demo` writes the demo's."
+        )
     found = LAYOUTS[layout].categories(root)
     if not found:
         raise DataError(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from safetensors.torch import save_file
+from safetensors.torch import save
 
 from robis.detectors.inference import write_tile_maps
 from robis.detectors.inp_former import InpFormer, initialize, load_checkpoint
@@ -41,7 +41,7 @@ def train_category(
         encoder: arguments of `build_encoder`.
         prototypes: number of prototypes.
         seed: of start weights, order and augmentation.
-        identity: digest of all that the training depends on; a state of another identity is not resumed.
+        identity: digest of settings and code; with the tiles' size and time it says which state may be resumed.
         device: "auto", "cpu", "cuda", ...
         threads: tiles prepared at the same time.
         recipe: fields of `Recipe`.
@@ -57,15 +57,22 @@ def train_category(
         Recipe(seed=seed, **recipe),
         state_file=folder / "state.pt",
         events=folder / "tensorboard",
-        identity=identity,
+        identity=_with_tiles(identity, tiles),
         threads=threads,
     )
     with atomic_file(model_file) as partial:
         # One entry only: safetensors writes several in random order, and the same training gives the same bytes.
         trained = {name: value.cpu().contiguous() for name, value in model.trainable().items()}
-        save_file(trained, partial, metadata={"made_for": f"inp_former on {encoder['name']}"})
+        # One entry only: safetensors writes several in random order, and the same training gives the same bytes.
+        partial.write_bytes(save(trained, metadata={"made_for": f"inp_former on {encoder['name']}"}))
     write_table(history, rows)
     (folder / "state.pt").unlink(missing_ok=True)
+
+
+def _with_tiles(identity: str, tiles: Path) -> str:
+    """An identity that also changes when the tiles are cut anew."""
+    found = tiles.stat()
+    return f"{identity} {found.st_size} {found.st_mtime_ns}"
 
 
 def infer_split(

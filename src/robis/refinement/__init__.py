@@ -7,6 +7,20 @@ from dataclasses import dataclass
 
 import numpy as np
 
+# The official checkpoint of each model, and where a config without `refine.checkpoint` looks for it.
+CHECKPOINTS = {
+    "vit_b": "sam_vit_b_01ec64.pth",
+    "vit_l": "sam_vit_l_0b3195.pth",
+    "vit_h": "sam_vit_h_4b8939.pth",
+}
+WEIGHTS_FOLDER = "weights"
+
+
+def default_checkpoint(model: str) -> str:
+    """Path, from the working directory, of a SAM model's official checkpoint."""
+    return f"{WEIGHTS_FOLDER}/{CHECKPOINTS.get(model, f'{model}.pth')}"
+
+
 # Takes an RGB image uint8 (H, W, 3) and its coarse mask bool (H, W), returns the fine mask bool (H, W).
 # Safe to call from several threads.
 Refine = Callable[[np.ndarray, np.ndarray], np.ndarray]

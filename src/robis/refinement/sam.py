@@ -16,15 +16,9 @@ from segment_anything.utils.transforms import ResizeLongestSide
 from robis import files
 from robis.devices import autocast, pick_device
 from robis.errors import ConfigError, WeightsError, one_of
+from robis.refinement import CHECKPOINTS, default_checkpoint
 from robis.refinement.boxes import fill_holes, largest_components
 
-# The official checkpoint of each model, and where a config without `refine.checkpoint` looks for it.
-CHECKPOINTS = {
-    "vit_b": "sam_vit_b_01ec64.pth",
-    "vit_l": "sam_vit_l_0b3195.pth",
-    "vit_h": "sam_vit_h_4b8939.pth",
-}
-WEIGHTS_FOLDER = Path("weights")
 SOURCE = "the section Model Checkpoints in the README of facebookresearch/segment-anything on GitHub"
 SAM_BUILDERS: dict[str, Callable[[], Sam]] = {name: sam_model_registry[name] for name in CHECKPOINTS}
 
@@ -99,8 +93,8 @@ def load_sam(model: str, checkpoint: str | Path | None = None, sha256: str | Non
     if model not in SAM_BUILDERS:
         raise ConfigError(f"refine.model: {model!r} is unknown. {one_of(model, SAM_BUILDERS)}")
     target = pick_device(device)
-    name = CHECKPOINTS.get(model, f"{model}.pth")
-    path = WEIGHTS_FOLDER / name if checkpoint is None else Path(checkpoint).expanduser()
+    name = Path(default_checkpoint(model)).name
+    path = Path(checkpoint or default_checkpoint(model)).expanduser()
     state = _read_state(path, name, model, sha256)
     # Without storage the constructor computes no random weights, which takes seconds for vit_h, and the
     # checkpoint's own tensors become the model's: nothing lies in memory twice.
@@ -160,7 +154,7 @@ def _shape(state: dict[str, torch.Tensor], key: str) -> str:
 
 def _likely(model: str, found: dict[str, torch.Tensor]) -> str:
     """Say which model the file was made for, going by the width of its image encoder."""
-    name = CHECKPOINTS.get(model, f"{model}.pth")
+    name = Path(default_checkpoint(model)).name
     width = found[ENCODER_KEY].shape[0] if ENCODER_KEY in found else 0
     likely = MODEL_OF_WIDTH.get(width, model)
     if likely == model:

@@ -326,7 +326,8 @@ def _write_csv(path: Path, measured: pd.DataFrame) -> None:
     if len(measured):
         means = mean_metrics(measured).assign(category="mean")
         table = pd.concat([measured, means[["detector", "category", "split", "categories", *METRICS]]])
-        table["categories"] = table["categories"].astype("Int64")
+        counts = ["images", "anomalous_images", "defects", "categories"]
+        table[counts] = table[counts].astype("Int64")
     with files.atomic_file(path) as partial:
         table.to_csv(partial, index=False, lineterminator="\n")
 

@@ -1,0 +1,59 @@
+"""Pins, environments and docs agree with what the package declares."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from pathlib import Path
+
+import pytest
+import yaml
+
+REPOSITORY = Path(__file__).parents[2]
+
+
+def declared() -> dict[str, list[str]]:
+    project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]
+    groups = {"runtime": project["dependencies"], **project["optional-dependencies"]}
+    return {group: [re.split(r"[<>=]", name)[0].lower() for name in names] for group, names in groups.items()}
+
+
+def pins() -> dict[str, str]:
+    lines = (REPOSITORY / "constraints.txt").read_text().splitlines()
+    return {name.lower(): version for name, version in (line.split("==") for line in lines)}
+
+
+def test_every_dependency_is_pinned_and_has_its_reason() -> None:
+    reasons = (REPOSITORY / "docs" / "dependencies.md").read_text().lower()
+    for names in declared().values():
+        for name in names:
+            assert name in pins()
+            assert f"`{name}`" in reasons, f"docs/dependencies.md gives no reason for {name}"
+
+
+@pytest.mark.parametrize("name", ["cpu", "gpu"])
+def test_conda_environments_have_the_same_pins(name: str) -> None:
+    environment = yaml.safe_load((REPOSITORY / "envs" / f"{name}.yaml").read_text())
+    packages = dict(package.split("==") for package in environment["dependencies"][-1]["pip"])
+    assert packages.items() <= pins().items()
+    if name == "gpu":
+        assert set(packages) == set(declared()["runtime"])
+
+
+def test_pin_file_holds_names_and_versions_only() -> None:
+    for line in (REPOSITORY / "constraints.txt").read_text().splitlines():
+        assert re.fullmatch(r"[A-Za-z0-9._-]+==[A-Za-z0-9.+!_-]+", line), line
+
+
+def test_the_snakefile_reads_as_a_contents_page() -> None:
+    assert len((REPOSITORY / "Snakefile").read_text().splitlines()) < 60
+    assert len((REPOSITORY / "rules" / "common.smk").read_text().splitlines()) < 200
+
+
+def test_every_rule_lists_its_parts_in_the_same_order() -> None:
+    order = "params input output log benchmark threads resources conda message script".split()
+    for file in sorted((REPOSITORY / "rules").glob("*.smk")):
+        if file.name != "common.smk":
+            found = re.findall(r"^    (\w+):", file.read_text(), flags=re.MULTILINE)
+            assert found == [part for part in order if part in found], file.name
+            assert set(order) - set(found) <= {"input"}, file.name
