@@ -25,6 +25,7 @@ demo: setup
 	$(BIN)/robis data demo --out data/demo
 	$(BIN)/snakemake --quiet host reason
 	$(BIN)/robis metrics results/demo
+	@echo "The demo's encoder has random weights: this shows that the pipeline runs, not what the method can do."
 
 test: setup lint
 	$(BIN)/pytest -n auto --dist worksteal

@@ -51,7 +51,7 @@ def test_the_snakefile_reads_as_a_contents_page() -> None:
 
 
 def test_every_rule_lists_its_parts_in_the_same_order() -> None:
-    order = "params input output log benchmark threads resources conda message script".split()
+    order = ["params", "input", "output", "log", "benchmark", "threads", "resources", "conda", "message", "script"]
     for file in sorted((REPOSITORY / "rules").glob("*.smk")):
         if file.name != "common.smk":
             found = re.findall(r"^    (\w+):", file.read_text(), flags=re.MULTILINE)
