@@ -11,8 +11,11 @@ from robis.settings import parse as parse_settings
 
 try:
     project = Project(parse_settings(config))
-    # Linting looks at the rules alone and needs no data.
-    categories = [] if "--lint" in sys.argv else project.categories
+    # Linting looks at the rules alone and needs neither data nor weights.
+    linting = "--lint" in sys.argv
+    categories = [] if linting else project.categories
+    if not linting:
+        project.check()
 except RobisError as error:
     raise WorkflowError(str(error)) from error
 
@@ -39,7 +42,7 @@ def settings(stage):
 
 def model_of_detector(wildcards):
     """The trained model that `infer` needs; none for a detector that is not trained."""
-    if not DETECTORS[wildcards.detector].trains:
+    if DETECTORS[wildcards.detector].train is None:
         return []
     return expand(rules.train.output.model, **wildcards)
 

@@ -5,6 +5,7 @@ rule report:
         samples=reported(rules.index.output.table),
         maps=reported(rules.merge.output.maps),
         thresholds=reported(rules.binarize.output.thresholds),
+        coarse=reported(rules.binarize.output.masks),
         masks=reported(rules.refine.output.masks),
         scores=reported(rules.score_images.output.table),
         metrics=every_metric,

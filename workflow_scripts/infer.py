@@ -4,7 +4,7 @@ from pathlib import Path
 from robis.detectors import DETECTORS
 from robis.jobs import job
 
-detector = import_module(DETECTORS[snakemake.wildcards.detector].module)
+detector = import_module(DETECTORS[snakemake.wildcards.detector].infer)
 
 with job(snakemake) as options:
     detector.infer_split(

@@ -50,7 +50,10 @@ def own_input_size(name: str) -> int:
         return ARCHITECTURES[name].input_size
     import timm  # slow to import, and seldom needed
 
-    config = timm.get_pretrained_cfg(name)
+    try:
+        config = timm.get_pretrained_cfg(name)
+    except RuntimeError:  # a tag that the model does not have
+        config = None
     if config is None:
         raise ConfigError(f"encoder.name: {name!r} is no known encoder. {one_of(name, ARCHITECTURES)}")
     return int(config.input_size[-1])

@@ -74,7 +74,10 @@ def _show_config(options: argparse.Namespace) -> None:
 
     settings = load(options.configfile)
     chosen = {kind: getattr(options, kind) for kind in ("category", "split", "detector") if getattr(options, kind)}
-    Project(settings).check_names(**chosen)
+    if Path(settings.dataset.root).is_dir():
+        Project(settings).check_names(**chosen)
+    else:
+        print(f"{settings.dataset.root} is not here: names are taken as they are.", file=sys.stderr)
     values = settings.effective(**chosen).model_dump(mode="json", exclude={"overrides"})
     print(yaml.safe_dump(values, sort_keys=False, default_flow_style=None, width=118), end="")
 
@@ -94,7 +97,8 @@ def _print_metrics(options: argparse.Namespace) -> None:
 
     files = sorted(options.results.glob("*/metrics/*/*.parquet"))
     if not files:
-        raise DataError(f"{options.results}: no metrics there. Expected a results folder such as results/demo.")
+        reason = "the run has no ground truth, or is not finished" if options.results.is_dir() else "no such folder"
+        raise DataError(f"{options.results}: no metrics there ({reason}). Expected a results folder, results/NAME.")
     print(format_table(pd.concat([read_table(file) for file in files], ignore_index=True)))
     page = options.results / "report" / "index.html"
     if page.is_file():

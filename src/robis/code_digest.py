@@ -17,6 +17,7 @@ PACKAGE = "robis"
 ROOT = Path(__file__).parent
 
 
+@cache
 def code_digest(module: str, *scripts: Path) -> str:
     """Digest of a module of this package, of everything it imports from the package, and of scripts.
 

@@ -9,12 +9,14 @@ from typing import Any
 
 import timm
 import torch
+from safetensors import safe_open
 from safetensors.torch import load_file
 from timm.models.vision_transformer import checkpoint_filter_fn
 from torch import Tensor, nn
 
 from robis.architectures import ARCHITECTURES, default_blocks
 from robis.errors import ConfigError, WeightsError
+from robis.files import check_file
 from robis.files import sha256 as digest_of
 
 
@@ -117,8 +119,8 @@ def _create(name: str, input_size: int | None, *, pretrained: bool, seed: int) -
         torch.manual_seed(seed)
         try:
             vit: Any = timm.create_model(timm_name, pretrained=pretrained, num_classes=0, **extra)
-        except (OSError, RuntimeError, AssertionError, ValueError) as error:
-            if not pretrained:
+        except (OSError, RuntimeError, AssertionError, ValueError, TypeError) as error:
+            if not pretrained or isinstance(error, TypeError):
                 raise ConfigError(f"encoder: {name} at {size} pixels cannot be built ({error}).") from error
             raise WeightsError(
                 f"encoder.weights: the weights of {timm_name} could not be downloaded ({_first_line(error)}). "
@@ -126,7 +128,8 @@ def _create(name: str, input_size: int | None, *, pretrained: bool, seed: int) -
                 f'pretrained=True)", or save its state dict as a .safetensors file, copy it here and set '
                 f"encoder.weights to its path."
             ) from error
-    if not hasattr(vit, "patch_embed") or not hasattr(vit, "forward_intermediates"):
+    parts = ("patch_embed", "forward_intermediates", "blocks", "embed_dim")
+    if not all(hasattr(vit, part) for part in parts) or not hasattr(vit.blocks[0], "attn") or "samvit" in timm_name:
         raise ConfigError(f"encoder.name: {name} is not a vision transformer; expected one of timm's ViTs.")
     patch = vit.patch_embed.patch_size[0]
     if size is not None and size % patch:
@@ -149,11 +152,7 @@ def read_state(path: Path, *, sha256: str | None, key: str) -> dict[str, Tensor]
     Raises:
         WeightsError: no such file, another digest, or not a state dict.
     """
-    if not path.is_file():
-        raise WeightsError(
-            f"{key}: {path} does not exist. Put the file there, or set {key} to where it is "
-            f"(docs/weights.md says where each is published)."
-        )
+    check_file(path, key)
     if sha256 is not None and (found := digest_of(path)) != sha256:
         raise WeightsError(f"{key}: {path} has sha256 {found}; expected {sha256}. Fetch the file again.")
     try:
@@ -166,6 +165,14 @@ def read_state(path: Path, *, sha256: str | None, key: str) -> dict[str, Tensor]
     if not isinstance(state, Mapping) or not all(isinstance(value, Tensor) for value in state.values()):
         raise WeightsError(f"{key}: {path} holds no state dict; expected parameter names and tensors.")
     return {name.removeprefix("module.").removeprefix("backbone."): value for name, value in state.items()}
+
+
+def read_metadata(path: Path) -> dict[str, str]:
+    """What a .safetensors file says of itself; nothing for other files."""
+    if path.suffix != ".safetensors":
+        return {}
+    with safe_open(path, framework="pt") as stream:
+        return dict(stream.metadata() or {})
 
 
 def load_encoder_state(vit: Any, state: Mapping[str, Tensor], *, source: str, name: str) -> None:

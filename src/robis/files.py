@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
+import struct
 import uuid
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -18,7 +19,7 @@ import pandas as pd
 import tifffile
 from PIL import Image, UnidentifiedImageError
 
-from robis.errors import DataError
+from robis.errors import DataError, WeightsError
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -87,7 +88,8 @@ def image_size(path: str | Path) -> tuple[int, int]:
     try:
         with Image.open(path) as image:
             width, height = image.size
-            if image.getexif().get(EXIF_ORIENTATION) in EXIF_TRANSPOSED:
+            # Pillow gives the size of a TIFF as it is shown already.
+            if image.format != "TIFF" and image.getexif().get(EXIF_ORIENTATION) in EXIF_TRANSPOSED:
                 width, height = height, width
     except (OSError, UnidentifiedImageError, SyntaxError, ValueError) as error:
         raise DataError(f"{path}: not a readable image ({_why(path, error)}).") from error
@@ -161,11 +163,22 @@ def read_map(path: str | Path) -> np.ndarray:
     """Read an anomaly map written by `write_map`: float16 (H, W). Raises DataError."""
     try:
         anomaly_map = tifffile.imread(path)
-    except (OSError, ValueError, tifffile.TiffFileError) as error:
+    except (OSError, ValueError, struct.error, tifffile.TiffFileError) as error:
         raise DataError(f"{path}: not a readable TIFF ({error}).") from error
     if anomaly_map.ndim != 2 or anomaly_map.dtype != np.float16:
         raise DataError(f"{path}: {anomaly_map.dtype} of shape {anomaly_map.shape}; expected float16 with one channel.")
     return anomaly_map
+
+
+def new_array(path: Path, dtype: np.dtype | type, shape: tuple[int, ...]) -> np.ndarray:
+    """A new .npy file, mapped for writing, with all its space taken at once.
+
+    Raises OSError when the disk is too full; a map that runs out of disk later would end the process.
+    """
+    array = np.lib.format.open_memmap(path, mode="w+", dtype=dtype, shape=shape)
+    with open(path, "r+b") as stream:
+        os.posix_fallocate(stream.fileno(), 0, max(1, path.stat().st_size))
+    return array
 
 
 def write_table(path: str | Path, table: pd.DataFrame) -> None:
@@ -180,6 +193,15 @@ def read_table(path: str | Path) -> pd.DataFrame:
         return pd.read_parquet(path)
     except (OSError, ValueError) as error:
         raise DataError(f"{path}: not a readable Parquet table ({error}).") from error
+
+
+def check_file(path: str | Path, key: str) -> None:
+    """Raise WeightsError when the file that a config key names is not there."""
+    if not Path(path).expanduser().is_file():
+        raise WeightsError(
+            f"{key}: {path} does not exist. Put the file there, or set {key} to where it is "
+            f"(docs/weights.md says where each is published)."
+        )
 
 
 def sha256(path: str | Path) -> str:

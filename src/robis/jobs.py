@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import sys
 import traceback
@@ -36,6 +37,11 @@ def job(snakemake: Any) -> Iterator[dict[str, Any]]:
         yield snakemake.params.settings.options()
     except RobisError as error:
         logging.error("%s: %s", snakemake.rule, error)
+        sys.exit(1)
+    except OSError as error:
+        if error.errno != errno.ENOSPC:
+            raise
+        logging.error("%s: the disk is full (%s). Make room and run again; what is done stays.", snakemake.rule, error)
         sys.exit(1)
     except Exception:
         logging.error("%s: %s", snakemake.rule, traceback.format_exc())

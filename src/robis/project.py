@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 
@@ -14,10 +14,11 @@ from robis.datasets.fingerprints import file_digest, fingerprint
 from robis.datasets.layouts import LAYOUTS, Sample, list_categories, list_samples
 from robis.detectors import DETECTORS
 from robis.errors import ConfigError, one_of
+from robis.files import check_file
 from robis.params import Params
-from robis.refinement import default_checkpoint
+from robis.refinement import check_checkpoint, default_checkpoint
 from robis.settings import Settings
-from robis.stages import STAGES
+from robis.stages import STAGES, readers
 
 SCRIPTS = Path(__file__).parents[2] / "workflow_scripts"
 
@@ -30,7 +31,7 @@ class Project:
 
     def __init__(self, settings: Settings, results: Path = Path("results")) -> None:
         self.settings = settings
-        self.root = Path(settings.dataset.root)
+        self.root = Path(settings.dataset.root).expanduser()
         self.name = settings.dataset.name
         self.results = results / self.name
         self.detectors: list[str] = list(settings.detectors)
@@ -39,7 +40,30 @@ class Project:
         self._params: dict[tuple[str | None, ...], Params] = {}
         self._fingerprints: dict[tuple[str, str], str] = {}
         self._check_splits()
-        self._check_overrides()
+
+    def check(self) -> None:
+        """Compare the config with what is on disk, before any job starts.
+
+        Raises:
+            DataError: the dataset is not where the config says.
+            ConfigError: a category or an override's name that does not exist.
+            WeightsError: a weights file that is not there.
+        """
+        for number, override in enumerate(self.settings.overrides):
+            for kind, names in override.where.items():
+                for name in [names] if isinstance(names, str) else names:
+                    self._check_name(kind, name, f"overrides.{number}.where.{kind}")
+            for key in override.set:
+                self._check_reach(key, override.where, f"overrides.{number}")
+        effective = {self.settings}
+        if self.settings.overrides:
+            effective = {self.settings.effective(detector=d, category=c, split=s) for d, c, s in self.runs}
+        for settings in effective:
+            encoder, refine = settings.encoder, settings.refine
+            if encoder.weights not in ("auto", "random"):
+                check_file(encoder.weights, "encoder.weights")
+            if refine.method == "sam":
+                check_checkpoint(refine.model, refine.checkpoint)
 
     @cached_property
     def categories(self) -> list[str]:
@@ -81,7 +105,9 @@ class Project:
     def reference_split(self, key: str, *, detector: str, category: str, split: str) -> str:
         """The split that `merge.normalize` or `binarize.calibrate` takes its statistics from."""
         effective = self.settings.effective(detector=detector, category=category, split=split)
-        return split if effective.get(key) == "split" else "validation"
+        # Thresholds from validation maps mean something only for maps on the same scale.
+        keys = (key, "binarize.calibrate") if key == "merge.normalize" else (key,)
+        return "validation" if any(effective.get(one) == "validation" for one in keys) else split
 
     def params(
         self, stage: str, *, detector: str | None = None, category: str | None = None, split: str | None = None
@@ -98,7 +124,7 @@ class Project:
         effective = self.settings.effective(**{kind: value for kind, value in chosen.items() if value is not None})
         found = {option: effective.get(key) for option, key in stage.option_keys(detector or "")}
         unwatched = {*stage.unwatched, *stage.ignored(found)}
-        found["code"] = code_digest(stage.module or DETECTORS[detector or ""].module, SCRIPTS / f"{name}.py")
+        found["code"] = code_digest(stage.module or _module(name, detector or ""), SCRIPTS / f"{name}.py")
         if stage.reads_images:
             found["root"] = str(self.root)
             unwatched.add("root")
@@ -106,7 +132,7 @@ class Project:
             read = [(category, split)] if category and split else [(c, s) for _, c, s in self.runs]
             found["fingerprint"] = _joined(self._fingerprint(*one) for one in read)
         if name == "index" and category:
-            found["hold_out"] = self._hold_out(category)
+            found["hold_out"] = split in ("train", "validation") and self._hold_out(category)
         if name == "crop":
             found["size"] = effective.encoder.input_size or own_input_size(effective.encoder.name)
         if name in ("train", "infer"):
@@ -173,11 +199,16 @@ class Project:
             if split not in known:
                 raise ConfigError(f"dataset.splits: layout {layout} has no {split!r}. {one_of(split, known)}")
 
-    def _check_overrides(self) -> None:
-        for number, override in enumerate(self.settings.overrides):
-            for kind, names in override.where.items():
-                for name in [names] if isinstance(names, str) else names:
-                    self._check_name(kind, name, f"overrides.{number}.where.{kind}")
+    def _check_reach(self, key: str, where: Mapping[str, object], source: str) -> None:
+        """An override must hold for every stage that reads its key: one model and one set of tiles serve several jobs."""
+        stages = readers(key, self.detectors[0])
+        shared = {"split": {"train"}, "detector": {"index", "crop"}}
+        for kind, without in shared.items():
+            if kind in where and (hit := without & set(stages)):
+                raise ConfigError(
+                    f"{source}: {key} is read by {hit.pop()}, which is the same job for every {kind}. "
+                    f"Set it in the config itself, or use where: category."
+                )
 
     def check_names(self, **chosen: str) -> None:
         """Raise ConfigError for a category, split or detector that the dataset or robis does not have."""
@@ -194,6 +225,11 @@ class Project:
         }[kind]()
         if name not in existing:
             raise ConfigError(f"{source}: {name!r} matches nothing here. {one_of(name, existing)}")
+
+
+def _module(stage: str, detector: str) -> str:
+    """The detector's own module for `train` or `infer`."""
+    return str(getattr(DETECTORS[detector], stage))
 
 
 def _joined(digests: Iterable[str]) -> str:

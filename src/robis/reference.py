@@ -33,6 +33,7 @@ FOLDER: dict[str, Any] = {
     "dataset": {"name": "parts", "layout": "folder", "root": "data/parts", "splits": ["test"]},
     "tiling": {"edge": "shift"},
     "merge": {"normalize": "validation"},
+    "binarize": {"calibrate": "validation"},
     "refine": {"method": "grabcut"},
 }
 
@@ -131,7 +132,10 @@ def explain(key: str, settings: Settings) -> str:
     keys = [known for known in every_key() if known == key or known.startswith(f"{key}.")]
     if not keys:
         beside = [known for known in every_key() if known.startswith(f"{key.partition('.')[0]}.")]
-        raise ConfigError(f"{key}: no such key. {one_of(key, beside or Settings.model_fields)}")
+        if key.partition(".")[0] == "overrides":
+            raise ConfigError("overrides: a list of other settings for some categories; docs/config.md explains it.")
+        sections = [name for name in Settings.model_fields if name != "overrides"]
+        raise ConfigError(f"{key}: no such key. {one_of(key, beside or sections)}")
     return "\n\n".join(_explain_one(known, settings) for known in keys)
 
 

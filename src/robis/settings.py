@@ -18,6 +18,12 @@ Count = Annotated[int, Field(ge=1)]
 Name = Annotated[str, Field(pattern=r"^[^/\\{}]+$", min_length=1)]
 
 
+def _without_doubles(names: list[str]) -> list[str]:
+    if len(set(names)) < len(names):
+        raise ValueError("names that differ")
+    return names
+
+
 class _Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -30,7 +36,7 @@ class Dataset(_Section):
         "mvtec_ad_2", description="How the images lie on disk (docs/datasets.md shows each layout)."
     )
     root: str = Field("data/demo", description="The folder that holds one folder per category.")
-    categories: Literal["all"] | list[Name] = Field(
+    categories: Literal["all"] | Annotated[list[Name], Field(min_length=1)] = Field(
         "all", description="Categories (products) to run: all, or a list of folder names."
     )
     splits: list[Name] = Field(
@@ -39,10 +45,8 @@ class Dataset(_Section):
 
     @field_validator("splits", "categories")
     @classmethod
-    def _unique(cls, value: Any) -> Any:
-        if isinstance(value, list) and len(set(value)) < len(value):
-            raise ValueError("holds a name twice")
-        return value
+    def _each_once(cls, value: Any) -> Any:
+        return _without_doubles(value) if isinstance(value, list) else value
 
 
 class Tiling(_Section):
@@ -79,6 +83,13 @@ class Encoder(_Section):
         None, description="Transformer blocks whose tokens are used, 0-based; null: the published ones."
     )
 
+    @field_validator("blocks")
+    @classmethod
+    def _ascend(cls, value: list[int] | None) -> list[int] | None:
+        if value is not None and sorted(set(value)) != value:
+            raise ValueError("ascending numbers")
+        return value
+
 
 class InpFormer(_Section):
     """INP-Former (arXiv 2503.02424), one model per category."""
@@ -95,8 +106,10 @@ class InpFormer(_Section):
     mining_power: float = Field(3.0, ge=0, description="Exponent of soft mining; 0: every location counts the same.")
     augment: bool = Field(True, description="Random exposure and noise on the training tiles (RoBiS).")
     seed: int = Field(0, ge=0, description="Seed of initial weights, order and augmentation.")
-    precision: Precision = Field("float32", description="Arithmetic on a GPU; the CPU always uses float32.")
-    compile: bool = Field(False, description="torch.compile on a GPU: slower start, faster steps.")
+    precision: Literal["float32", "bf16"] = Field(
+        "float32", description="Arithmetic on a GPU; the CPU always uses float32."
+    )
+    compile: bool = Field(False, description="torch.compile on a GPU; the CPU never compiles.")
     checkpoint_every: Count = Field(10, description="Epochs between two resumable states.")
 
 
@@ -128,7 +141,9 @@ class Binarize(_Section):
         "robis", description="robis (mebin or mean_std), mebin, mean_std, or percentile (SuperADD)."
     )
     calibrate: Literal["split", "validation"] = Field(
-        "split", description="Where thresholds come from: the test split (published) or the validation split."
+        "split",
+        description="Where thresholds come from: the test split (published) or the validation split, "
+        "which then gives the range of the maps, too.",
     )
     std_factor: float = Field(3.0, ge=0, description="Standard deviations above the mean (mean_std, robis).")
     rate: Annotated[int, Field(ge=1, le=254)] = Field(4, description="Gray levels between two of MEBin's thresholds.")
@@ -180,7 +195,7 @@ class Report(_Section):
 class Override(_Section):
     """Other settings for some categories, splits or detectors."""
 
-    where: dict[Literal["category", "split", "detector"], str | list[str]] = Field(
+    where: dict[Literal["category", "split", "detector"], str | Annotated[list[str], Field(min_length=1)]] = Field(
         min_length=1, description="Names that must all match: category, split, detector."
     )
     set: dict[str, Any] = Field(min_length=1, description="Dotted keys and their values, e.g. refine.method: none.")
@@ -208,6 +223,11 @@ class Settings(_Section):
     evaluate: Evaluate = Evaluate()
     report: Report = Report()
     overrides: list[Override] = Field([], description="Applied in order; later ones win.")
+
+    @field_validator("detectors")
+    @classmethod
+    def _each_once(cls, value: list[str]) -> list[str]:
+        return _without_doubles(value)
 
     @model_validator(mode="after")
     def _overrides_are_valid(self) -> Settings:
@@ -336,6 +356,8 @@ def _allowed(detail: Any) -> str:
         return one_of(str(detail["input"]), words).removeprefix("Valid: ").rstrip(".")
     if detail["type"] == "missing":
         return "a value"
+    if detail["type"] == "string_type" and isinstance(detail["input"], int | float):
+        return f"text: put it in quotes, '{detail['input']}'"
     message = str(detail["msg"]).partition(", unable to parse")[0]
     if detail["type"] == "too_short":
         return f"at least {detail['ctx']['min_length']} entry"

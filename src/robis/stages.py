@@ -93,7 +93,7 @@ STAGES: dict[str, Stage] = {
     "merge": Stage(
         "robis.merging",
         options=("merge.scale", "merge.blend"),
-        also=("merge.normalize",),
+        also=("merge.normalize", "binarize.calibrate"),
         after=("index", "infer"),
     ),
     "binarize": Stage(

@@ -13,7 +13,7 @@ from PIL import Image
 
 from robis.datasets.table import IndexedSample, read_samples
 from robis.errors import DataError
-from robis.files import atomic_file, read_image, read_table, threaded, write_table
+from robis.files import atomic_file, new_array, read_image, read_table, threaded, write_table
 
 TILE_COLUMNS = ["tile", "sample_id", "row", "col", "x", "y", "width", "height"]
 
@@ -100,7 +100,7 @@ def crop_split(
     plan = [(sample, windows(sample.height, sample.width, window, overlap, edge)) for sample in read_samples(samples)]
     count = sum(len(found) for _, found in plan)
     with atomic_file(tiles) as partial:
-        store = np.lib.format.open_memmap(partial, mode="w+", dtype=np.uint8, shape=(count, size, size, 3))
+        store = new_array(partial, np.uint8, (count, size, size, 3))
 
         def fill(job: tuple[int, Planned]) -> None:
             first, (sample, found) = job
@@ -115,7 +115,6 @@ def crop_split(
 
         for _ in threaded(fill, zip(_starts(plan), plan, strict=True), threads):
             pass
-        store.flush()
         write_table(table, _tile_table(plan))
 
 

@@ -132,7 +132,7 @@ def test_visa_follows_its_table(tmp_path: Path) -> None:
         ("Normal/0002", "candle/Data/Images/Normal/0002.JPG", "normal", "good", None),
     ]
     table.write_text("object,split,image\ncandle,train,a.JPG\n")
-    with pytest.raises(DataError, match=r"1cls\.csv: no column 'label'; expected object, split, label"):
+    with pytest.raises(DataError, match=r"1cls\.csv, line 2: no 'label'; expected object, split, label"):
         list_categories("visa", tmp_path)
     table.unlink()
     with pytest.raises(DataError, match=r"1cls\.csv: cannot be read"):

@@ -35,7 +35,7 @@ def test_defaults_are_the_published_values() -> None:
         ({"tiling": {"window": "imag"}}, r"tiling\.window: found 'imag'; expected image.*or a valid integer"),
         ({"merge": {"blend": "mea"}}, r"merge\.blend: found 'mea'; expected mean, feather\. Did you mean 'mean'"),
         ({"dataset": {"splits": []}}, r"dataset\.splits: found \[\]; expected at least 1 entry"),
-        ({"dataset": {"splits": ["test", "test"]}}, r"dataset\.splits: .*holds a name twice"),
+        ({"dataset": {"splits": ["test", "test"]}}, r"dataset\.splits: found .*expected names that differ"),
         ({"dataset": 3}, r"dataset: found 3"),
         ({"detectors": ["inpformer"]}, r"detectors\.0: found 'inpformer'; .*Did you mean 'inp_former'"),
         ({"encoder": {"blocks": [1, -2]}}, r"encoder\.blocks\.1: found -2; expected greater than or equal to 0"),

@@ -179,7 +179,7 @@ def test_a_loss_that_is_not_finite_stops_and_keeps_the_state(
         return (float("nan"), 0.0) if len(calls) == 4 else step(*arguments)
 
     monkeypatch.setattr(training, "_step", breaking)
-    with pytest.raises(TrainingError, match=r"loss is nan at step 3 of 8.*state\.pt.*learning_rate"):
+    with pytest.raises(TrainingError, match=r"loss or its gradient is nan at step 3 of 8.*state\.pt.*learning_rate"):
         run(tmp_path, tiles)
     state = torch.load(tmp_path / "state.pt", weights_only=True)
     assert len(state["rows"]) == 2

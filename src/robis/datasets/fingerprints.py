@@ -44,16 +44,17 @@ def file_digest(path: Path, memory: Path) -> str:
 
 def _digests(root: Path, names: Iterable[str], memory: Path, threads: int) -> dict[str, str]:
     """Content digests by name, in the order of the names; only what is new or changed is read."""
-    known = _recall(memory)
+    place = str(root.resolve())
+    known = _recall(memory, place)
     stats = {name: _stat(root / name) for name in sorted(set(names))}
     new = [name for name, (size, time) in stats.items() if known.get(name, ())[:2] != (size, time)]
-    read = dict(zip(new, threaded(lambda name: sha256(root / name), new, threads), strict=True))
+    read = dict(zip(new, threaded(lambda name: sha256(root / name), new, min(threads, len(new))), strict=True))
     seen: Remembered = {
         name: (size, time, read[name] if name in read else known[name][2]) for name, (size, time) in stats.items()
     }
     if seen != known:
         with atomic_file(memory, sole_writer=False) as partial:
-            partial.write_text(json.dumps(seen), encoding="utf-8")
+            partial.write_text(json.dumps({"root": place, "files": seen}), encoding="utf-8")
     return {name: digest for name, (_, _, digest) in seen.items()}
 
 
@@ -65,10 +66,13 @@ def _stat(path: Path) -> tuple[int, int]:
     return found.st_size, found.st_mtime_ns
 
 
-def _recall(memory: Path) -> Remembered:
+def _recall(memory: Path, place: str) -> Remembered:
+    """What is remembered of files at this place; another tree may have the same names, sizes and times."""
     try:
         stored = json.loads(memory.read_text(encoding="utf-8"))
-        return {name: (size, time, digest) for name, (size, time, digest) in stored.items()}
-    except (OSError, ValueError, AttributeError, TypeError):
+        if stored["root"] != place:
+            return {}
+        return {name: (size, time, digest) for name, (size, time, digest) in stored["files"].items()}
+    except (OSError, ValueError, AttributeError, KeyError, TypeError):
         # Absent or damaged: everything is read once more.
         return {}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from robis.datasets.layouts import ANOMALOUS, Sample, list_samples
+from robis.datasets.layouts import ANOMALOUS, Sample, images_in, list_samples
 from robis.datasets.table import IndexedSample, write_samples
 from robis.errors import DataError, first_few
 from robis.files import image_size, read_mask, threaded
@@ -36,10 +36,12 @@ def index_split(
     samples = list_samples(layout, root, category, split, hold_out=hold_out)
     if not samples:
         raise DataError(
-            f"{category}/{split}: no images below {root / category}. "
-            f"Expected layout {layout!r}; see docs/datasets.md, or change dataset.layout or dataset.splits."
+            f"{category}/{split}: no images below {root / category} where layout {layout!r} has them"
+            + (", or too few in train to hold some out" if split == "validation" else "")
+            + f". Folders there: {', '.join(_folders(root / category)) or 'none'}. "
+            f"See docs/datasets.md, or change dataset.layout or dataset.splits."
         )
-    masks_exist = layout != "folder" or any(sample.mask for sample in samples)
+    masks_exist = layout != "folder" or any(images_in(root / category / "masks", nested=True))
     checked = list(threaded(lambda sample: _check(sample, root, masks_exist), samples, threads))
     problems = [row.problem for row in checked if row.problem]
     if problems:
@@ -54,6 +56,12 @@ def index_split(
             for sample, row in zip(samples, checked, strict=True)
         ],
     )
+
+
+def _folders(category: Path) -> list[str]:
+    """Folders of a category, two levels deep, for a message."""
+    found = [*category.glob("*/"), *category.glob("*/*/")]
+    return sorted(path.relative_to(category).as_posix() for path in found if path.is_dir())[:20]
 
 
 def _check(sample: Sample, root: Path, masks_exist: bool) -> _Checked:

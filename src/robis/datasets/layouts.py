@@ -7,6 +7,7 @@ split from file names alone; nothing is opened, so that a plan over thousands of
 from __future__ import annotations
 
 import csv
+import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -46,8 +47,9 @@ def images_in(folder: Path, *, nested: bool = False) -> Iterator[Path]:
     """Image files of a folder (with its sub-folders if `nested`), sorted by path."""
     if not folder.is_dir():
         return
-    found = folder.rglob("*") if nested else folder.iterdir()
-    yield from sorted(path for path in found if is_image(path) and path.is_file())
+    folders = [Path(name) for name, _, _ in os.walk(folder, followlinks=True)] if nested else [folder]
+    # A link that leads nowhere is kept, so that `index` can name it.
+    yield from sorted(path for one in folders for path in one.iterdir() if is_image(path) and not path.is_dir())
 
 
 def _sample(root: Path, split_folder: Path, image: Path, **labels: str | None) -> Sample:
@@ -79,14 +81,24 @@ def _by_stem(folder: Path) -> dict[str, Path]:
     return masks
 
 
+def _defect_folders(split_folder: Path) -> list[Path]:
+    """Folders with images in them, one per defect; hidden folders and ground truth are none."""
+    return sorted(
+        folder
+        for folder in split_folder.iterdir()
+        if folder.is_dir()
+        and not folder.name.startswith(".")
+        and folder.name != "ground_truth"
+        and any(images_in(folder))
+    )
+
+
 def _labeled(
     root: Path, split_folder: Path, mask_of: Callable[[str, str], Path | None], *, good: str = "good"
 ) -> list[Sample]:
     """Samples of a split with one folder per defect; `mask_of(defect, stem)` finds a defective image's mask."""
     samples = []
-    for folder in sorted(path for path in split_folder.iterdir() if path.is_dir()):
-        if folder.name == "ground_truth":
-            continue
+    for folder in _defect_folders(split_folder):
         if folder.name == good:
             samples += _normal(root, split_folder, folder)
             continue
@@ -130,8 +142,14 @@ def _read_folder(root: Path, category: str, split: str) -> list[Sample]:
         return _normal(root, folder, folder / "good" if (folder / "good").is_dir() else folder)
     if not folder.is_dir():
         return []
-    if not any(path.is_dir() for path in folder.iterdir()):
-        return [_sample(root, folder, image) for image in images_in(folder)]
+    flat = [_sample(root, folder, image) for image in images_in(folder)]
+    if not (defects := _defect_folders(folder)):
+        return flat
+    if flat:
+        raise DataError(
+            f"{folder}: holds images and folders of images ({defects[0].name}). Expected either images alone, "
+            f"without labels, or one folder per defect and good."
+        )
     masks = _by_stem(root / category / "masks")
 
     def mask_of(defect: str, stem: str) -> Path | None:
@@ -160,10 +178,11 @@ def _visa_rows(root: Path) -> list[dict[str, str]]:
     try:
         with path.open(newline="", encoding="utf-8-sig") as stream:
             rows = list(csv.DictReader(stream))
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error.strerror}). VisA's split table is expected there.") from error
-    if rows and (missing := [name for name in VISA_COLUMNS if rows[0].get(name) is None]):
-        raise DataError(f"{path}: no column {missing[0]!r}; expected {', '.join(VISA_COLUMNS)}.")
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"{path}: cannot be read ({error}). VisA's split table is expected there.") from error
+    for number, row in enumerate(rows, start=2):
+        if missing := [name for name in VISA_COLUMNS if row.get(name) is None]:
+            raise DataError(f"{path}, line {number}: no {missing[0]!r}; expected {', '.join(VISA_COLUMNS)}.")
     return rows
 
 
@@ -243,6 +262,13 @@ def list_samples(layout: str, root: Path, category: str, split: str, *, hold_out
         samples = [sample for n, sample in enumerate(train) if (n in lent) == (split == "validation")]
     samples.sort(key=lambda sample: sample.sample_id)
     by_id: dict[str, str] = {}
+    used: dict[str, str] = {}
+    for sample in samples:
+        if sample.mask and used.setdefault(sample.mask, sample.image) != sample.image:
+            raise DataError(
+                f"{sample.mask}: would be the mask of {used[sample.mask]} and of {sample.image}. "
+                f"Put masks into one folder per defect."
+            )
     doubles = [
         f"{by_id[sample.sample_id]} and {sample.image}"
         for sample in samples

@@ -1,6 +1,7 @@
 """Anomaly detectors, from tiles to tile maps: one visible registry.
 
-A detector's module offers `infer_split` and, where it learns from normal images, `train_category`.
+Modules are imported when they run. Training and inference live in different ones, so that a change of how maps are
+written trains no model again.
 """
 
 from __future__ import annotations
@@ -10,12 +11,17 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Detector:
-    """Where a detector lives and whether it has a training stage; modules are imported when they run."""
+    """The modules of a detector's stages.
 
-    module: str
-    trains: bool
+    Attributes:
+        infer: offers `infer_split`.
+        train: offers `train_category`; None for a detector that learns nothing.
+    """
+
+    infer: str
+    train: str | None = None
 
 
 DETECTORS: dict[str, Detector] = {
-    "inp_former": Detector("robis.detectors.inp_former_stages", trains=True),
+    "inp_former": Detector("robis.detectors.inp_former_infer", "robis.detectors.inp_former_train"),
 }

@@ -12,7 +12,7 @@ from tqdm import tqdm
 
 from robis.devices import autocast
 from robis.errors import DataError
-from robis.files import atomic_file, threaded, write_table
+from robis.files import atomic_file, new_array, threaded, write_table
 from robis.tiling import open_tiles
 
 
@@ -54,7 +54,7 @@ def write_tile_maps(
 
     with atomic_file(maps) as partial:
         shape = (len(store), size, size)
-        out = np.lib.format.open_memmap(partial, mode="w+", dtype=np.float16, shape=shape)
+        out = new_array(partial, np.float16, shape)
         batches = threaded(read, starts, max(2, threads))
         for start, batch in zip(tqdm(starts, desc="infer", unit="batch", disable=None), batches, strict=True):
             with autocast(device, precision):
@@ -64,5 +64,4 @@ def write_tile_maps(
                 bad = start + int(np.flatnonzero(~np.isfinite(values).all(axis=(1, 2)))[0])
                 raise DataError(f"{tiles}: the map of tile {bad} is not finite. Use precision float32, or train again.")
             out[start : start + len(values)] = values
-        out.flush()
         write_table(maps_table, rows)

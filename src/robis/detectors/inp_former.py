@@ -154,6 +154,11 @@ def _two_groups(tokens: list[Tensor], half: int) -> list[Tensor]:
     return [torch.stack(tokens[:half]).mean(0), torch.stack(tokens[half:]).mean(0)]
 
 
+def float32(like: Tensor) -> torch.autocast:
+    """Suspend mixed precision: 1 - cos of nearly equal vectors is what rounding leaves over in less than float32."""
+    return torch.autocast(like.device.type, enabled=False)
+
+
 def coherence_loss(x: Tensor, inps: Tensor) -> Tensor:
     """Mean over tokens of the cosine distance to the nearest INP (paper section 3.2, L_c).
 
@@ -161,8 +166,9 @@ def coherence_loss(x: Tensor, inps: Tensor) -> Tensor:
         x: (B, N, C) tokens.
         inps: (B, P, C) intrinsic normal prototypes.
     """
-    similarity = F.normalize(x, dim=-1, eps=1e-8) @ F.normalize(inps, dim=-1, eps=1e-8).transpose(-2, -1)
-    return (1 - similarity.amax(-1)).mean()
+    with float32(x):
+        x, inps = F.normalize(x.float(), dim=-1, eps=1e-8), F.normalize(inps.float(), dim=-1, eps=1e-8)
+        return (1 - (x @ inps.transpose(-2, -1)).amax(-1)).mean()
 
 
 def soft_mining_loss(encoded: list[Tensor], decoded: list[Tensor], power: float = 3.0) -> Tensor:
@@ -176,14 +182,16 @@ def soft_mining_loss(encoded: list[Tensor], decoded: list[Tensor], power: float 
         power: 0 weighs all locations the same.
     """
     losses = []
-    for target, rebuilt in zip(encoded, decoded, strict=True):
-        target = target.detach()
-        if rebuilt.requires_grad and power > 0:
-            distance = (1 - F.cosine_similarity(target, rebuilt.detach(), dim=-1)).unsqueeze(-1)
-            factor = (distance / distance.mean()) ** power
-            rebuilt.register_hook(lambda gradient, factor=factor: gradient * factor)
-        losses.append((1 - F.cosine_similarity(target.flatten(1), rebuilt.flatten(1), dim=1)).mean())
-    return torch.stack(losses).mean()
+    with float32(decoded[0]):
+        for target, rebuilt in zip(encoded, decoded, strict=True):
+            # Under mixed precision the hook sees a gradient of the map's own type, which has to be float32.
+            target, rebuilt = target.detach().float(), rebuilt.float()
+            if rebuilt.requires_grad and power > 0:
+                distance = (1 - F.cosine_similarity(target, rebuilt.detach(), dim=-1)).unsqueeze(-1)
+                factor = (distance / distance.mean()) ** power
+                rebuilt.register_hook(lambda gradient, factor=factor: gradient * factor)
+            losses.append((1 - F.cosine_similarity(target.flatten(1), rebuilt.flatten(1), dim=1)).mean())
+        return torch.stack(losses).mean()
 
 
 def anomaly_maps(encoded: list[Tensor], decoded: list[Tensor], *, grid: int, input_size: int, size: int) -> Tensor:
@@ -202,12 +210,13 @@ def anomaly_maps(encoded: list[Tensor], decoded: list[Tensor], *, grid: int, inp
         float32 (B, size, size), range 0..2.
     """
     maps = []
-    for target, rebuilt in zip(encoded, decoded, strict=True):
-        distance = 1 - F.cosine_similarity(target.float(), rebuilt.float(), dim=-1)
-        distance = distance.unflatten(1, (1, grid, grid))
-        maps.append(F.interpolate(distance, size=input_size, mode="bilinear", align_corners=True))
-    mean = torch.stack(maps).mean(0)
-    return _blur(F.interpolate(mean, size=size, mode="bilinear", align_corners=False)).squeeze(1)
+    with float32(encoded[0]):
+        for target, rebuilt in zip(encoded, decoded, strict=True):
+            distance = 1 - F.cosine_similarity(target.float(), rebuilt.float(), dim=-1)
+            distance = distance.unflatten(1, (1, grid, grid))
+            maps.append(F.interpolate(distance, size=input_size, mode="bilinear", align_corners=True))
+        mean = torch.stack(maps).mean(0)
+        return _blur(F.interpolate(mean, size=size, mode="bilinear", align_corners=False)).squeeze(1)
 
 
 def _blur(maps: Tensor) -> Tensor:

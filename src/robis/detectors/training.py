@@ -79,7 +79,7 @@ def train(
 
     Raises:
         DataError: there are no tiles.
-        TrainingError: the loss is not finite; the last state stays on disk.
+        TrainingError: the loss or its gradient is not finite; the last state stays on disk.
     """
     if not len(tiles):
         raise DataError("train: the tile store is empty; expected at least one tile of a normal image.")
@@ -134,9 +134,13 @@ def _step(forward: Any, optimizer: StableAdamW, batch: Tensor, lr: float, recipe
         loss = soft_mining_loss(encoded, decoded, recipe.mining_power) + recipe.coherence_weight * coherence
     optimizer.zero_grad(set_to_none=True)
     loss.backward()
-    torch.nn.utils.clip_grad_norm_(optimizer.param_groups[0]["params"], recipe.gradient_clip)
+    norm = torch.nn.utils.clip_grad_norm_(optimizer.param_groups[0]["params"], recipe.gradient_clip)
+    # Both in one transfer. A gradient that is not finite must not reach the weights, which may be saved next.
+    value, size = torch.stack([loss.detach(), norm.to(loss.dtype)]).tolist()
+    if not math.isfinite(value) or not math.isfinite(size):
+        return (value if not math.isfinite(value) else size), coherence.item()
     optimizer.step()
-    return loss.item(), coherence.item()
+    return value, coherence.item()
 
 
 def _batches(tiles: np.ndarray, recipe: Recipe, epoch: int, batch_size: int, threads: int) -> Iterator[Tensor]:
@@ -191,6 +195,6 @@ def _resume(model: InpFormer, optimizer: StableAdamW, file: Path, identity: str)
 def _not_finite(step: int, total: int, loss: float, state_file: Path) -> str:
     kept = f"The last good state is {state_file}." if state_file.exists() else "No state had been saved yet."
     return (
-        f"train: the loss is {loss} at step {step} of {total}. {kept} "
+        f"train: the loss or its gradient is {loss} at step {step} of {total}. {kept} "
         f"Lower inp_former.learning_rate, or set inp_former.precision to float32."
     )

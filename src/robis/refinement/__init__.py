@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
+
+from robis.errors import WeightsError
 
 # The official checkpoint of each model, and where a config without `refine.checkpoint` looks for it.
 CHECKPOINTS = {
@@ -14,11 +17,23 @@ CHECKPOINTS = {
     "vit_h": "sam_vit_h_4b8939.pth",
 }
 WEIGHTS_FOLDER = "weights"
+SOURCE = "the section Model Checkpoints in the README of facebookresearch/segment-anything on GitHub"
 
 
 def default_checkpoint(model: str) -> str:
     """Path, from the working directory, of a SAM model's official checkpoint."""
     return f"{WEIGHTS_FOLDER}/{CHECKPOINTS.get(model, f'{model}.pth')}"
+
+
+def check_checkpoint(model: str, checkpoint: str | Path | None) -> None:
+    """Raise WeightsError when the checkpoint of a SAM model (None: the default one) is not there."""
+    path = Path(checkpoint or default_checkpoint(model)).expanduser()
+    if not path.is_file():
+        raise WeightsError(
+            f"{path}: no such file; it should hold the weights of SAM {model}. "
+            f"Get {Path(default_checkpoint(model)).name} from {SOURCE}, "
+            f"and put it there or set refine.checkpoint to its path."
+        )
 
 
 # Takes an RGB image uint8 (H, W, 3) and its coarse mask bool (H, W), returns the fine mask bool (H, W).

@@ -16,10 +16,9 @@ from segment_anything.utils.transforms import ResizeLongestSide
 from robis import files
 from robis.devices import autocast, pick_device
 from robis.errors import ConfigError, WeightsError, one_of
-from robis.refinement import CHECKPOINTS, default_checkpoint
+from robis.refinement import CHECKPOINTS, SOURCE, check_checkpoint, default_checkpoint
 from robis.refinement.boxes import fill_holes, largest_components
 
-SOURCE = "the section Model Checkpoints in the README of facebookresearch/segment-anything on GitHub"
 SAM_BUILDERS: dict[str, Callable[[], Sam]] = {name: sam_model_registry[name] for name in CHECKPOINTS}
 
 PRECISIONS = ("float32", "bf16", "fp16")
@@ -95,7 +94,8 @@ def load_sam(model: str, checkpoint: str | Path | None = None, sha256: str | Non
     target = pick_device(device)
     name = Path(default_checkpoint(model)).name
     path = Path(checkpoint or default_checkpoint(model)).expanduser()
-    state = _read_state(path, name, model, sha256)
+    check_checkpoint(model, path)
+    state = _read_state(path, name, sha256)
     # Without storage the constructor computes no random weights, which takes seconds for vit_h, and the
     # checkpoint's own tensors become the model's: nothing lies in memory twice.
     with torch.device("meta"):
@@ -105,12 +105,7 @@ def load_sam(model: str, checkpoint: str | Path | None = None, sha256: str | Non
     return sam.float().requires_grad_(False).eval().to(target)
 
 
-def _read_state(path: Path, name: str, model: str, sha256: str | None) -> dict[str, torch.Tensor]:
-    if not path.is_file():
-        raise WeightsError(
-            f"{path}: no such file; it should hold the weights of SAM {model}. Get {name} from {SOURCE}, and "
-            f"put it there or set refine.checkpoint to its path."
-        )
+def _read_state(path: Path, name: str, sha256: str | None) -> dict[str, torch.Tensor]:
     if sha256 is not None and (found := files.sha256(path)) != sha256.lower():
         raise WeightsError(
             f"{path}: its sha256 is {found}; refine.sha256 expects {sha256.lower()}. "
