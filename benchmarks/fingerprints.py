@@ -27,7 +27,7 @@ def main() -> None:
         f"Python {platform.python_version()}, {os.cpu_count()} cores, "
         f"{options.images} files of {options.kilobytes} kB each\n"
     )
-    print("| plan | seconds |\n| --- | --- |")
+    print("| fingerprint | seconds |\n| --- | --- |")
     with tempfile.TemporaryDirectory() as name:
         root, memory = Path(name) / "images", Path(name) / "memory.json"
         root.mkdir()

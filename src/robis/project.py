@@ -7,6 +7,7 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 from robis.architectures import own_input_size
 from robis.code_digest import code_digest
@@ -55,15 +56,12 @@ class Project:
                     self._check_name(kind, name, f"overrides.{number}.where.{kind}")
             for key in override.set:
                 self._check_reach(key, override.where, f"overrides.{number}")
-        effective = {self.settings}
-        if self.settings.overrides:
-            effective = {self.settings.effective(detector=d, category=c, split=s) for d, c, s in self.runs}
-        for settings in effective:
-            encoder, refine = settings.encoder, settings.refine
-            if encoder.weights not in ("auto", "random"):
-                check_file(encoder.weights, "encoder.weights")
-            if refine.method == "sam":
-                check_checkpoint(refine.model, refine.checkpoint)
+        runs = self.runs if self.settings.overrides else self.runs[:1]
+        effective = [self.settings.effective(detector=d, category=c, split=s) for d, c, s in runs]
+        for weights in {settings.encoder.weights for settings in effective} - {"auto", "random"}:
+            check_file(weights, "encoder.weights")
+        for model, checkpoint in {(s.refine.model, s.refine.checkpoint) for s in effective if s.refine.method == "sam"}:
+            check_checkpoint(model, checkpoint)
 
     @cached_property
     def categories(self) -> list[str]:
@@ -199,8 +197,8 @@ class Project:
             if split not in known:
                 raise ConfigError(f"dataset.splits: layout {layout} has no {split!r}. {one_of(split, known)}")
 
-    def _check_reach(self, key: str, where: Mapping[str, object], source: str) -> None:
-        """An override must hold for every stage that reads its key: one model and one set of tiles serve several jobs."""
+    def _check_reach(self, key: str, where: Mapping[Any, Any], source: str) -> None:
+        """An override must hold for every stage that reads its key: one model, one set of tiles serve several jobs."""
         stages = readers(key, self.detectors[0])
         shared = {"split": {"train"}, "detector": {"index", "crop"}}
         for kind, without in shared.items():

@@ -268,3 +268,50 @@ def test_fingerprints_read_each_file_once(tmp_path: Path, monkeypatch: pytest.Mo
     assert sorted(read) == ["a.png", "b.png", "b.png"]
     with pytest.raises(DataError, match=r"c\.png: cannot be read"):
         fingerprint(tmp_path, ["c.png"], tmp_path / "memory.json")
+
+
+def test_hidden_and_empty_folders_are_no_defects(tmp_path: Path) -> None:
+    write_image(tmp_path / "nut" / "test" / "a.png")
+    write_image(tmp_path / "nut" / "test" / ".thumbs" / "a.png")
+    (tmp_path / "nut" / "test" / "old").mkdir()
+    assert [row[0] for row in rows(tmp_path, "test", "folder")] == ["a"]
+    write_image(tmp_path / "nut" / "test" / "dent" / "b.png")
+    with pytest.raises(DataError, match=r"nut/test: holds images and folders of images \(dent\)"):
+        rows(tmp_path, "test", "folder")
+
+
+def test_links_are_followed_and_dead_ones_named(tmp_path: Path) -> None:
+    root = mvtec_ad(tmp_path / "data")
+    truth = root / "nut" / "ground_truth" / "crack"
+    truth.rename(tmp_path / "elsewhere")
+    truth.symlink_to(tmp_path / "elsewhere")
+    assert len(read_samples(index(root))) == 3
+    (root / "nut" / "test" / "good" / "009.png").symlink_to(tmp_path / "nowhere.png")
+    with pytest.raises(DataError, match=r"009\.png: not a readable image \(no such file\)"):
+        index(root)
+
+
+def test_one_mask_for_two_images_is_refused(tmp_path: Path) -> None:
+    for defect in ("dent", "hole"):
+        write_image(tmp_path / "nut" / "test" / defect / "0.png")
+    write_mask(tmp_path / "nut" / "masks" / "0.png")
+    with pytest.raises(
+        DataError, match=r"masks/0\.png: would be the mask of nut/test/dent/0\.png and of nut/test/hole"
+    ):
+        rows(tmp_path, "test", "folder")
+
+
+def test_masks_that_match_no_image_are_noticed(tmp_path: Path) -> None:
+    root = tmp_path / "data"
+    write_image(root / "nut" / "test" / "dent" / "0.png")
+    write_mask(root / "nut" / "masks" / "dent" / "0_gt.png")
+    with pytest.raises(DataError, match=r"dent/0\.png: defective, but has no mask"):
+        index(root, layout="folder")
+
+
+def test_fingerprints_of_another_tree_are_not_taken_from_memory(tmp_path: Path) -> None:
+    for name, value in (("a", 90), ("b", 91)):
+        write_image(tmp_path / name / "x.bmp", value=value)
+        os.utime(tmp_path / name / "x.bmp", (1, 1))
+    memory = tmp_path / "memory.json"
+    assert fingerprint(tmp_path / "a", ["x.bmp"], memory) != fingerprint(tmp_path / "b", ["x.bmp"], memory)

@@ -85,6 +85,12 @@ def test_rotated_photographs_are_read_as_they_are_shown(tmp_path: Path, rng: np.
     assert files.read_image(tmp_path / "turned.jpg").shape == (30, 20, 3)
 
 
+def test_rotated_tiffs_have_one_size(tmp_path: Path, rng: np.random.Generator) -> None:
+    image = Image.fromarray(rng.integers(0, 256, (20, 30, 3), dtype=np.uint8))
+    image.save(tmp_path / "turned.tif", tiffinfo={files.EXIF_ORIENTATION: 6})
+    assert files.image_size(tmp_path / "turned.tif") == files.read_image(tmp_path / "turned.tif").shape[:2] == (30, 20)
+
+
 def test_unreadable_images_say_why(tmp_path: Path) -> None:
     (tmp_path / "empty.png").touch()
     (tmp_path / "text.png").write_text("not an image")

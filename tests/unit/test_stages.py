@@ -146,7 +146,10 @@ def test_validation_is_held_out_only_where_it_is_needed(root: Path, tmp_path: Pa
     assert len(needed.samples("nut", "validation")) == 1
     job = {"detector": "inp_former", "category": "nut", "split": "test_public"}
     assert needed.reference_split("binarize.calibrate", **job) == "validation"
-    assert needed.reference_split("merge.normalize", **job) == "test_public"
+    assert needed.reference_split("merge.normalize", **job) == "validation", "thresholds and maps on one scale"
+    assert plain.reference_split("merge.normalize", **job) == "test_public"
+    assert needed.params("index", category="nut", split="test_public")["hold_out"] is False
+    assert needed.params("index", category="nut", split="train")["hold_out"] is True
 
 
 @pytest.mark.parametrize(
@@ -155,6 +158,16 @@ def test_validation_is_held_out_only_where_it_is_needed(root: Path, tmp_path: Pa
         ({"dataset": {"categories": ["nutt"]}}, r"dataset\.categories: 'nutt' is not in .*Did you mean 'nut'"),
         ({"dataset": {"splits": ["test_publik"]}}, r"dataset\.splits: .*'test_publik'.*Did you mean 'test_public'"),
         ({"dataset": {"root": "nowhere"}}, r"dataset\.root: nowhere is not a folder"),
+        ({"encoder": {"weights": "nowhere.pth"}}, r"encoder\.weights: nowhere\.pth does not exist"),
+        ({"refine": {"method": "sam"}}, r"weights/sam_vit_h_4b8939\.pth: no such file.*refine\.checkpoint"),
+        (
+            {"overrides": [{"where": {"split": "test_public"}, "set": {"inp_former.epochs": 7}}]},
+            r"overrides\.0: inp_former\.epochs is read by train, which is the same job for every split",
+        ),
+        (
+            {"overrides": [{"where": {"detector": "inp_former"}, "set": {"tiling.window": 64}}]},
+            r"overrides\.0: tiling\.window is read by crop, which is the same job for every detector",
+        ),
         (
             {"overrides": [{"where": {"category": "nutt"}, "set": {"merge.scale": 1}}]},
             r"overrides\.0\.where\.category: 'nutt' matches nothing here\. .*Did you mean 'nut'",
@@ -164,13 +177,13 @@ def test_validation_is_held_out_only_where_it_is_needed(root: Path, tmp_path: Pa
 def test_what_the_dataset_does_not_have_is_named(root: Path, tmp_path: Path, values: dict, message: str) -> None:
     dataset = {"root": str(root), "layout": "mvtec_ad_2"} | values.get("dataset", {})
     with pytest.raises((ConfigError, DataError), match=message):
-        Project(parse(values | {"dataset": dataset}), tmp_path).categories  # noqa: B018
+        Project(parse(values | {"dataset": dataset}), tmp_path).check()
 
 
 def test_overrides_of_categories_that_are_not_run_may_stay(root: Path, tmp_path: Path) -> None:
     overrides = [{"where": {"category": "bolt"}, "set": {"merge.scale": 1}}]
     dataset = {"root": str(root), "layout": "mvtec_ad_2", "categories": ["nut"]}
-    Project(parse({"dataset": dataset, "overrides": overrides}), tmp_path)
+    Project(parse({"dataset": dataset, "overrides": overrides, "refine": {"method": "none"}}), tmp_path).check()
 
 
 def digest_of(text: str) -> str:
@@ -189,7 +202,7 @@ def test_a_stage_depends_on_the_modules_it_imports() -> None:
     binarize = code_digest.closure("robis.binarization.stage")
     assert {"robis.binarization.mebin", "robis.files", "robis.errors"} <= binarize
     assert not {"robis.merging", "robis.settings", "robis.encoders", "robis.stages"} & binarize
-    assert "robis.detectors.inp_former" in code_digest.closure("robis.detectors.inp_former_stages")
+    assert "robis.detectors.inp_former" in code_digest.closure(DETECTORS["inp_former"].infer)
     for stage in STAGES.values():
         if stage.module:
             assert "robis.settings" not in code_digest.closure(stage.module), "a new option would re-run everything"
@@ -198,6 +211,63 @@ def test_a_stage_depends_on_the_modules_it_imports() -> None:
 def test_the_settings_offer_what_is_registered() -> None:
     assert list(get_args(Dataset.model_fields["layout"].annotation)) == list(LAYOUTS)
     assert list(get_args(Detector)) == list(DETECTORS)
+
+
+def test_inference_code_trains_nothing_again() -> None:
+    train, infer = (code_digest.closure(getattr(DETECTORS["inp_former"], name)) for name in ("train", "infer"))
+    assert "robis.detectors.inference" in infer - train
+    assert "robis.detectors.training" in train - infer
+
+
+@pytest.mark.parametrize(
+    ("base", "key", "value", "stages"),
+    [
+        ({"binarize__method": "percentile"}, "binarize__percentile", 90.0, {"binarize"}),
+        ({"binarize__method": "percentile"}, "binarize__percentile_factor", 1.0, {"binarize"}),
+        ({"binarize__method": "percentile"}, "binarize__std_factor", 2.0, set()),
+        ({"binarize__method": "percentile"}, "binarize__erosion", 3, set()),
+        ({"binarize__method": "mebin"}, "binarize__std_factor", 2.0, set()),
+        ({"binarize__method": "mebin"}, "binarize__rate", 8, {"binarize"}),
+        ({"binarize__method": "mean_std"}, "binarize__rate", 8, set()),
+        ({"binarize__method": "mean_std"}, "binarize__erosion", 3, {"binarize"}),
+        ({"refine__method": "sam"}, "refine__model", "vit_b", {"refine"}),
+        ({"refine__method": "sam"}, "refine__multimask", True, {"refine"}),
+        ({"refine__method": "sam"}, "refine__precision", "fp16", {"refine"}),
+        ({"refine__method": "sam"}, "refine__boxes", 2, {"refine"}),
+        ({"refine__method": "grabcut"}, "refine__boxes", 2, {"refine"}),
+        ({"refine__method": "grabcut"}, "refine__model", "vit_b", set()),
+        ({"tiling__window": "image"}, "tiling__overlap", 0.3, set()),
+        ({"tiling__window": "image"}, "tiling__edge", "shift", set()),
+        ({"tiling__window": "image"}, "merge__scale", 0.5, {"merge", "submit"}),
+        ({}, "encoder__name", "dino_vits16", {"crop", "train", "infer", "report"}),
+        ({}, "dataset__categories", ["nut"], {"report", "submit"}),
+    ],
+)
+def test_conditions_of_the_table(project, base: dict, key: str, value: object, stages: set[str]) -> None:
+    assert stale(project(**base), project(**(base | {key: value}))) == stages
+
+
+def test_sam_checkpoints_count_by_content(project, tmp_path: Path) -> None:
+    for name, content in (("a", b"one"), ("b", b"one"), ("c", b"two")):
+        (tmp_path / f"{name}.pth").write_bytes(content)
+    first, same, other = (
+        project(refine__method="sam", refine__checkpoint=str(tmp_path / f"{name}.pth")) for name in "abc"
+    )
+    assert stale(first, same) == set()
+    assert stale(first, other) == {"refine"}
+
+
+def test_templates_are_code(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    before = code_digest.code_digest("robis.report")
+    templates = Path(code_digest.ROOT, "report", "templates")
+    shutil.copytree(templates, tmp_path / "templates")
+    page = tmp_path / "templates" / "index.html.j2"
+    page.write_text(page.read_text() + "<!-- another page -->")
+    monkeypatch.setattr(code_digest, "_data_files", lambda source: sorted((tmp_path / "templates").iterdir()))
+    code_digest.code_digest.cache_clear()
+    after = code_digest.code_digest("robis.report")
+    code_digest.code_digest.cache_clear()
+    assert before != after
 
 
 def test_every_stage_has_a_script_and_a_rule() -> None:

@@ -189,3 +189,63 @@ def test_a_loss_that_is_not_finite_stops_and_keeps_the_state(
 def test_no_tiles_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="empty"):
         run(tmp_path, np.empty((0, 32, 32, 3), np.uint8))
+
+
+def test_a_gradient_that_is_not_finite_reaches_no_weight(
+    tmp_path: Path, tiles: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The loss is finite, its gradient is not: neither the state nor a finished model may hold it."""
+    clip = torch.nn.utils.clip_grad_norm_
+    calls = []
+
+    def spoil(parameters, limit):
+        calls.append(1)
+        if len(calls) == 4:
+            parameters[0].grad[0] = float("nan")
+        return clip(parameters, limit)
+
+    monkeypatch.setattr(torch.nn.utils, "clip_grad_norm_", spoil)
+    with pytest.raises(TrainingError, match=r"gradient is nan at step 3 of 8"):
+        run(tmp_path, tiles)
+    state = torch.load(tmp_path / "state.pt", weights_only=True)
+    assert len(state["rows"]) == 2
+    assert all(torch.isfinite(value).all() for value in state["model"].values())
+
+
+def test_mixed_precision_trains_close_to_float32(
+    tmp_path: Path, tiles: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """bf16 is for GPUs; the same types flow under the CPU's own autocast."""
+    _, exact = run(tmp_path / "a", tiles)
+    monkeypatch.setattr(training, "autocast", lambda device, precision: torch.autocast("cpu", torch.bfloat16))
+    _, mixed = run(tmp_path / "b", tiles, replace(RECIPE, precision="bf16"))
+    np.testing.assert_allclose(mixed["loss"], exact["loss"], rtol=0.05)
+    assert mixed["loss"].tolist() != exact["loss"].tolist()
+
+
+def test_maps_stay_float32_under_mixed_precision(tiles: np.ndarray) -> None:
+    model = small_model().eval()
+    batch = torch.from_numpy(tiles[:2])
+    with torch.inference_mode():
+        exact = model.tile_maps(batch, 16)
+        with torch.autocast("cpu", torch.bfloat16):
+            mixed = model.tile_maps(batch, 16)
+    assert mixed.dtype == torch.float32
+    assert mixed.unique().numel() > 0.9 * exact.unique().numel(), "bf16 maps would have few distinct values"
+    torch.testing.assert_close(mixed, exact, rtol=0.1, atol=0.02)
+
+
+def test_nothing_is_compiled_on_the_cpu(tmp_path: Path, tiles: np.ndarray, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch, "compile", lambda model: pytest.fail("torch.compile on the CPU"))
+    run(tmp_path, tiles, replace(RECIPE, compile=True, epochs=1))
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.parametrize("compiled", [False, True])
+def test_bf16_training_on_a_gpu(tmp_path: Path, tiles: np.ndarray, compiled: bool) -> None:
+    recipe = replace(RECIPE, precision="bf16", compile=compiled)
+    model = small_model().cuda()
+    rows = train(model, tiles, recipe, state_file=tmp_path / "state.pt", events=tmp_path / "events", identity="gpu")
+    assert np.isfinite(rows["loss"]).all()
+    assert rows["loss"].iloc[-1] < rows["loss"].iloc[0]

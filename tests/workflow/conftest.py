@@ -87,15 +87,18 @@ class Workspace:
             *("--nolock", "--quiet", "host", "--", *arguments),
         ]
 
+    @property
+    def environment(self) -> dict[str, str]:
+        """The library beside the Snakefile is the one that is meant, also where a test has copied both."""
+        return os.environ | {"PYTHONPATH": str(self.code / "src")}
+
     def snakemake(self, *arguments: str, ok: bool = True, cores: int = 2) -> str:
         """Run Snakemake and return what it printed; `--` is put before targets already."""
         options = [a for a in arguments if a.startswith("-")]
         targets = [a for a in arguments if not a.startswith("-")]
         command = self.command(*targets, cores=cores)
         command[command.index("--nolock") : command.index("--nolock")] = options
-        # The library beside the Snakefile is the one that is meant, also where a test has copied both.
-        environment = os.environ | {"PYTHONPATH": str(self.code / "src")}
-        done = subprocess.run(command, capture_output=True, text=True, timeout=600, check=False, env=environment)
+        done = subprocess.run(command, capture_output=True, text=True, timeout=600, check=False, env=self.environment)
         output = done.stdout + done.stderr
         assert (done.returncode == 0) == ok, output
         return output
@@ -113,17 +116,26 @@ class Workspace:
             jobs += [name] * int(count)
         return sorted(name for name in jobs if name not in ("all", "masks", "metrics", "submission"))
 
-    def kill_when(self, condition: Callable[[], bool], *targets: str, timeout: float = 120) -> None:
-        """Start Snakemake, and kill it and all its children with SIGKILL as soon as `condition` holds."""
+    def kill_when(self, condition: Callable[[], bool], *targets: str, timeout: float = 120) -> bool:
+        """Start Snakemake, and kill it and all its children with SIGKILL as soon as `condition` holds.
+
+        False when Snakemake ended before that: the moment was too short to be seen.
+        """
         process = subprocess.Popen(
-            self.command(*targets), stdout=subprocess.DEVNULL, stderr=subprocess.STDOUT, start_new_session=True
+            self.command(*targets),
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+            env=self.environment,
         )
         deadline = time.monotonic() + timeout
         try:
             while not condition():
-                assert process.poll() is None, "Snakemake ended before it could be killed"
+                if process.poll() is not None:
+                    return False
                 assert time.monotonic() < deadline, "the moment to kill never came"
-                time.sleep(0.002)
+                time.sleep(0.0005)
+            return True
         finally:
             if process.poll() is None:
                 os.killpg(process.pid, signal.SIGKILL)

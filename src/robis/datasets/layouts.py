@@ -262,13 +262,6 @@ def list_samples(layout: str, root: Path, category: str, split: str, *, hold_out
         samples = [sample for n, sample in enumerate(train) if (n in lent) == (split == "validation")]
     samples.sort(key=lambda sample: sample.sample_id)
     by_id: dict[str, str] = {}
-    used: dict[str, str] = {}
-    for sample in samples:
-        if sample.mask and used.setdefault(sample.mask, sample.image) != sample.image:
-            raise DataError(
-                f"{sample.mask}: would be the mask of {used[sample.mask]} and of {sample.image}. "
-                f"Put masks into one folder per defect."
-            )
     doubles = [
         f"{by_id[sample.sample_id]} and {sample.image}"
         for sample in samples
@@ -279,4 +272,11 @@ def list_samples(layout: str, root: Path, category: str, split: str, *, hold_out
             f"{category}/{split}: images that differ in their suffix only would share one mask; rename one of\n"
             + first_few(doubles)
         )
+    used: dict[str, str] = {}
+    for sample in samples:
+        if sample.mask and used.setdefault(sample.mask, sample.image) != sample.image:
+            raise DataError(
+                f"{sample.mask}: would be the mask of {used[sample.mask]} and of {sample.image}. "
+                f"Put masks into one folder per defect."
+            )
     return samples

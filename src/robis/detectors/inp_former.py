@@ -159,6 +159,10 @@ def float32(like: Tensor) -> torch.autocast:
     return torch.autocast(like.device.type, enabled=False)
 
 
+def _full(x: Tensor) -> Tensor:
+    return x.float() if x.dtype in (torch.bfloat16, torch.float16) else x
+
+
 def coherence_loss(x: Tensor, inps: Tensor) -> Tensor:
     """Mean over tokens of the cosine distance to the nearest INP (paper section 3.2, L_c).
 
@@ -167,7 +171,7 @@ def coherence_loss(x: Tensor, inps: Tensor) -> Tensor:
         inps: (B, P, C) intrinsic normal prototypes.
     """
     with float32(x):
-        x, inps = F.normalize(x.float(), dim=-1, eps=1e-8), F.normalize(inps.float(), dim=-1, eps=1e-8)
+        x, inps = F.normalize(_full(x), dim=-1, eps=1e-8), F.normalize(_full(inps), dim=-1, eps=1e-8)
         return (1 - (x @ inps.transpose(-2, -1)).amax(-1)).mean()
 
 
@@ -185,7 +189,7 @@ def soft_mining_loss(encoded: list[Tensor], decoded: list[Tensor], power: float 
     with float32(decoded[0]):
         for target, rebuilt in zip(encoded, decoded, strict=True):
             # Under mixed precision the hook sees a gradient of the map's own type, which has to be float32.
-            target, rebuilt = target.detach().float(), rebuilt.float()
+            target, rebuilt = _full(target.detach()), _full(rebuilt)
             if rebuilt.requires_grad and power > 0:
                 distance = (1 - F.cosine_similarity(target, rebuilt.detach(), dim=-1)).unsqueeze(-1)
                 factor = (distance / distance.mean()) ** power
@@ -212,7 +216,7 @@ def anomaly_maps(encoded: list[Tensor], decoded: list[Tensor], *, grid: int, inp
     maps = []
     with float32(encoded[0]):
         for target, rebuilt in zip(encoded, decoded, strict=True):
-            distance = 1 - F.cosine_similarity(target.float(), rebuilt.float(), dim=-1)
+            distance = 1 - F.cosine_similarity(_full(target), _full(rebuilt), dim=-1)
             distance = distance.unflatten(1, (1, grid, grid))
             maps.append(F.interpolate(distance, size=input_size, mode="bilinear", align_corners=True))
         mean = torch.stack(maps).mean(0)
