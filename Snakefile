@@ -26,6 +26,7 @@ include: "rules/submit.smk"
 rule all:
     default_target: True
     input:
+        every_map,
         every_mask,
         report_of_dataset,
 

@@ -78,8 +78,15 @@ def _every(pattern, splits, **also):
     ]
 
 
+def every_map(wildcards):
+    return _every(rules.merge.output.maps, lambda category: project.splits)
+
+
 def every_mask(wildcards):
-    return _every(rules.refine.output.masks, lambda category: project.splits)
+    return [
+        *_every(rules.binarize.output.masks, lambda category: project.splits),
+        *_every(rules.refine.output.masks, lambda category: project.splits),
+    ]
 
 
 def every_metric(wildcards):

@@ -13,6 +13,8 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 REPOSITORY = Path(__file__).parents[1]
+# The presets that come with robis; a user's own configs may lie beside them.
+PRESETS = ["btad", "config", "demo", "folder", "magnetic_tile", "mpdd", "mvtec_ad", "mvtec_ad_2", "pcb_panel", "visa"]
 REAL_DATA = REPOSITORY.parent / "shared" / "data"
 
 

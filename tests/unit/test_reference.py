@@ -15,8 +15,7 @@ from robis.errors import ConfigError
 from robis.reference import explain, written_files
 from robis.settings import Settings, load, parse
 from robis.stages import STAGES, every_key, followers, readers
-
-REPOSITORY = Path(__file__).parents[2]
+from tests.conftest import PRESETS, REPOSITORY
 
 
 @pytest.mark.parametrize("path", list(written_files()))
@@ -32,8 +31,9 @@ def test_the_commented_config_holds_every_key_and_is_the_demo() -> None:
     assert load(REPOSITORY / "config" / "config.yaml") == load(REPOSITORY / "config" / "demo.yaml")
 
 
-@pytest.mark.parametrize("file", sorted((REPOSITORY / "config").glob("*.yaml")), ids=lambda file: file.name)
-def test_editors_get_the_schema_and_every_preset_satisfies_it(file: Path) -> None:
+@pytest.mark.parametrize("name", PRESETS)
+def test_editors_get_the_schema_and_every_preset_satisfies_it(name: str) -> None:
+    file = REPOSITORY / "config" / f"{name}.yaml"
     assert file.read_text().startswith("# yaml-language-server: $schema=./schema.json\n")
     schema = json.loads((REPOSITORY / "config" / "schema.json").read_text())
     jsonschema.validate(yaml.safe_load(file.read_text()), schema)

@@ -9,8 +9,7 @@ import yaml
 
 from robis.errors import ConfigError
 from robis.settings import Settings, load, parse
-
-REPOSITORY = Path(__file__).parents[2]
+from tests.conftest import PRESETS, REPOSITORY
 
 
 def test_defaults_are_the_published_values() -> None:
@@ -111,9 +110,9 @@ def test_unreadable_config_files_are_named(tmp_path: Path) -> None:
         load(tmp_path / "list.yaml")
 
 
-@pytest.mark.parametrize("file", sorted((REPOSITORY / "config").glob("*.yaml")), ids=lambda file: file.name)
-def test_every_preset_is_valid(file: Path) -> None:
-    load(file)
+@pytest.mark.parametrize("name", PRESETS)
+def test_every_preset_is_valid(name: str) -> None:
+    load(REPOSITORY / "config" / f"{name}.yaml")
 
 
 def test_the_mvtec_ad_2_preset_holds_what_the_published_code_does_by_category_name() -> None:

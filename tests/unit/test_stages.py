@@ -15,7 +15,7 @@ from PIL import Image
 from robis import code_digest
 from robis.datasets.layouts import LAYOUTS
 from robis.detectors import DETECTORS
-from robis.errors import ConfigError, DataError
+from robis.errors import RobisError
 from robis.params import Params
 from robis.project import Project
 from robis.settings import Dataset, Detector, parse
@@ -176,7 +176,7 @@ def test_validation_is_held_out_only_where_it_is_needed(root: Path, tmp_path: Pa
 )
 def test_what_the_dataset_does_not_have_is_named(root: Path, tmp_path: Path, values: dict, message: str) -> None:
     dataset = {"root": str(root), "layout": "mvtec_ad_2"} | values.get("dataset", {})
-    with pytest.raises((ConfigError, DataError), match=message):
+    with pytest.raises(RobisError, match=message):
         Project(parse(values | {"dataset": dataset}), tmp_path).check()
 
 
