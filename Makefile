@@ -7,6 +7,7 @@ READY := .venv/ready
 
 help:
 	@echo "make demo    set up, generate images, run the whole pipeline, print metrics and the report's path"
+	@echo "make setup   make .venv and install what constraints.txt pins"
 	@echo "make test    set up, lint, check types, run all tests"
 	@echo "make format  rewrite the code in the project's style"
 	@echo "make config  rewrite config/schema.json, the commented configs and docs/config.md from the settings"

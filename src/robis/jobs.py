@@ -38,11 +38,8 @@ def job(snakemake: Any) -> Iterator[dict[str, Any]]:
     except RobisError as error:
         logging.error("%s: %s", snakemake.rule, error)
         sys.exit(1)
-    except OSError as error:
-        if error.errno != errno.ENOSPC:
-            raise
-        logging.error("%s: the disk is full (%s). Make room and run again; what is done stays.", snakemake.rule, error)
-        sys.exit(1)
-    except Exception:
-        logging.error("%s: %s", snakemake.rule, traceback.format_exc())
+    except Exception as error:
+        full = isinstance(error, OSError) and error.errno == errno.ENOSPC
+        what = f"the disk is full ({error}). Make room and run again; what is done stays." if full else None
+        logging.error("%s: %s", snakemake.rule, what or traceback.format_exc())
         sys.exit(1)
