@@ -14,7 +14,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 REPOSITORY = Path(__file__).parents[1]
 # The presets that come with robis; a user's own configs may lie beside them.
-PRESETS = ["btad", "config", "demo", "folder", "magnetic_tile", "mpdd", "mvtec_ad", "mvtec_ad_2", "pcb_panel", "visa"]
+PRESETS = sorted(path.stem for path in (REPOSITORY / "config").glob("*.yaml"))
 REAL_DATA = REPOSITORY.parent / "shared" / "data"
 
 

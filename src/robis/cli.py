@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -44,12 +45,35 @@ def _parser() -> argparse.ArgumentParser:
     _add_config(explain)
     explain.set_defaults(run=_explain)
 
+    rescore = commands.add_parser("rescore", help="smooth image scores over images that look alike (MuSc's RsCIN)")
+    rescore.add_argument("scores", type=Path, help="CSV or Parquet with a column `score`; other columns are kept")
+    rescore.add_argument(
+        "embeddings", type=Path, help=".npy (images, D) in the same order, or Parquet with `sample_id` and `embedding`"
+    )
+    rescore.add_argument(
+        "--k", type=int, nargs="+", default=[2, 3], help="sizes of the neighborhoods (default: 2 3; VisA: 8 9)"
+    )
+    rescore.add_argument("--out", type=Path, help="CSV or Parquet to write (default: print CSV)")
+    rescore.set_defaults(run=_rescore)
+
     config = commands.add_parser("config", help="look at a config").add_subparsers(required=True, metavar="COMMAND")
     show = config.add_parser("show", help="print the effective settings, overrides applied")
     _add_config(show)
     for kind in ("category", "split", "detector"):
         show.add_argument(f"--{kind}", help=f"settings of the jobs of this {kind}")
     show.set_defaults(run=_show_config)
+
+    submission = commands.add_parser("submission", help="look at an upload to the MVTec AD 2 server")
+    check = submission.add_subparsers(required=True, metavar="COMMAND").add_parser(
+        "check", help="say whether the server would take a folder or archive, of robis or of another tool"
+    )
+    check.add_argument("path", type=Path, help="a folder, a .tar.gz or a .tar")
+    sizes = check.add_mutually_exclusive_group()
+    sizes.add_argument("--samples", type=Path, help="compare sizes with the images of a run: results/NAME/samples")
+    sizes.add_argument("--root", type=Path, help="compare sizes with the images of a data set: the folder it is in")
+    check.add_argument("--scale", type=float, default=0.25, help="size of maps / size of images (default: %(default)s)")
+    check.add_argument("--threads", type=int, default=os.cpu_count() or 1, help="default: %(default)s, one per core")
+    check.set_defaults(run=_check_submission)
     return parser
 
 
@@ -71,6 +95,7 @@ def _show_config(options: argparse.Namespace) -> None:
 
     from robis.project import Project
     from robis.settings import load
+    from robis.variants import effective
 
     settings = load(options.configfile)
     chosen = {kind: getattr(options, kind) for kind in ("category", "split", "detector") if getattr(options, kind)}
@@ -78,8 +103,32 @@ def _show_config(options: argparse.Namespace) -> None:
         Project(settings).check_names(**chosen)
     else:
         print(f"{settings.dataset.root} is not here: names are taken as they are.", file=sys.stderr)
-    values = settings.effective(**chosen).model_dump(mode="json", exclude={"overrides"})
+    values = effective(settings, **chosen).model_dump(mode="json", exclude={"overrides"})
     print(yaml.safe_dump(values, sort_keys=False, default_flow_style=None, width=118), end="")
+
+
+def _check_submission(options: argparse.Namespace) -> None:
+    import logging
+
+    from robis.submission.check import check_upload
+    from robis.submission.sources import upload_of_dataset, upload_of_run
+    from robis.submission.upload import Upload, benchmark_ids
+
+    # What it says about damaged files is in the report.
+    logging.getLogger("tifffile").setLevel(logging.CRITICAL)
+    if not 0 < options.scale <= 1:
+        raise DataError(f"--scale: found {options.scale:g}; expected above 0 and at most 1.")
+    if options.root:
+        upload = upload_of_dataset(options.root, options.scale, threads=options.threads)
+    elif options.samples:
+        upload = upload_of_run(options.samples, options.scale)
+    else:
+        upload = Upload(benchmark_ids())
+    report = check_upload(options.path, upload, threads=options.threads)
+    if not report.is_good:
+        raise DataError(report.problem_text())
+    verdict = "good, nothing is wrong or missing" if upload.is_benchmark else "good, for practice"
+    print("\n".join([report.table(), *report.remarks, f"{options.path}: {verdict}."]))
 
 
 def _write_demo(options: argparse.Namespace) -> None:
@@ -87,6 +136,13 @@ def _write_demo(options: argparse.Namespace) -> None:
 
     write_demo(options.out, seed=options.seed)
     print(f"Demo images: {options.out}")
+
+
+def _rescore(options: argparse.Namespace) -> None:
+    from robis.rescoring import rescore_file
+
+    table = rescore_file(options.scores, options.embeddings, options.k, options.out)
+    print(f"Re-scored: {options.out}" if options.out else table.to_csv(index=False), end="\n" if options.out else "")
 
 
 def _print_metrics(options: argparse.Namespace) -> None:

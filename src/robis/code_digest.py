@@ -18,14 +18,14 @@ ROOT = Path(__file__).parent
 
 
 @cache
-def code_digest(module: str, *scripts: Path) -> str:
-    """Digest of a module of this package, of everything it imports from the package, and of scripts.
+def code_digest(*modules: str, scripts: tuple[Path, ...] = ()) -> str:
+    """Digest of modules of this package, of everything they import from the package, and of scripts.
 
     Returns:
         16 hexadecimal digits, the same wherever the parsed code is.
     """
     total = hashlib.sha256()
-    for name in sorted(closure(module)):
+    for name in sorted(frozenset().union(*map(closure, modules))):
         total.update(f"{name}\0{_digest(_source(name))}\n".encode())
         for data in _data_files(_source(name)):
             total.update(f"{data.name}\0{hashlib.sha256(data.read_bytes()).hexdigest()}\n".encode())

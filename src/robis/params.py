@@ -6,8 +6,8 @@ import hashlib
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-# Entries that identify what a job reads; the stage's code does not take them.
-IDENTITY = ("code", "fingerprint", "weights")
+# Entries that identify what a job reads, or decide whether there is one; the stage's code does not take them.
+IDENTITY = ("architecture_digest", "code", "fingerprint", "module", "weights", "weights_digest")
 
 
 class Params(dict[str, Any]):

@@ -9,7 +9,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from robis.architectures import own_input_size
+from robis.architectures import CLIP_ARCHITECTURES, is_clip, is_pretrained_tag, own_input_size
 from robis.code_digest import code_digest
 from robis.datasets.fingerprints import file_digest, fingerprint
 from robis.datasets.layouts import LAYOUTS, Sample, list_categories, list_samples
@@ -19,7 +19,9 @@ from robis.files import check_file
 from robis.params import Params
 from robis.refinement import check_checkpoint, default_checkpoint
 from robis.settings import Settings
-from robis.stages import STAGES, readers
+from robis.stages import readers, stage
+from robis.submission.upload import make_upload
+from robis.variants import effective, variants
 
 SCRIPTS = Path(__file__).parents[2] / "workflow_scripts"
 
@@ -35,9 +37,11 @@ class Project:
         self.root = Path(settings.dataset.root).expanduser()
         self.name = settings.dataset.name
         self.results = results / self.name
-        self.detectors: list[str] = list(settings.detectors)
+        self.variants = variants(settings)
+        self.detectors = list(self.variants)
         self.splits = list(settings.dataset.splits)
         self._samples: dict[tuple[str, str], list[Sample]] = {}
+        self._effective: dict[tuple[str | None, ...], Settings] = {}
         self._params: dict[tuple[str | None, ...], Params] = {}
         self._fingerprints: dict[tuple[str, str], str] = {}
         self._check_splits()
@@ -56,12 +60,106 @@ class Project:
                     self._check_name(kind, name, f"overrides.{number}.where.{kind}")
             for key in override.set:
                 self._check_reach(key, override.where, f"overrides.{number}")
-        runs = self.runs if self.settings.overrides else self.runs[:1]
-        effective = [self.settings.effective(detector=d, category=c, split=s) for d, c, s in runs]
-        for weights in {settings.encoder.weights for settings in effective} - {"auto", "random"}:
+        if not self.settings.overrides:
+            category, split = self.categories[0], self.splits[0]
+            runs = [(detector, category, split) for detector in self.detectors]
+        else:
+            runs = [(d, c, s) for d, c, s in self.runs]
+        for detector, category, split in runs:
+            self._check_run(detector, self.effective(detector=detector, category=category, split=split))
+        for detector, category, split in self.runs:
+            settings = self.effective(detector=detector, category=category, split=split)
+            if trained := self._given_model(self.kind(detector), settings, category):
+                check_file(trained, "inp_former.weights")
+
+    def _check_run(self, detector: str, settings: Settings) -> None:
+        """What can be told of a run's files and options before it starts."""
+        kind = self.kind(detector)
+        rates_images = DETECTORS[kind].rates_images
+        name, weights = settings.encoder.name, settings.encoder.weights
+        if kind == "winclip" and not is_clip(name):
+            raise ConfigError(
+                f"encoder.name: found {name!r}; winclip needs a model with language. {one_of(name, CLIP_ARCHITECTURES)}"
+            )
+        if kind == "inp_former" and is_clip(name):
+            raise ConfigError(
+                f"encoder.name: found {name!r}; inp_former needs a ViT of timm, such as dinov2_reg_vitb14."
+            )
+        if settings.score_images.top_share == "own" and not rates_images:
+            raise ConfigError(
+                f"score_images.top_share: {kind} gives images no score of its own. Set a share of the map's pixels."
+            )
+        if settings.rescore.method == "rscin":
+            self._check_embeddings(kind, settings.rescore.embeddings)
+        if weights not in ("auto", "random") and not (is_clip(name) and is_pretrained_tag(name, weights)):
             check_file(weights, "encoder.weights")
-        for model, checkpoint in {(s.refine.model, s.refine.checkpoint) for s in effective if s.refine.method == "sam"}:
-            check_checkpoint(model, checkpoint)
+        if settings.refine.method == "sam":
+            check_checkpoint(settings.refine.model, settings.refine.checkpoint)
+
+    def _check_embeddings(self, kind: str, embeddings: str) -> None:
+        if embeddings == "own" and not DETECTORS[kind].rates_images:
+            raise ConfigError(
+                f"rescore.embeddings: {kind} has no image embeddings of its own. "
+                f"Set musc, with musc among the detectors, or the path of a file."
+            )
+        if embeddings == "musc" and "musc" not in self.variants:
+            raise ConfigError("rescore.embeddings: musc is not among the detectors. Add it, or give a file's path.")
+
+    def embeddings(self, *, detector: str, category: str, split: str) -> Path | None:
+        """The file whose image embeddings re-score a run; None where nothing is re-scored.
+
+        Raises ConfigError when a file that the config names is not there.
+        """
+        rescore = self.effective(detector=detector, category=category, split=split).rescore
+        if rescore.method != "rscin":
+            return None
+        if rescore.embeddings in ("own", "musc"):
+            run = "musc" if rescore.embeddings == "musc" else detector
+            return self.results / run / "tile_maps" / category / f"{split}.parquet"
+        path = Path(rescore.embeddings.replace("{category}", category).replace("{split}", split)).expanduser()
+        if not path.is_file():
+            raise ConfigError(
+                f"rescore.embeddings: {path} does not exist. Expected a .npy (N, D) or Parquet file for "
+                f"{category}/{split}; {{category}} and {{split}} in the path are replaced."
+            )
+        return path
+
+    def effective(
+        self, *, detector: str | None = None, category: str | None = None, split: str | None = None
+    ) -> Settings:
+        """The settings that hold for a job: overrides applied, `auto` resolved."""
+        key = (detector, category, split)
+        if key not in self._effective:
+            self._effective[key] = effective(self.settings, detector=detector, category=category, split=split)
+        return self._effective[key]
+
+    def kind(self, run: str) -> str:
+        """The detector of a run; a detector's own name stands for itself."""
+        return self.variants[run].detector if run in self.variants else run
+
+    def trains(self, *, detector: str, category: str, split: str) -> bool:
+        """Whether a run has a `train` job: zero-shot ones and those with a given model have none."""
+        if "train" not in DETECTORS[self.kind(detector)].stages:
+            return False
+        effective = self.effective(detector=detector, category=category, split=split)
+        if self.kind(detector) == "winclip":
+            return effective.winclip.shots != 0
+        return self._given_model(self.kind(detector), effective, category) is None
+
+    def _given_model(self, kind: str | None, settings: Settings, category: str | None) -> Path | None:
+        """The file of a model that was trained elsewhere."""
+        if kind != "inp_former" or settings.inp_former.weights is None:
+            return None
+        return Path(settings.inp_former.weights.replace("{category}", category or "")).expanduser()
+
+    def tiles_owner(self, *, detector: str, category: str, split: str) -> str:
+        """The detector whose tiles a run reads; empty for the tiles that all detectors share.
+
+        A detector has tiles of its own where its window, size or filter differ.
+        """
+        kind = self.kind(detector)
+        own = self.params("crop", detector=kind, category=category, split=split)
+        return "" if repr(own) == repr(self.params("crop", category=category, split=split)) else kind
 
     @cached_property
     def categories(self) -> list[str]:
@@ -79,6 +177,11 @@ class Project:
     def private_splits(self) -> list[str]:
         """Configured splits whose ground truth the benchmark's server keeps."""
         return [split for split in self.splits if split.startswith("test_private")]
+
+    def check_submission(self) -> None:
+        """Raise DataError, before any job starts, when what is configured makes up no submission."""
+        places = [(category, split) for category in self.categories for split in self.private_splits]
+        make_upload({place: [sample.sample_id for sample in self.samples(*place)] for place in places})
 
     def samples(self, category: str, split: str) -> list[Sample]:
         """Samples of a split, from file names alone."""
@@ -102,7 +205,7 @@ class Project:
 
     def reference_split(self, key: str, *, detector: str, category: str, split: str) -> str:
         """The split that `merge.normalize` or `binarize.calibrate` takes its statistics from."""
-        effective = self.settings.effective(detector=detector, category=category, split=split)
+        effective = self.effective(detector=detector, category=category, split=split)
         # Thresholds from validation maps mean something only for maps on the same scale.
         keys = (key, "binarize.calibrate") if key == "merge.normalize" else (key,)
         return "validation" if any(effective.get(one) == "validation" for one in keys) else split
@@ -117,39 +220,59 @@ class Project:
         return self._params[key]
 
     def _make_params(self, name: str, detector: str | None, category: str | None, split: str | None) -> Params:
-        stage = STAGES[name]
-        chosen = {"detector": detector, "category": category, "split": split}
-        effective = self.settings.effective(**{kind: value for kind, value in chosen.items() if value is not None})
-        found = {option: effective.get(key) for option, key in stage.option_keys(detector or "")}
-        unwatched = {*stage.unwatched, *stage.ignored(found)}
-        found["code"] = code_digest(stage.module or _module(name, detector or ""), SCRIPTS / f"{name}.py")
-        if stage.reads_images:
+        kind = self.kind(detector) if detector else None
+        found_stage = stage(name, kind)
+        if found_stage is None:
+            raise ConfigError(f"{detector} has no stage {name}.")
+        effective = self.effective(detector=detector, category=category, split=split)
+        found = {option: effective.get(key) for option, key in found_stage.option_keys()}
+        unwatched = {*found_stage.unwatched, *found_stage.ignored(found), "module"}
+        modules = [found_stage.module]
+        if found_stage.reads_images:
             found["root"] = str(self.root)
             unwatched.add("root")
             # Not `index` alone: a sample table that stays the same must not hide an image that changed.
             read = [(category, split)] if category and split else [(c, s) for _, c, s in self.runs]
             found["fingerprint"] = _joined(self._fingerprint(*one) for one in read)
+        if found_stage.encodes:
+            encoder = effective.encoder.model_dump(include={*found_stage.encodes, "sha256"})
+            found["weights_digest"] = self._weights_digest(encoder["weights"])
+            found["encoder"] = Params.of(encoder, ["sha256", "weights"] if found["weights_digest"] else ["sha256"])
+            if encoder["name"].endswith(".json"):
+                found["architecture_digest"] = self._weights_digest(encoder["name"])
+            modules += ["robis.clip"] if is_clip(encoder["name"]) else []
+        if name == "infer" and (trained := self._given_model(kind, effective, category)):
+            found |= {"model": trained, "weights_digest": [found["weights_digest"], self._weights_digest(str(trained))]}
+            unwatched.add("model")
         if name == "index" and category:
             found["hold_out"] = split in ("train", "validation") and self._hold_out(category)
         if name == "crop":
             found["size"] = effective.encoder.input_size or own_input_size(effective.encoder.name)
-        if name in ("train", "infer"):
-            encoder = effective.encoder.model_dump()
-            found["weights"] = self._weights_digest(encoder["weights"])
-            found["encoder"] = Params.of(encoder, ["sha256", "weights"] if found["weights"] else ["sha256"])
+        if name == "embed_prompts":
+            found["class_name"] = found["class_name"] or (category or "").replace("_", " ")
+        if name == "train" and kind == "winclip":
+            found |= {"shots": effective.winclip.shots, "reference_seed": effective.winclip.seeds}
         if name == "refine" and found["method"] == "sam":
-            found["weights"] = self._weights_digest(found["checkpoint"] or default_checkpoint(found["model"]))
-            unwatched |= {"checkpoint"} if found["weights"] else set()
+            found["weights_digest"] = self._weights_digest(found["checkpoint"] or default_checkpoint(found["model"]))
+            unwatched |= {"checkpoint"} if found["weights_digest"] else set()
         if name == "report":
-            found |= {"runs": self.runs, "encoder": effective.encoder.name, "notice": self._notice()}
+            found |= {"runs": self.runs, "encoder": self._encoders(), "notice": self._notice()}
         if name == "submit":
             found["scales"] = {
-                f"{c}/{s}": self.settings.effective(detector=detector or "", category=c, split=s).merge.scale
+                f"{c}/{s}": self.effective(detector=detector, category=c, split=s).merge.scale
                 for c in self.categories
                 for s in self.private_splits
             }
             del found["scale"]
+        found |= {"module": found_stage.module, "code": code_digest(*modules, scripts=(SCRIPTS / f"{name}.py",))}
         return Params.of(found, unwatched)
+
+    def _encoders(self) -> str:
+        """The runs' encoders, in words."""
+        names = {d: self.effective(detector=d).encoder.name for d in self.detectors}
+        if len(set(names.values())) == 1:
+            return next(iter(names.values()))
+        return ", ".join(f"{name} ({detector})" for detector, name in names.items())
 
     def _notice(self) -> str | None:
         if self.settings.encoder.weights != "random":
@@ -165,7 +288,7 @@ class Project:
             return False
         for detector in self.detectors:
             for split in self.splits:
-                effective = self.settings.effective(detector=detector, category=category, split=split)
+                effective = self.effective(detector=detector, category=category, split=split)
                 if "validation" in (effective.merge.normalize, effective.binarize.calibrate):
                     return True
         return False
@@ -198,15 +321,22 @@ class Project:
                 raise ConfigError(f"dataset.splits: layout {layout} has no {split!r}. {one_of(split, known)}")
 
     def _check_reach(self, key: str, where: Mapping[Any, Any], source: str) -> None:
-        """An override must hold for every stage that reads its key: one model, one set of tiles serve several jobs."""
-        stages = readers(key, self.detectors[0])
-        shared = {"split": {"train"}, "detector": {"index", "crop"}}
+        """An override must hold for every stage that reads its key: several jobs share one model, one sample table."""
+        stages = set(readers(key, [variant.detector for variant in self.variants.values()]))
+        shared = {"split": {"train", "embed_prompts"}, "detector": {"index"}}
         for kind, without in shared.items():
-            if kind in where and (hit := without & set(stages)):
+            if kind in where and (hit := without & stages):
                 raise ConfigError(
                     f"{source}: {key} is read by {hit.pop()}, which is the same job for every {kind}. "
                     f"Set it in the config itself, or use where: category."
                 )
+        of_all_runs = {"crop", "embed_prompts", "embed_tiles"} & stages
+        runs = set(_as_list(where.get("detector", []))) - set(DETECTORS)
+        if of_all_runs and runs:
+            raise ConfigError(
+                f"{source}: {key} is read by {of_all_runs.pop()}, which is the same job for every run of a detector. "
+                f"Use where: {{detector: {self.variants[runs.pop()].detector}}}."
+            )
 
     def check_names(self, **chosen: str) -> None:
         """Raise ConfigError for a category, split or detector that the dataset or robis does not have."""
@@ -219,15 +349,14 @@ class Project:
         existing: Sequence[str] = {
             "category": lambda: list_categories(dataset.layout, self.root),
             "split": lambda: LAYOUTS[dataset.layout].splits,
-            "detector": lambda: list(DETECTORS),
+            "detector": lambda: list(DETECTORS | self.variants),
         }[kind]()
         if name not in existing:
             raise ConfigError(f"{source}: {name!r} matches nothing here. {one_of(name, existing)}")
 
 
-def _module(stage: str, detector: str) -> str:
-    """The detector's own module for `train` or `infer`."""
-    return str(getattr(DETECTORS[detector], stage))
+def _as_list(value: str | list[str]) -> list[str]:
+    return [value] if isinstance(value, str) else value
 
 
 def _joined(digests: Iterable[str]) -> str:

@@ -8,13 +8,14 @@ from __future__ import annotations
 import json
 import textwrap
 import types
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, Union, get_args, get_origin
 
 import yaml
 from pydantic.fields import FieldInfo
 
+from robis.detectors import DETECTORS
 from robis.errors import ConfigError, one_of
 from robis.settings import Settings, parse, section_of
 from robis.stages import STAGES, every_key, followers, readers
@@ -149,21 +150,21 @@ def _explain_one(key: str, settings: Settings) -> str:
             f"  value:    {_plain(settings.get(key))}",
             f"  default:  {_plain(default)}",
             f"  allowed:  {allowed(field)}",
-            f"  re-runs:  {rerun_text(key).replace('`', '')}",
-            *_then(key),
+            f"  re-runs:  {rerun_text(key, settings.detectors).replace('`', '')}",
+            *_then(key, settings.detectors),
         ]
     )
 
 
-def _then(key: str) -> Iterator[str]:
-    first = set(readers(key))
-    later = [name for name in STAGES if name in followers(first) - first]
+def _then(key: str, detectors: Sequence[str]) -> Iterator[str]:
+    first = set(readers(key, detectors))
+    later = [name for name in STAGES if name in followers(first, detectors) - first]
     if later:
         yield f"  then:     {', '.join(later)}"
 
 
-def rerun_text(key: str) -> str:
-    """The stages that read a key, with their conditions, for a table or a terminal."""
+def rerun_text(key: str, detectors: Iterable[str] = tuple(DETECTORS)) -> str:
+    """The stages of some detectors that read a key, with their conditions, for a table or a terminal."""
     special = {
         "dataset.name": "nothing of this one: another name is another results folder",
         "dataset.root": "nothing while the images are the same ones: they are known by content",
@@ -172,7 +173,7 @@ def rerun_text(key: str) -> str:
         "detectors": "nothing of the detectors that stay",
     }
     by_condition: dict[str | None, list[str]] = {}
-    for name, condition in readers(key).items():
+    for name, condition in readers(key, detectors).items():
         by_condition.setdefault(condition, []).append(f"`{name}`")
     parts = [special[key]] if key in special else []
     parts += [", ".join(names) + (f" ({condition})" if condition else "") for condition, names in by_condition.items()]

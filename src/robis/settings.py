@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
+from robis.config_messages import explain_mistakes
 from robis.errors import ConfigError, one_of
 
 Precision = Literal["float32", "bf16", "fp16"]
 Share = Annotated[float, Field(ge=0, le=1)]
 Count = Annotated[int, Field(ge=1)]
+Shots = Annotated[int, Field(ge=0)]
+Seed = Annotated[int, Field(ge=0)]
+Prompts = Annotated[list[Annotated[str, Field(pattern=r"\{\}")]], Field(min_length=1)]
 Name = Annotated[str, Field(pattern=r"^[^/\\{}]+$", min_length=1)]
 
 
@@ -52,13 +56,19 @@ class Dataset(_Section):
 class Tiling(_Section):
     """Overlapping windows that cover an image (RoBiS, Swin-Cropping)."""
 
-    window: Literal["image"] | Annotated[int, Field(ge=8)] = Field(
-        1024, description="Side of the square window in image pixels, or image: one tile per image."
+    window: Literal["auto", "image"] | Annotated[int, Field(ge=8)] = Field(
+        "auto",
+        description="Side of the square window in image pixels, or image: one tile per image. "
+        "auto: 1024 for inp_former (RoBiS), image for musc and winclip.",
     )
     overlap: float = Field(0.1, ge=0, lt=1, description="Share of a window that its neighbor covers too.")
     edge: Literal["pad", "shift"] = Field(
         "pad",
         description="A window that leaves the image is filled with zeros (pad, published) or moved inward (shift).",
+    )
+    resample: Literal["bilinear", "bicubic"] = Field(
+        "bilinear",
+        description="Antialiased filter that resizes a tile; the public code of musc and winclip is bicubic.",
     )
 
 
@@ -66,12 +76,16 @@ class Encoder(_Section):
     """The frozen vision transformer."""
 
     name: str = Field(
-        "dinov2_reg_vitb14", description="A short name (dinov2_reg_vitb14, dino_vitb16, ...) or any timm ViT's."
+        "auto",
+        description="A short name (dinov2_reg_vitb14, clip_vitl14_336, ...), any timm or open_clip ViT's, or the path "
+        "of an open_clip model config (.json). auto: dinov2_reg_vitb14 for inp_former, clip_vitl14_336 for musc, "
+        "clip_vitb16plus for winclip, which needs a CLIP.",
     )
     weights: str = Field(
         "auto",
-        description="auto (timm downloads them), random (seeded, for tests and the demo), "
-        "or the path of a .safetensors, .pth or .pt file in timm's or DINOv2's own key names.",
+        description="auto (timm or open_clip downloads them), random (seeded, for tests and the demo), a pretrained "
+        "tag of open_clip's (openai, laion400m_e32, ...), or the path of a .safetensors, .pth or .pt file in the key "
+        "names of timm, DINOv2 or open_clip.",
     )
     sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")] | None = Field(
         None, description="Digest that a local weights file must have; null: not checked."
@@ -80,7 +94,9 @@ class Encoder(_Section):
         None, description="Side of the tile that the encoder sees, pixels; null: the encoder's own (518 for DINOv2)."
     )
     blocks: Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1)] | None = Field(
-        None, description="Transformer blocks whose tokens are used, 0-based; null: the published ones."
+        None,
+        description="Transformer blocks whose tokens are used, 0-based; null: the published ones "
+        "(musc: the last of each quarter; winclip uses none).",
     )
 
     @field_validator("blocks")
@@ -94,6 +110,11 @@ class Encoder(_Section):
 class InpFormer(_Section):
     """INP-Former (arXiv 2503.02424), one model per category."""
 
+    weights: str | None = Field(
+        None,
+        description="Trained model to use instead of training: a .pth or .safetensors file in the key names of the "
+        "public INP-Former and RoBiS code, {category} in its path replaced; null: train.",
+    )
     prototypes: Count = Field(6, description="Number of intrinsic normal prototypes.")
     epochs: Count = Field(200, description="Passes over the training tiles.")
     batch_size: Count = Field(16, description="Tiles per training step.")
@@ -111,6 +132,62 @@ class InpFormer(_Section):
     )
     compile: bool = Field(False, description="torch.compile on a GPU; the CPU never compiles.")
     checkpoint_every: Count = Field(10, description="Epochs between two resumable states.")
+
+
+class Musc(_Section):
+    """MuSc (arXiv 2401.16753): the images of a split score each other; no training images needed."""
+
+    r: Annotated[list[Annotated[int, Field(ge=1)]], Field(min_length=1)] = Field(
+        [1, 3, 5], description="Sides of the token neighborhoods (LNAMD), odd numbers."
+    )
+    share: Annotated[list[Share], Field(min_length=2, max_length=2)] = Field(
+        [0.0, 0.3], description="Which of the distances to the other images are averaged: shares of the sorted ones."
+    )
+    subsets: Count = Field(1, description="Random parts of a split that are scored separately; 1: all together.")
+    seed: int = Field(0, ge=0, description="Seed of the subsets and of random weights.")
+    memory_gb: float = Field(
+        4.0, gt=0, description="Memory for features and distances on the computing device, gigabytes."
+    )
+
+    @field_validator("r")
+    @classmethod
+    def _odd(cls, value: list[int]) -> list[int]:
+        if any(side % 2 == 0 for side in value):
+            raise ValueError("odd numbers")
+        return value
+
+    @field_validator("share")
+    @classmethod
+    def _ascends(cls, value: list[float]) -> list[float]:
+        if value[0] >= value[1]:
+            raise ValueError("two shares, the lower first")
+        return value
+
+
+class Winclip(_Section):
+    """WinCLIP (arXiv 2303.14814): zero-shot by language, few-shot with k normal images."""
+
+    shots: Shots | Annotated[list[Shots], Field(min_length=1)] = Field(
+        0, description="Normal reference images; a list runs every number of them: [0, 1, 2, 4]."
+    )
+    seeds: Seed | Annotated[list[Seed], Field(min_length=1)] = Field(
+        0, description="Seed of the draw of the references; a list runs every draw: [0, 1, 2]."
+    )
+    references: list[str] = Field(
+        [], description="sample_ids of training images to take instead of drawn ones; the first `shots` of them."
+    )
+    scales: Annotated[list[Annotated[int, Field(ge=2)]], Field(min_length=1)] = Field(
+        [2, 3], description="Sides of the windows in tokens."
+    )
+    temperature: float = Field(0.07, gt=0, description="Temperature of the softmax over normal and anomalous.")
+    class_name: str | None = Field(
+        None, description="The product's name in the prompts; null: the category's, underscores as spaces."
+    )
+    normal_states: Prompts | None = Field(None, description="Phrases with {} for the name; null: the 7 published ones.")
+    anomalous_states: Prompts | None = Field(
+        None, description="Phrases with {} for the name; null: the 4 published ones."
+    )
+    templates: Prompts | None = Field(None, description="Sentences with {} for a phrase; null: the 21 published ones.")
 
 
 class Infer(_Section):
@@ -172,8 +249,28 @@ class Refine(_Section):
 class ScoreImages(_Section):
     """One anomaly score per image."""
 
-    top_share: Share = Field(
-        0.01, description="The score is the mean of this share of the highest map pixels (INP-Former); 0: the maximum."
+    top_share: Literal["auto", "own"] | Share = Field(
+        "auto",
+        description="The score is the mean of this share of the highest map pixels, 0: the maximum, or own: the one "
+        "that the detector gives (musc, winclip). auto: 0.01 for inp_former, own for musc and winclip.",
+    )
+
+
+class Rescore(_Section):
+    """Scores of similar images smoothed over each other (MuSc's RsCIN)."""
+
+    method: Literal["auto", "rscin", "none"] = Field(
+        "auto", description="rscin, or none. auto: rscin for musc, none for the others."
+    )
+    k: Annotated[list[Count], Field(min_length=1)] = Field(
+        [1, 2, 3],
+        description="Sizes of the neighborhoods, the image included (published: 1, 2, 3 for MVTec AD and BTAD, "
+        "1, 8, 9 for VisA; 2, 3 and 8, 9 where another method is re-scored).",
+    )
+    embeddings: str = Field(
+        "own",
+        description="Image embeddings that say what is similar: own (musc, winclip), musc (which must be among the "
+        "detectors), or a .npy (N, D) or Parquet file, with {category} and {split} in its path.",
     )
 
 
@@ -190,6 +287,9 @@ class Report(_Section):
     """The HTML page."""
 
     images: Count = Field(200, description="Most images shown per detector, category and split.")
+    vis: Literal["split", "single"] = Field(
+        "split", description="Heatmaps are colored by the range of the whole split, or of each single image."
+    )
 
 
 class Override(_Section):
@@ -200,11 +300,12 @@ class Override(_Section):
     )
     set: dict[str, Any] = Field(min_length=1, description="Dotted keys and their values, e.g. refine.method: none.")
 
-    def matches(self, chosen: Mapping[str, str]) -> bool:
-        return all(chosen.get(kind) in _as_list(names) for kind, names in self.where.items())
+    def matches(self, chosen: Mapping[str, Collection[str]]) -> bool:
+        """Whether every `where` names one of what is chosen of its kind."""
+        return all(set(chosen.get(kind, ())) & set(_as_list(names)) for kind, names in self.where.items())
 
 
-Detector = Literal["inp_former"]
+Detector = Literal["inp_former", "musc", "winclip"]
 
 
 class Settings(_Section):
@@ -215,11 +316,14 @@ class Settings(_Section):
     tiling: Tiling = Tiling()
     encoder: Encoder = Encoder()
     inp_former: InpFormer = InpFormer()
+    musc: Musc = Musc()
+    winclip: Winclip = Winclip()
     infer: Infer = Infer()
     merge: Merge = Merge()
     binarize: Binarize = Binarize()
     refine: Refine = Refine()
     score_images: ScoreImages = ScoreImages()
+    rescore: Rescore = Rescore()
     evaluate: Evaluate = Evaluate()
     report: Report = Report()
     overrides: list[Override] = Field([], description="Applied in order; later ones win.")
@@ -245,12 +349,21 @@ class Settings(_Section):
         value = getattr(self, section)
         return getattr(value, name) if name else value
 
-    def effective(self, **chosen: str) -> Settings:
-        """The settings that hold for one category, split and detector (those given), overrides applied in order.
+    def overridden(self, **chosen: Collection[str]) -> Settings:
+        """The settings that hold for a category, split and detector (those given), overrides applied in order.
 
-        An override whose `where` names something not given here does not apply.
+        Each is given with all names it goes by. An override whose `where` names something not given does not apply.
         """
         return _apply(self, [override for override in self.overrides if override.matches(chosen)])
+
+    def with_values(self, values: Mapping[str, Any]) -> Settings:
+        """These settings with other values of some dotted keys."""
+        changed: dict[str, dict[str, Any]] = {}
+        for key, value in values.items():
+            section, _, name = key.partition(".")
+            changed.setdefault(section, {})[name] = value
+        sections = {section: getattr(self, section).model_copy(update=new) for section, new in changed.items()}
+        return self.model_copy(update=sections)
 
 
 def section_of(name: str) -> type[BaseModel]:
@@ -264,6 +377,7 @@ def section_of(name: str) -> type[BaseModel]:
 _OVERRIDDEN = "overridden config"
 # Where these live is fixed before a category is known, so an override cannot change them.
 _GLOBAL = ("dataset", "detectors", "overrides", "report")
+_DECIDE_WHAT_RUNS = ("winclip.shots", "winclip.seeds")
 
 
 def _apply(settings: Settings, overrides: Sequence[Override]) -> Settings:
@@ -279,6 +393,8 @@ def _apply(settings: Settings, overrides: Sequence[Override]) -> Settings:
                 raise ConfigError(f"{dotted}: no such section. {one_of(section, sections)}")
             if key not in values[section]:
                 raise ConfigError(f"{dotted}: no such key. {one_of(key, values[section])}")
+            if dotted in _DECIDE_WHAT_RUNS:
+                raise ConfigError(f"{dotted}: decides which runs there are; set it in the config itself.")
             values[section][key] = copy.deepcopy(value)
     return parse(values, _OVERRIDDEN)
 
@@ -288,7 +404,7 @@ def parse(values: Mapping[str, Any], source: str = "config") -> Settings:
     try:
         return Settings.model_validate(values)
     except ValidationError as error:
-        lines = [f"  {line}" for line in _explain(error)]
+        lines = [f"  {line}" for line in explain_mistakes(error, Settings)]
         raise ConfigError(f"{source} cannot be used:\n" + "\n".join(lines)) from error
 
 
@@ -301,69 +417,6 @@ def load(path: str | Path) -> Settings:
     if not isinstance(values, dict):
         raise ConfigError(f"{path}: holds {type(values).__name__}; expected keys such as dataset: and tiling:.")
     return parse(values, str(path))
-
-
-def _explain(error: ValidationError) -> Iterator[str]:
-    """One line per mistake. A key with alternatives (a word or a number) is reported once, with all of them."""
-    grouped: dict[str, list[Any]] = {}
-    for detail in error.errors():
-        grouped.setdefault(_dotted(detail["loc"]), []).append(detail)
-    for key, details in grouped.items():
-        first = details[0]
-        if first["type"] == "extra_forbidden":
-            *parents, name = key.split(".")
-            yield f"{key}: unknown key. {one_of(name, _keys_at(parents))}"
-        elif first["type"] == "value_error" and not key:
-            yield str(first["ctx"]["error"])
-        else:
-            allowed = " or ".join(dict.fromkeys(_allowed(detail) for detail in details))
-            yield f"{key}: found {first['input']!r}; expected {allowed}."
-
-
-def _dotted(location: Sequence[int | str]) -> str:
-    """The key as the user wrote it: pydantic appends the name of the alternative that was tried."""
-    parts: list[str] = []
-    model: Any = Settings
-    for part in location:
-        if isinstance(part, int):
-            parts.append(str(part))
-            continue
-        fields = getattr(model, "model_fields", None)
-        if fields is not None and part in fields:
-            parts.append(part)
-            model = fields[part].annotation
-            if model == list[Override]:
-                model = Override
-        elif fields is not None:
-            parts.append(part)
-            model = None
-        elif model is not None:
-            continue
-    return ".".join(parts)
-
-
-def _keys_at(parents: Sequence[str]) -> list[str]:
-    model: Any = Settings
-    for name in parents:
-        model = Override if name.isdigit() else model.model_fields[name].annotation
-    return list(getattr(model, "model_fields", Override.model_fields))
-
-
-def _allowed(detail: Any) -> str:
-    """What pydantic expected, as the end of "expected ..."."""
-    if detail["type"] == "literal_error":
-        words = [word.strip("'") for word in detail["ctx"]["expected"].replace(" or ", ", ").split(", ")]
-        return one_of(str(detail["input"]), words).removeprefix("Valid: ").rstrip(".")
-    if detail["type"] == "missing":
-        return "a value"
-    if detail["type"] == "string_type" and isinstance(detail["input"], int | float):
-        return f"text: put it in quotes, '{detail['input']}'"
-    message = str(detail["msg"]).partition(", unable to parse")[0]
-    if detail["type"] == "too_short":
-        return f"at least {detail['ctx']['min_length']} entry"
-    for lead in ("Input should be ", "Value error, ", "Input should "):
-        message = message.removeprefix(lead)
-    return message
 
 
 def _as_list(value: str | list[str]) -> list[str]:

@@ -1,66 +1,22 @@
-"""Which settings each stage of the workflow depends on, and which stages follow it.
+"""The stages of the workflow, in its order, and the one answer to what a changed key re-runs.
 
-The one source of the jobs' parameters, of `robis explain` and of the table in docs/config.md.
+The one source of the jobs' parameters, of `robis explain` and of the table in docs/config.md. Stages that are a
+detector's own stand with the detector, in `robis.detectors`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable
 
-from robis.settings import Settings, section_of
-
-THE_DETECTOR = "<detector>"
-A_NUMBER = "a number"
-
-
-@dataclass(frozen=True)
-class Stage:
-    """What makes a stage's result stale.
-
-    Attributes:
-        module: the library module it runs; empty for the detector's own.
-        options: dotted keys, or sections, that its code takes by the key's own name.
-        also: dotted keys that it depends on in another form: a value derived from them, or another input.
-        unwatched: options that never make a result stale: they say where something is, or how often to save.
-        only_with: option -> (option that selects, values with which it is read at all).
-        sometimes: dotted key -> the condition, in words, under which it counts.
-        after: the stages whose outputs it reads.
-        reads_images: whether it opens the dataset's files.
-    """
-
-    module: str
-    options: tuple[str, ...] = ()
-    also: tuple[str, ...] = ()
-    unwatched: tuple[str, ...] = ()
-    only_with: Mapping[str, tuple[str, tuple[str, ...]]] = field(default_factory=dict)
-    sometimes: Mapping[str, str] = field(default_factory=dict)
-    after: tuple[str, ...] = ()
-    reads_images: bool = False
-
-    def option_keys(self, detector: str) -> Iterator[tuple[str, str]]:
-        """(option, dotted key) of everything the stage's code takes from the config."""
-        for key in self.options:
-            key = detector if key == THE_DETECTOR else key
-            section, _, name = key.partition(".")
-            for option in [name] if name else section_of(section).model_fields:
-                yield option, f"{section}.{option}"
-
-    def ignored(self, options: Mapping[str, object]) -> list[str]:
-        """Options that are not read with these values of the others."""
-
-        def chosen(selector: str, values: tuple[str, ...]) -> bool:
-            value = options[selector]
-            return (A_NUMBER if isinstance(value, int) else value) in values
-
-        return [option for option, (selector, values) in self.only_with.items() if not chosen(selector, values)]
-
+from robis.detectors import DETECTORS
+from robis.settings import Settings
+from robis.stage import A_NUMBER, Stage
 
 _NO_VALIDATION = "where the dataset has no validation images of its own"
 _SAM_ONLY = ("method", ("sam",))
 _WITH_MEBIN = ("method", ("mebin", "robis"))
 
-STAGES: dict[str, Stage] = {
+_SHARED: dict[str, Stage] = {
     "index": Stage(
         "robis.datasets.index",
         options=("dataset.layout",),
@@ -75,20 +31,6 @@ STAGES: dict[str, Stage] = {
         sometimes={"encoder.name": "where encoder.input_size is null and the encoders' own sizes differ"},
         after=("index",),
         reads_images=True,
-    ),
-    "train": Stage(
-        "",
-        options=(THE_DETECTOR,),
-        also=("encoder.name", "encoder.weights", "encoder.input_size", "encoder.blocks"),
-        unwatched=("checkpoint_every",),
-        after=("crop",),
-    ),
-    "infer": Stage(
-        "",
-        options=("inp_former.prototypes", "inp_former.seed", "tiling.window", "merge.scale", "infer"),
-        also=("encoder.name", "encoder.weights", "encoder.input_size", "encoder.blocks"),
-        only_with={"scale": ("window", (A_NUMBER,))},
-        after=("crop", "train"),
     ),
     "merge": Stage(
         "robis.merging",
@@ -127,7 +69,12 @@ STAGES: dict[str, Stage] = {
         after=("index", "binarize"),
         reads_images=True,
     ),
-    "score_images": Stage("robis.image_scores", options=("score_images",), after=("index", "merge", "refine")),
+    "score_images": Stage(
+        "robis.image_scores",
+        options=("score_images", "rescore"),
+        only_with={"k": ("method", ("rscin",)), "embeddings": ("method", ("rscin",))},
+        after=("index", "infer", "merge", "refine"),
+    ),
     "evaluate": Stage(
         "robis.evaluation.stage",
         options=("evaluate",),
@@ -142,7 +89,7 @@ STAGES: dict[str, Stage] = {
         reads_images=True,
     ),
     "submit": Stage(
-        "robis.submission",
+        "robis.submission.stage",
         options=("merge.scale",),
         also=("dataset.categories", "dataset.splits"),
         after=("index", "merge", "refine"),
@@ -150,40 +97,62 @@ STAGES: dict[str, Stage] = {
 }
 
 
-def readers(key: str, detector: str = "inp_former") -> dict[str, str | None]:
+# Every stage's name, in the order of the workflow.
+STAGES = (
+    *("index", "crop", "embed_prompts", "embed_tiles", "train", "infer", "merge", "binarize", "refine"),
+    *("score_images", "evaluate", "report", "submit"),
+)
+
+
+def stage(name: str, detector: str | None = None) -> Stage | None:
+    """A stage, the detector's own where it has one; None where this detector has no such stage."""
+    if name in _SHARED:
+        return _SHARED[name]
+    return DETECTORS[detector].stages.get(name) if detector else None
+
+
+def stages(detector: str) -> dict[str, Stage]:
+    """The stages that a detector's maps and masks come from, and those that follow, in their order."""
+    return {name: found for name in STAGES if (found := stage(name, detector))}
+
+
+def readers(key: str, detectors: Iterable[str] = tuple(DETECTORS)) -> dict[str, str | None]:
     """Stages that a changed key re-runs first -> the condition in words, or None where there is none.
 
     Args:
         key: dotted, e.g. "binarize.std_factor".
-        detector: whose training and inference are meant.
+        detectors: whose stages are meant.
     """
+    detectors = list(detectors)
     found: dict[str, str | None] = {}
-    for name, stage in STAGES.items():
-        if key in stage.also:
-            found[name] = None
-        elif key in stage.sometimes:
-            found[name] = stage.sometimes[key]
-        else:
-            for option, dotted in stage.option_keys(detector):
-                if dotted == key and option not in stage.unwatched:
-                    found[name] = _condition(stage, option, key)
+    for name in STAGES:
+        reading = {d: one.reads(key) for d in detectors if (one := stage(name, d))}
+        conditions = {condition for reads, condition in reading.values() if reads}
+        if conditions:
+            found[name] = _with_detectors(reading, conditions)
     return found
 
 
-def _condition(stage: Stage, option: str, key: str) -> str | None:
-    if option not in stage.only_with:
-        return None
-    selector, values = stage.only_with[option]
-    section = "tiling" if selector == "window" else key.partition(".")[0]
-    return f"with {section}.{selector} {' or '.join(values)}"
+def _with_detectors(reading: dict[str, tuple[bool, str | None]], conditions: set[str | None]) -> str | None:
+    """The condition, and which detectors read the key where not all that have the stage do."""
+    reading_detectors = [detector for detector, (reads, _) in reading.items() if reads]
+    condition = None if None in conditions else " or ".join(sorted(str(one) for one in conditions))
+    if len(reading_detectors) == len(reading):
+        return condition
+    names = f"of {' and '.join(reading_detectors)}"
+    return f"{names}, {condition}" if condition else names
 
 
-def followers(first: set[str]) -> set[str]:
+def followers(first: set[str], detectors: Iterable[str] = tuple(DETECTORS)) -> set[str]:
     """The given stages and every stage that reads, directly or not, what they write."""
-    found = set(first)
-    for name, stage in STAGES.items():
-        if found & set(stage.after):
-            found.add(name)
+    found = set()
+    for detector in detectors:
+        own = stages(detector)
+        reached = first & set(own)
+        for name, one in own.items():
+            if reached & set(one.after):
+                reached.add(name)
+        found |= reached
     return found
 
 

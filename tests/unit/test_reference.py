@@ -11,10 +11,11 @@ import pytest
 import yaml
 
 from robis.cli import main
+from robis.detectors import DETECTORS
 from robis.errors import ConfigError
 from robis.reference import explain, written_files
 from robis.settings import Settings, load, parse
-from robis.stages import STAGES, every_key, followers, readers
+from robis.stages import STAGES, every_key, followers, readers, stages
 from tests.conftest import PRESETS, REPOSITORY
 
 
@@ -63,7 +64,7 @@ def test_explain_names_value_range_and_what_re_runs() -> None:
     assert re.search(r"allowed: +number >= 0", text)
     assert re.search(r"re-runs: +binarize \(with binarize\.method mean_std or robis\)", text)
     assert re.search(r"then: +refine, score_images, evaluate, report, submit", text)
-    assert explain("tiling", Settings()).count("re-runs:") == 3
+    assert explain("tiling", Settings()).count("re-runs:") == 4
     assert re.search(r"re-runs: +nothing", explain("inp_former.checkpoint_every", Settings()))
     with pytest.raises(ConfigError, match=r"merge\.scal: no such key\. .*Did you mean 'merge\.scale'"):
         explain("merge.scal", Settings())
@@ -73,13 +74,16 @@ def test_explain_names_value_range_and_what_re_runs() -> None:
 
 def test_what_is_declared_exists() -> None:
     known = set(every_key())
-    for stage in STAGES.values():
-        assert set(stage.also) <= known
-        assert set(stage.sometimes) <= known
-        options = dict(stage.option_keys("inp_former"))
-        assert set(options.values()) <= known
-        assert set(stage.only_with) | set(stage.unwatched) <= set(options)
-        assert set(stage.after) <= set(STAGES)
+    for detector in DETECTORS:
+        assert set(DETECTORS[detector].published) <= known
+        assert set(stages(detector)) <= set(STAGES)
+        for stage in stages(detector).values():
+            assert set(stage.also) | {f"encoder.{name}" for name in stage.encodes} <= known
+            assert set(stage.sometimes) <= known
+            options = dict(stage.option_keys())
+            assert set(options.values()) <= known
+            assert set(stage.only_with) | set(stage.unwatched) <= set(options)
+            assert set(stage.after) <= set(STAGES)
     assert readers("merge.blend") == {"merge": None}
     assert followers({"merge"}) == {"merge", "binarize", "refine", "score_images", "evaluate", "report", "submit"}
 

@@ -9,11 +9,12 @@ import yaml
 
 from robis.errors import ConfigError
 from robis.settings import Settings, load, parse
+from robis.variants import effective, variants
 from tests.conftest import PRESETS, REPOSITORY
 
 
 def test_defaults_are_the_published_values() -> None:
-    settings = Settings()
+    settings = effective(Settings())
     assert (settings.tiling.window, settings.tiling.overlap, settings.tiling.edge) == (1024, 0.1, "pad")
     assert settings.encoder.name == "dinov2_reg_vitb14"
     assert (settings.inp_former.prototypes, settings.inp_former.epochs, settings.inp_former.batch_size) == (6, 200, 16)
@@ -28,10 +29,10 @@ def test_defaults_are_the_published_values() -> None:
         ({"tilng": {}}, r"tilng: unknown key\. .*Did you mean 'tiling'\?"),
         (
             {"tiling": {"windw": 3}},
-            r"tiling\.windw: unknown key\. Valid: window, overlap, edge\. Did you mean 'window'",
+            r"tiling\.windw: unknown key\. Valid: window, overlap, edge, resample\. Did you mean 'window'",
         ),
         ({"tiling": {"overlap": 1.5}}, r"tiling\.overlap: found 1\.5; expected less than 1\."),
-        ({"tiling": {"window": "imag"}}, r"tiling\.window: found 'imag'; expected image.*or a valid integer"),
+        ({"tiling": {"window": "imag"}}, r"tiling\.window: found 'imag'; expected auto, image.*or a valid integer"),
         ({"merge": {"blend": "mea"}}, r"merge\.blend: found 'mea'; expected mean, feather\. Did you mean 'mean'"),
         ({"dataset": {"splits": []}}, r"dataset\.splits: found \[\]; expected at least 1 entry"),
         ({"dataset": {"splits": ["test", "test"]}}, r"dataset\.splits: found .*expected names that differ"),
@@ -85,11 +86,11 @@ def test_overrides_apply_in_order_to_what_they_name() -> None:
             ]
         }
     )
-    assert settings.effective(category="vial").refine.method == "sam"
-    rice = settings.effective(category="rice", split="test_public")
+    assert effective(settings, category="vial").refine.method == "sam"
+    rice = effective(settings, category="rice", split="test_public")
     assert (rice.refine.method, rice.refine.boxes, rice.refine.model) == ("none", 5, "vit_h")
-    assert settings.effective(category="rice", split="test_private").refine.method == "grabcut"
-    assert settings.effective(category="rice").refine.method == "none", (
+    assert effective(settings, category="rice", split="test_private").refine.method == "grabcut"
+    assert effective(settings, category="rice").refine.method == "none", (
         "a job without a split is in no split's override"
     )
 
@@ -118,13 +119,83 @@ def test_every_preset_is_valid(name: str) -> None:
 def test_the_mvtec_ad_2_preset_holds_what_the_published_code_does_by_category_name() -> None:
     settings = load(REPOSITORY / "config" / "mvtec_ad_2.yaml")
     assert settings.inp_former.epochs == 200
-    assert settings.effective(category="rice", split="test_private").refine.method == "none"
-    assert settings.effective(category="fabric", split="test_private").refine.multimask
-    assert not settings.effective(category="can", split="test_private").refine.multimask
-    assert settings.effective(category="can", split="test_private").refine.model == "vit_h"
-    assert settings.effective(category="can", split="test_private_mixed").refine.model == "vit_b"
+    assert effective(settings, category="rice", split="test_private").refine.method == "none"
+    assert effective(settings, category="fabric", split="test_private").refine.multimask
+    assert not effective(settings, category="can", split="test_private").refine.multimask
+    assert effective(settings, category="can", split="test_private").refine.model == "vit_h"
+    assert effective(settings, category="can", split="test_private_mixed").refine.model == "vit_b"
     assert yaml.safe_load((REPOSITORY / "config" / "mvtec_ad_2.yaml").read_text())["dataset"]["splits"] == [
         "test_public",
         "test_private",
         "test_private_mixed",
     ]
+
+
+def test_auto_stands_for_the_published_values_of_each_detector() -> None:
+    settings = parse({"detectors": ["inp_former", "musc", "winclip"]})
+    found = {name: effective(settings, detector=name) for name in settings.detectors}
+    assert {name: one.encoder.name for name, one in found.items()} == {
+        "inp_former": "dinov2_reg_vitb14",
+        "musc": "clip_vitl14_336",
+        "winclip": "clip_vitb16plus",
+    }
+    assert [one.tiling.window for one in found.values()] == [1024, "image", "image"]
+    assert [one.score_images.top_share for one in found.values()] == [0.01, "own", "own"]
+    assert [one.rescore.method for one in found.values()] == ["none", "rscin", "none"]
+    assert effective(settings).tiling.window == 1024, "tiles that no detector owns are RoBiS's"
+    given = parse({"detectors": ["musc"], "tiling": {"window": 64}, "rescore": {"method": "none"}})
+    assert effective(given, detector="musc").tiling.window == 64
+    assert effective(given, detector="musc").rescore.method == "none"
+
+
+@pytest.mark.parametrize(
+    ("winclip", "names", "last"),
+    [
+        ({}, ["winclip"], {"shots": 0, "seeds": 0}),
+        ({"shots": 2, "seeds": 1}, ["winclip"], {"shots": 2, "seeds": 1}),
+        ({"shots": [4], "seeds": [3]}, ["winclip"], {"shots": 4, "seeds": 3}),
+        ({"shots": 0, "seeds": [7, 1]}, ["winclip"], {"shots": 0, "seeds": 0}),
+        (
+            {"shots": [0, 1], "seeds": [0, 5]},
+            ["winclip_0shot", "winclip_1shot_seed0", "winclip_1shot_seed5"],
+            {"shots": 1, "seeds": 5},
+        ),
+        ({"shots": 2, "seeds": [0, 1]}, ["winclip_2shot_seed0", "winclip_2shot_seed1"], {"shots": 2, "seeds": 1}),
+    ],
+)
+def test_lists_of_shots_and_seeds_are_runs(winclip: dict, names: list[str], last: dict) -> None:
+    settings = parse({"detectors": ["winclip"], "winclip": winclip})
+    assert list(variants(settings)) == names
+    assert effective(settings, detector=names[-1]).winclip.model_dump(include={"shots", "seeds"}) == last
+
+
+def test_an_override_of_a_detector_reaches_all_its_runs() -> None:
+    settings = parse(
+        {
+            "detectors": ["winclip"],
+            "winclip": {"shots": [0, 1]},
+            "overrides": [
+                {"where": {"detector": "winclip"}, "set": {"winclip.temperature": 0.1}},
+                {"where": {"detector": "winclip_1shot_seed0"}, "set": {"merge.blend": "feather"}},
+            ],
+        }
+    )
+    zero, one = (effective(settings, detector=name) for name in ("winclip_0shot", "winclip_1shot_seed0"))
+    assert zero.winclip.temperature == one.winclip.temperature == 0.1
+    assert (zero.merge.blend, one.merge.blend) == ("mean", "feather")
+    with pytest.raises(ConfigError, match=r"winclip\.shots: decides which runs there are"):
+        parse({"overrides": [{"where": {"category": "nut"}, "set": {"winclip.shots": 1}}]})
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"musc": {"r": [1, 2]}}, r"musc\.r: found \[1, 2\]; expected odd numbers"),
+        ({"musc": {"share": [0.3, 0.1]}}, r"musc\.share: found \[0\.3, 0\.1\]; expected two shares, the lower first"),
+        ({"winclip": {"templates": ["a photo"]}}, r"winclip\.templates\.0: found 'a photo'"),
+        ({"winclip": {"shots": -1}}, r"winclip\.shots: found -1; expected greater than or equal to 0"),
+    ],
+)
+def test_options_of_the_zero_shot_detectors_are_checked(values: dict, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        parse(values)

@@ -19,7 +19,7 @@ from robis.errors import RobisError
 from robis.params import Params
 from robis.project import Project
 from robis.settings import Dataset, Detector, parse
-from robis.stages import STAGES
+from robis.stages import STAGES, stages
 
 REPOSITORY = Path(__file__).parents[2]
 JOB = {"detector": "inp_former", "category": "nut", "split": "test_public"}
@@ -47,8 +47,11 @@ def project(root: Path, tmp_path: Path):
             "refine": {"method": "none"},
         }
         for dotted, value in changes.items():
-            section, key = dotted.split("__")
-            values.setdefault(section, {})[key] = value
+            section, _, key = dotted.partition("__")
+            if key:
+                values.setdefault(section, {})[key] = value
+            else:
+                values[section] = value
         overrides = values.pop("where", {}).get("overrides")
         return Project(parse(values | ({"overrides": overrides} if overrides else {})), tmp_path / "results")
 
@@ -58,7 +61,7 @@ def project(root: Path, tmp_path: Path):
 def stale(one: Project, other: Project, **job: str) -> set[str]:
     chosen = JOB | job
     found = set()
-    for stage in STAGES:
+    for stage in stages(chosen["detector"]):
         kinds = {"train": ("detector", "category"), "report": (), "submit": ("detector",)}.get(
             stage, ("category", "split") if stage in ("index", "crop") else ("detector", "category", "split")
         )
@@ -165,9 +168,23 @@ def test_validation_is_held_out_only_where_it_is_needed(root: Path, tmp_path: Pa
             r"overrides\.0: inp_former\.epochs is read by train, which is the same job for every split",
         ),
         (
-            {"overrides": [{"where": {"detector": "inp_former"}, "set": {"tiling.window": 64}}]},
-            r"overrides\.0: tiling\.window is read by crop, which is the same job for every detector",
+            {
+                "detectors": ["winclip"],
+                "winclip": {"shots": [0, 1]},
+                "overrides": [{"where": {"detector": "winclip_0shot"}, "set": {"tiling.window": 64}}],
+            },
+            r"overrides\.0: tiling\.window is read by crop, which is the same job for every run of a detector\. "
+            r"Use where: \{detector: winclip\}",
         ),
+        (
+            {"overrides": [{"where": {"detector": "inp_former"}, "set": {"merge.normalize": "validation"}}]},
+            r"overrides\.0: merge\.normalize is read by index, which is the same job for every detector",
+        ),
+        ({"detectors": ["winclip"], "encoder": {"name": "dino_vits16"}}, r"encoder\.name: .*winclip needs a model with"),
+        ({"encoder": {"name": "clip_vitb16"}}, r"encoder\.name: .*inp_former needs a ViT of timm"),
+        ({"score_images": {"top_share": "own"}}, r"score_images\.top_share: inp_former gives images no score"),
+        ({"rescore": {"method": "rscin"}}, r"rescore\.embeddings: inp_former has no image embeddings of its own"),
+        ({"rescore": {"method": "rscin", "embeddings": "musc"}}, r"rescore\.embeddings: musc is not among the detectors"),
         (
             {"overrides": [{"where": {"category": "nutt"}, "set": {"merge.scale": 1}}]},
             r"overrides\.0\.where\.category: 'nutt' matches nothing here\. .*Did you mean 'nut'",
@@ -202,9 +219,9 @@ def test_a_stage_depends_on_the_modules_it_imports() -> None:
     binarize = code_digest.closure("robis.binarization.stage")
     assert {"robis.binarization.mebin", "robis.files", "robis.errors"} <= binarize
     assert not {"robis.merging", "robis.settings", "robis.encoders", "robis.stages"} & binarize
-    assert "robis.detectors.inp_former" in code_digest.closure(DETECTORS["inp_former"].infer)
-    for stage in STAGES.values():
-        if stage.module:
+    assert "robis.detectors.inp_former" in code_digest.closure("robis.detectors.inp_former_infer")
+    for detector in DETECTORS:
+        for stage in stages(detector).values():
             assert "robis.settings" not in code_digest.closure(stage.module), "a new option would re-run everything"
 
 
@@ -214,7 +231,8 @@ def test_the_settings_offer_what_is_registered() -> None:
 
 
 def test_inference_code_trains_nothing_again() -> None:
-    train, infer = (code_digest.closure(getattr(DETECTORS["inp_former"], name)) for name in ("train", "infer"))
+    train, infer = (code_digest.closure(DETECTORS["inp_former"].stages[name].module) for name in ("train", "infer"))
+    assert "robis.clip" not in train | infer, "it counts where the encoder is one of its models"
     assert "robis.detectors.inference" in infer - train
     assert "robis.detectors.training" in train - infer
 
@@ -278,3 +296,78 @@ def test_every_stage_has_a_script_and_a_rule() -> None:
         text = script.read_text()
         assert "snakemake.config" not in text
         assert len(text.splitlines()) <= 50
+
+
+def test_tiles_are_shared_by_detectors_that_cut_the_same(project) -> None:
+    job = {"category": "nut", "split": "test_public"}
+    published = project(detectors=["inp_former", "musc", "winclip"])
+    assert published.tiles_owner(detector="inp_former", **job) == ""
+    assert published.tiles_owner(detector="musc", **job) == "musc", "whole images"
+    assert published.tiles_owner(detector="winclip", **job) == "winclip", "whole images at 240 pixels"
+    same = project(
+        detectors=["inp_former", "musc"], tiling__window=512, encoder__name="dinov2_vits14", rescore__method="none"
+    )
+    assert [same.tiles_owner(detector=name, **job) for name in same.detectors] == ["", ""]
+    where = [{"where": {"detector": "musc", "category": "nut"}, "set": {"tiling.window": 8}}]
+    other = project(detectors=["musc"], tiling__window=512, encoder__name="dinov2_vits14", where__overrides=where)
+    assert other.tiles_owner(detector="musc", **job) == "musc"
+    assert other.tiles_owner(detector="musc", category="bolt", split="test_public") == ""
+
+
+def test_runs_of_one_detector_share_its_tiles_and_features(project) -> None:
+    runs = project(detectors=["winclip"], winclip__shots=[0, 2], winclip__seeds=[0, 1])
+    assert runs.detectors == ["winclip_0shot", "winclip_2shot_seed0", "winclip_2shot_seed1"]
+    job = {"category": "nut", "split": "test_public"}
+    assert {runs.tiles_owner(detector=name, **job) for name in runs.detectors} == {"winclip"}
+    assert [runs.trains(detector=name, **job) for name in runs.detectors] == [False, True, True]
+    zero, first, second = (runs.params("infer", detector=name, **job) for name in runs.detectors)
+    assert repr(zero) == repr(first) == repr(second), "what differs is the model they read"
+    train = [runs.params("train", detector=name, category="nut") for name in runs.detectors[1:]]
+    assert [(one["shots"], one["reference_seed"]) for one in train] == [(2, 0), (2, 1)]
+    fewer = project(detectors=["winclip"], winclip__shots=0)
+    assert repr(fewer.params("embed_tiles", detector="winclip", **job)) == repr(
+        runs.params("embed_tiles", detector="winclip", **job)
+    )
+
+
+def test_the_prompts_name_the_category(project, root: Path) -> None:
+    (root / "nut").rename(root / "metal_nut")
+    zero = project(detectors=["winclip"])
+    params = zero.params("embed_prompts", detector="winclip", category="metal_nut")
+    assert params["class_name"] == "metal nut"
+    where = [{"where": {"category": "metal_nut"}, "set": {"winclip.class_name": "nut of steel"}}]
+    named = project(detectors=["winclip"], where__overrides=where)
+    assert named.params("embed_prompts", detector="winclip", category="metal_nut")["class_name"] == "nut of steel"
+    assert named.params("embed_prompts", detector="winclip", category="bolt")["class_name"] == "bolt"
+
+
+def test_a_given_model_replaces_training(project, tmp_path: Path) -> None:
+    job = {"detector": "inp_former", "category": "nut", "split": "test_public"}
+    for name in ("nut", "bolt"):
+        (tmp_path / f"{name}.pth").write_bytes(name.encode())
+    given = project(inp_former__weights=str(tmp_path / "{category}.pth"))
+    given.check()
+    assert not given.trains(**job)
+    assert given.params("infer", **job)["model"] == tmp_path / "nut.pth"
+    assert project().trains(**job)
+    before = repr(given.params("infer", **job))
+    (tmp_path / "nut.pth").write_bytes(b"another")
+    assert repr(project(inp_former__weights=str(tmp_path / "{category}.pth")).params("infer", **job)) != before
+    (tmp_path / "bolt.pth").unlink()
+    with pytest.raises(RobisError, match=r"inp_former\.weights: .*bolt\.pth does not exist"):
+        project(inp_former__weights=str(tmp_path / "{category}.pth")).check()
+
+
+def test_embeddings_come_from_the_run_musc_or_a_file(project, tmp_path: Path) -> None:
+    job = {"category": "nut", "split": "test_public"}
+    both = project(detectors=["inp_former", "musc"], rescore__embeddings="musc", rescore__method="rscin")
+    expected = both.results / "musc" / "tile_maps" / "nut" / "test_public.parquet"
+    assert both.embeddings(detector="inp_former", **job) == both.embeddings(detector="musc", **job) == expected
+    assert project().embeddings(detector="inp_former", **job) is None
+    pattern = str(tmp_path / "{category}" / "{split}.npy")
+    file = project(rescore__embeddings=pattern, rescore__method="rscin")
+    with pytest.raises(RobisError, match=r"rescore\.embeddings: .*nut.test_public\.npy does not exist"):
+        file.embeddings(detector="inp_former", **job)
+    (tmp_path / "nut").mkdir()
+    (tmp_path / "nut" / "test_public.npy").touch()
+    assert file.embeddings(detector="inp_former", **job) == tmp_path / "nut" / "test_public.npy"
