@@ -12,6 +12,8 @@ if not workflow.overwrite_configfiles:
 include: "rules/common.smk"
 include: "rules/index.smk"
 include: "rules/crop.smk"
+include: "rules/embed_prompts.smk"
+include: "rules/embed_tiles.smk"
 include: "rules/train.smk"
 include: "rules/infer.smk"
 include: "rules/merge.smk"

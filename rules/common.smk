@@ -5,7 +5,6 @@ import sys
 
 from snakemake.exceptions import WorkflowError
 
-from robis.detectors import DETECTORS
 from robis.errors import RobisError
 from robis.project import Project
 from robis.settings import parse as parse_settings
@@ -27,15 +26,18 @@ except RobisError as error:
 wildcard_constraints:
     dataset=re.escape(project.name),
     detector="|".join(map(re.escape, project.detectors)),
+    owner="|".join(f"({variant.detector}/)?" for variant in project.variants.values()),
     category="|".join(map(re.escape, categories)) or "[^/]+",
     split="|".join(map(re.escape, [*project.splits, "train", "validation"])),
 
 
-def settings(stage):
+def settings(stage, detector=None):
     """The one parameter of a rule: what its stage reads, for the job's own wildcards."""
 
     def of_job(wildcards):
         chosen = {kind: wildcards.get(kind) for kind in ("detector", "category", "split")}
+        # Tiles that are one detector's own lie in its folder; jobs of stages that serve all of its runs name it.
+        chosen["detector"] = chosen["detector"] or wildcards.get("owner", "").rstrip("/") or detector
         try:
             return project.params(stage, **chosen)
         except RobisError as error:
@@ -44,11 +46,44 @@ def settings(stage):
     return of_job
 
 
-def model_of_detector(wildcards):
-    """The trained model that `infer` needs; none for a detector that is not trained."""
-    if DETECTORS[wildcards.detector].train is None:
-        return []
-    return expand(rules.train.output.model, **wildcards)
+def tiles_of(part, detector=None):
+    """The tiles (or their table) that a detector reads, of the job's split or of train."""
+
+    def of_job(wildcards):
+        category, split = wildcards.category, wildcards.get("split", "train")
+        owner = project.tiles_owner(detector=detector or wildcards.detector, category=category, split=split)
+        return expand(
+            rules.crop.output[part],
+            dataset=wildcards.dataset,
+            owner=f"{owner}/" if owner else "",
+            category=category,
+            split=split,
+        )
+
+    return of_job
+
+
+def of_run(pattern, *detectors):
+    """Files that only runs of these detectors read; none for others."""
+
+    def of_job(wildcards):
+        return expand(pattern, **wildcards) if project.kind(wildcards.detector) in detectors else []
+
+    return of_job
+
+
+def model_of_run(wildcards):
+    """The trained model that `infer` needs; none for a run that is not trained."""
+    return expand(rules.train.output.model, **wildcards) if project.trains(**_job(wildcards)) else []
+
+
+def embeddings_of_run(wildcards):
+    """Image embeddings that re-score a run; none where nothing is re-scored."""
+    try:
+        path = project.embeddings(**_job(wildcards))
+    except RobisError as error:
+        raise WorkflowError(str(error)) from error
+    return [str(path)] if path else []
 
 
 def range_maps(wildcards):
@@ -102,10 +137,10 @@ def report_of_dataset(wildcards):
 
 
 def every_submission(wildcards):
-    if not project.private_splits:
-        raise WorkflowError(
-            "submission: dataset.splits has no private split. Add test_private and test_private_mixed."
-        )
+    try:
+        project.check_submission()
+    except RobisError as error:
+        raise WorkflowError(str(error)) from error
     return expand(rules.submit.output.archive, dataset=project.name, detector=project.detectors)
 
 

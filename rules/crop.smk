@@ -4,12 +4,12 @@ rule crop:
     input:
         samples=rules.index.output.table,
     output:
-        tiles="results/{dataset}/tiles/{category}/{split}.npy",
-        table="results/{dataset}/tiles/{category}/{split}.parquet",
+        tiles="results/{dataset}/{owner}tiles/{category}/{split}.npy",
+        table="results/{dataset}/{owner}tiles/{category}/{split}.parquet",
     log:
-        "results/{dataset}/logs/crop/{category}/{split}.log",
+        "results/{dataset}/{owner}logs/crop/{category}/{split}.log",
     benchmark:
-        "results/{dataset}/benchmarks/crop/{category}/{split}.tsv"
+        "results/{dataset}/{owner}benchmarks/crop/{category}/{split}.tsv"
     threads: 2
     resources:
         mem_mb=2000,

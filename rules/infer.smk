@@ -2,9 +2,11 @@ rule infer:
     params:
         settings=settings("infer"),
     input:
-        tiles=rules.crop.output.tiles,
-        table=rules.crop.output.table,
-        model=model_of_detector,
+        tiles=tiles_of("tiles"),
+        table=tiles_of("table"),
+        model=model_of_run,
+        features=of_run(rules.embed_tiles.output.features, "winclip"),
+        text=of_run(rules.embed_prompts.output.features, "winclip"),
     output:
         maps="results/{dataset}/{detector}/tile_maps/{category}/{split}.npy",
         table="results/{dataset}/{detector}/tile_maps/{category}/{split}.parquet",

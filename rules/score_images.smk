@@ -5,6 +5,8 @@ rule score_images:
         samples=rules.index.output.table,
         maps=rules.merge.output.maps,
         masks=rules.refine.output.masks,
+        tiles=rules.infer.output.table,
+        embeddings=embeddings_of_run,
     output:
         table="results/{dataset}/{detector}/image_scores/{category}/{split}.parquet",
     log:

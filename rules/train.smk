@@ -2,8 +2,8 @@ rule train:
     params:
         settings=settings("train"),
     input:
-        tiles="results/{dataset}/tiles/{category}/train.npy",
-        table="results/{dataset}/tiles/{category}/train.parquet",
+        tiles=tiles_of("tiles"),
+        table=tiles_of("table"),
     output:
         model="results/{dataset}/{detector}/models/{category}/model.safetensors",
         history="results/{dataset}/{detector}/models/{category}/training.parquet",

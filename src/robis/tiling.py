@@ -59,13 +59,18 @@ def windows(height: int, width: int, window: int | str, overlap: float, edge: st
     ]
 
 
-def cut(image: np.ndarray, window: Window, size: int) -> np.ndarray:
-    """Cut one tile and resize it to uint8 (size, size, 3) RGB with Pillow's antialiased bilinear filter.
+# Pillow's filters, which antialias.
+FILTERS = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
+
+
+def cut(image: np.ndarray, window: Window, size: int, resample: str = "bilinear") -> np.ndarray:
+    """Cut one tile and resize it to uint8 (size, size, 3) RGB with one of Pillow's antialiased filters.
 
     Args:
         image: uint8 (H, W, 3) RGB.
         window: the rectangle to cut; what lies outside the image is black.
         size: side of the tile in pixels.
+        resample: "bilinear" (RoBiS) or "bicubic" (the public code of MuSc and WinCLIP).
     """
     visible = image[window.y : window.y + window.height, window.x : window.x + window.width]
     if visible.shape[:2] != (window.height, window.width):
@@ -74,7 +79,7 @@ def cut(image: np.ndarray, window: Window, size: int) -> np.ndarray:
         visible = padded
     if visible.shape[:2] == (size, size):
         return visible
-    tile = Image.fromarray(np.ascontiguousarray(visible)).resize((size, size), Image.Resampling.BILINEAR)
+    tile = Image.fromarray(np.ascontiguousarray(visible)).resize((size, size), FILTERS[resample])
     return np.asarray(tile)
 
 
@@ -87,6 +92,7 @@ def crop_split(
     window: int | str,
     overlap: float,
     edge: str,
+    resample: str,
     size: int,
     threads: int = 1,
 ) -> None:
@@ -111,7 +117,7 @@ def crop_split(
                     f"{sample.width} x {sample.height}. The file changed while robis ran; run it again."
                 )
             for n, one in enumerate(found):
-                store[first + n] = cut(image, one, size)
+                store[first + n] = cut(image, one, size, resample)
 
         for _ in threaded(fill, zip(_starts(plan), plan, strict=True), threads):
             pass

@@ -15,10 +15,10 @@ from robis.tiling import map_size
 def infer_split(
     tiles: Path,
     table: Path,
-    model_file: Path,
     maps: Path,
     maps_table: Path,
     *,
+    model: Path,
     encoder: dict[str, Any],
     prototypes: int,
     seed: int,
@@ -31,20 +31,34 @@ def infer_split(
 ) -> None:
     """Write the raw map of every tile: float16 (N, m, m), and the tile table beside it.
 
+    Args:
+        tiles, table: the tile store.
+        maps, maps_table: what is written.
+        model: what `train` wrote, or a published checkpoint. Where that holds the encoder, too, it is taken from there.
+        encoder: arguments of `build_encoder`.
+        prototypes: number of prototypes of the model.
+        seed: of random encoder weights.
+        window: side of a tile in image pixels, or "image".
+        scale: map pixels per image pixel.
+        batch_size: tiles per forward pass.
+        precision, device, threads: see `write_tile_maps`.
+
     Raises:
         WeightsError: the model file is absent, damaged or made for another encoder.
     """
-    model = InpFormer(build_encoder(**encoder, seed=seed), prototypes)
-    state = read_state(model_file, sha256=None, key="model")
-    made_for = read_metadata(model_file).get("made_for", "an encoder it does not name")
-    load_checkpoint(model, state, source=f"{model_file} (made for {made_for})", encoder=str(encoder["name"]))
+    state = read_state(model, sha256=None, key="inp_former.weights")
+    if any(name.startswith("encoder.") for name in state):
+        encoder = encoder | {"weights": "random", "sha256": None}
+    network = InpFormer(build_encoder(**encoder, seed=seed), prototypes)
+    made_for = read_metadata(model).get("made_for", "an encoder it does not name")
+    load_checkpoint(network, state, source=f"{model} (made for {made_for})", encoder=str(encoder["name"]))
     write_tile_maps(
-        model.eval().to(pick_device(device)).tile_maps,
+        network.eval().to(pick_device(device)).tile_maps,
         tiles,
         table,
         maps,
         maps_table,
-        size=map_size(window, scale, model.encoder.input_size),
+        size=map_size(window, scale, network.encoder.input_size),
         batch_size=batch_size,
         precision=precision,
         device=pick_device(device),
