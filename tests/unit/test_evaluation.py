@@ -37,6 +37,7 @@ from robis.evaluation import (
     rank_pixels,
     resize_map,
     resize_mask,
+    seed_spread,
     segmentation_metrics,
 )
 
@@ -621,3 +622,27 @@ def test_format_table() -> None:
     assert len({len(line) for line in lines[3:]}) == 1
     assert blocks[1].splitlines()[0] == "winclip, test (in percent)"
     assert "100.0" in blocks[1]
+
+
+def test_spread_over_seeds_by_hand() -> None:
+    def row(detector: str, category: str, value: float | None) -> dict:
+        metrics = dict.fromkeys(METRICS, value)
+        return {"detector": detector, "category": category, "split": "test", "defects": 1, **metrics}
+
+    table = pd.DataFrame(
+        [
+            *(row("winclip_2shot_seed0", name, value) for name, value in (("nut", 0.5), ("can", 0.7))),
+            *(row("winclip_2shot_seed7", name, value) for name, value in (("nut", 0.7), ("can", 0.9))),
+            *(row(name, "nut", 0.1) for name in ("winclip_0shot", "winclip_1shot_seed0")),
+        ]
+    )
+    spread = seed_spread(table)
+    assert spread["detector"].unique().tolist() == ["winclip_2shot"], "one seed has no spread"
+    assert spread.set_index("category")["seg_f1"].round(12).to_dict() == {"nut": 0.6, "can": 0.8, "mean": 0.7}
+    # The sample standard deviation of two values is their difference over the root of two.
+    assert spread["seg_f1_std"].tolist() == pytest.approx([0.2 / 2**0.5] * 3)
+    assert spread["seeds"].tolist() == [2, 2, 2]
+    text = format_table(table)
+    assert "winclip_2shot, test, mean ± standard deviation over 2 seeds (in percent)" in text
+    assert text.count("60.0±14.1") == len(METRICS)
+    assert "±" not in format_table(table[table["detector"] == "winclip_0shot"])

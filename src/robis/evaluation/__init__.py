@@ -18,7 +18,8 @@ from robis.evaluation.metrics import (
     rank_pixels,
     segmentation_metrics,
 )
-from robis.evaluation.stage import evaluate_split, format_table, mean_metrics
+from robis.evaluation.stage import evaluate_split
+from robis.evaluation.tables import format_table, mean_metrics, seed_spread
 
 __all__ = [
     "METRICS",
@@ -40,5 +41,6 @@ __all__ = [
     "rank_pixels",
     "resize_map",
     "resize_mask",
+    "seed_spread",
     "segmentation_metrics",
 ]

@@ -1,12 +1,11 @@
-"""Evaluate one category and split from its files, and set several such results out as a table."""
+"""Evaluate one category and split from its files."""
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -23,6 +22,7 @@ from robis.evaluation.metrics import (
     rank_images,
     rank_pixels,
     segmentation_metrics,
+    typed,
 )
 
 GROUND_TRUTH = "ground_truth"
@@ -120,7 +120,7 @@ def evaluate_split(
         **{name: values[name] for name in METRICS},
     }
     files.write_table(curves, curves_table(ranked_pixels, ranked_images))
-    files.write_table(metrics, _typed(pd.DataFrame([row])))
+    files.write_table(metrics, typed(pd.DataFrame([row])))
 
 
 def _check_resolution(resolution: str | int) -> None:
@@ -213,61 +213,3 @@ def _read_truth(sample: _Sample) -> np.ndarray:
             "expected an empty mask or none. Correct the label or the mask."
         )
     return truth
-
-
-def _typed(table: pd.DataFrame) -> pd.DataFrame:
-    """Columns that hold null as null, also where every value of a column is."""
-    return table.astype({"defects": "Int64", **dict.fromkeys(METRICS, "Float64")})
-
-
-def mean_metrics(table: pd.DataFrame) -> pd.DataFrame:
-    """The plain mean over categories, one row per detector and split.
-
-    table: rows that `evaluate_split` wrote, in any number. Returns `detector, split, categories` (rows that
-    were averaged), METRICS, and for each metric `{metric}_categories`, the number of categories that
-    define it: its mean is over these alone, and null where there are none.
-    """
-    typed = _typed(table)
-    groups = typed.groupby(["detector", "split"], sort=False)
-    means = groups[list(METRICS)].mean()
-    defined = groups[list(METRICS)].count().add_suffix("_categories")
-    means.insert(0, "categories", groups.size())
-    return means.join(defined).reset_index()
-
-
-def format_table(table: pd.DataFrame) -> str:
-    """Set metrics out as plain text in percent: a block per detector and split, a line per category.
-
-    table: rows that `evaluate_split` wrote. A dash stands for undefined. The last line of a block is the mean
-    over the categories that define the metric.
-    """
-    blocks = []
-    for mean in mean_metrics(table).to_dict("records"):
-        block = table[(table["detector"] == mean["detector"]) & (table["split"] == mean["split"])]
-        lines = [[str(row["category"]), *_percent(row)] for row in block.to_dict("records")]
-        lines.append(["mean", *_percent(mean)])
-        blocks.append(f"{mean['detector']}, {mean['split']} (in percent)\n" + _aligned(lines))
-    return "\n\n".join(blocks)
-
-
-def _percent(row: Mapping[Hashable, Any]) -> list[str]:
-    cells = [row[name] for name in METRICS]
-    return ["-" if pd.isna(cell) else f"{100 * float(cell):.1f}" for cell in cells]
-
-
-def _aligned(lines: Sequence[Sequence[str]]) -> str:
-    """Lines under two header lines: the metric's family (image, pixel, ...) and its name within it."""
-    families, names = ["", *[""] * len(METRICS)], ["category"]
-    for column, metric in enumerate(METRICS, start=1):
-        family, _, name = metric.partition("_")
-        families[column] = "" if family in families else family
-        names.append(name)
-    rows = [families, names, *lines]
-    widths = [max(len(row[column]) for row in rows) for column in range(len(names))]
-    return "\n".join(
-        "  ".join(
-            cell.ljust(width) if column == 0 or number == 0 else cell.rjust(width)
-            for column, (cell, width) in enumerate(zip(row, widths, strict=True))
-        ).rstrip()
-        for number, row in enumerate(rows)
-    )
