@@ -28,6 +28,7 @@ wildcard_constraints:
     detector="|".join(map(re.escape, project.detectors)),
     owner="|".join(f"({variant.detector}/)?" for variant in project.variants.values()),
     category="|".join(map(re.escape, categories)) or "[^/]+",
+    shard=r"\d+",
     split="|".join(map(re.escape, [*project.splits, "train", "validation"])),
 
 
@@ -75,6 +76,16 @@ def of_run(pattern, *detectors):
 def model_of_run(wildcards):
     """The trained model that `infer` needs; none for a run that is not trained."""
     return expand(rules.train.output.model, **wildcards) if project.trains(**_job(wildcards)) else []
+
+
+def shards_of_run(part):
+    """What the shards of an inference wrote; nothing where one job does it all."""
+
+    def of_job(wildcards):
+        shards = project.shards(**_job(wildcards))
+        return expand(rules.infer_shard.output[part], shard=range(shards), **wildcards) if shards > 1 else []
+
+    return of_job
 
 
 def embeddings_of_run(wildcards):

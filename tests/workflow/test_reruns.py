@@ -13,13 +13,15 @@ import pytest
 import yaml
 from PIL import Image
 
-from robis.stages import STAGES, every_key, followers, readers
+from robis.stages import every_key, followers, readers, stages
 from tests.conftest import REPOSITORY
 from tests.workflow.conftest import CONFIG, Workspace, write_tiny_dataset
+from tests.workflow.test_zero_shot import ZERO_SHOT_CHANGES
 
 pytestmark = pytest.mark.workflow
 
 TARGETS = ("all", "metrics", "submission")
+DETECTOR = ("inp_former",)
 
 # key -> another value, and the stages that have to run first. Conditions of the table (robis explain) decide
 # where this config (boxes from GrabCut, robis binarization, a given input size) does not read a key.
@@ -27,6 +29,7 @@ CHANGES: dict[str, tuple[Any, set[str]]] = {
     "tiling.window": (40, {"crop", "infer"}),
     "tiling.overlap": (0.3, {"crop"}),
     "tiling.edge": ("pad", {"crop"}),
+    "tiling.resample": ("bicubic", {"crop"}),
     "encoder.name": ("vit_small_patch16_224", {"train", "infer", "report"}),
     "encoder.weights": ("auto", {"train", "infer", "report"}),
     "encoder.sha256": ("0" * 64, set()),
@@ -49,6 +52,7 @@ CHANGES: dict[str, tuple[Any, set[str]]] = {
     "inp_former.checkpoint_every": (2, set()),
     "infer.batch_size": (2, {"infer"}),
     "infer.precision": ("fp16", {"infer"}),
+    "infer.shards": (2, {"infer"}),
     "merge.scale": (0.25, {"infer", "merge", "submit"}),
     "merge.blend": ("feather", {"merge"}),
     "merge.normalize": ("validation", {"merge"}),
@@ -70,17 +74,23 @@ CHANGES: dict[str, tuple[Any, set[str]]] = {
     "score_images.top_share": (0.0, {"score_images"}),
     "evaluate.resolution": (64, {"evaluate"}),
     "report.images": (4, {"report"}),
+    "report.vis": ("single", {"report"}),
     "dataset.splits": (["test_private", "test_public"], {"report"}),
     "dataset.categories": (["nut"], set()),
     "dataset.layout": ("mvtec_ad_2", set()),
     "dataset.root": ("./data/../data", set()),
+    "dataset.table": ("other.csv", set()),
+    "dataset.outside_root": (True, set()),
 }
 # Other names of results and other detectors are other runs, not changes of this one.
-OTHER_RUNS = {"dataset.name", "detectors"}
+OTHER_RUNS = {"dataset.name", "detectors", "winclip.shots", "winclip.seeds"}
+# A model trained elsewhere takes the place of jobs: test_zero_shot.
+REPLACES_JOBS = {"inp_former.weights"}
 # Statistics from the validation split need that split's maps, which this run did not make.
 NEW_JOBS = {
     "merge.normalize": ["index", "crop", "infer"],
     "binarize.calibrate": ["index", "crop", "infer", "merge"],
+    "infer.shards": ["infer_shard"] * 4,
 }
 # One category, trained on one split and inferred on two, of which one has ground truth.
 JOBS_OF_ONE_RUN = {"index": 3, "crop": 3, "train": 1, "evaluate": 1, "report": 1, "submit": 1}
@@ -98,7 +108,7 @@ def planned_after(finished: Workspace, config: Path) -> list[str]:
 
 
 def test_every_key_is_tried() -> None:
-    assert set(CHANGES) | OTHER_RUNS == set(every_key())
+    assert set(CHANGES) | set(ZERO_SHOT_CHANGES) | OTHER_RUNS | REPLACES_JOBS == set(every_key())
 
 
 def test_the_table_follows_the_workflow(finished: Workspace) -> None:
@@ -106,7 +116,7 @@ def test_the_table_follows_the_workflow(finished: Workspace) -> None:
     output = finished.snakemake("--rulegraph", "--forceall", *TARGETS)
     names = dict(re.findall(r'(\d+)\[label = "(\w+)"', output))
     edges = {(names[a], names[b]) for a, b in re.findall(r"(\d+) -> (\d+)", output)}
-    for name, stage in STAGES.items():
+    for name, stage in stages("inp_former").items():
         assert {before for before, after in edges if after == name} == set(stage.after), name
 
 
@@ -115,9 +125,9 @@ def test_a_changed_key_plans_what_the_table_says(finished: Workspace, tmp_path: 
     value, first = CHANGES[key]
     section, _, name = key.partition(".")
     finished.write_config({section: {name: value}}, to=tmp_path / "config.yaml")
-    expected = sorted([*jobs(followers(first)), *NEW_JOBS.get(key, [])])
+    expected = sorted([*jobs(followers(first, DETECTOR)), *NEW_JOBS.get(key, [])])
     assert planned_after(finished, tmp_path / "config.yaml") == expected
-    table = readers(key)
+    table = readers(key, DETECTOR)
     assert first <= set(table)
     if value not in (["nut"], "mvtec_ad_2"):  # written another way, the same in effect
         assert {stage for stage, condition in table.items() if condition is None} <= first | {"submit"}
@@ -138,7 +148,7 @@ def test_order_comments_and_explicit_defaults_are_no_change(finished: Workspace,
 def test_two_swapped_values_are_a_change(finished: Workspace, tmp_path: Path) -> None:
     """Snakemake compares unnamed values as a set: swapped numbers of two keys would be the same set."""
     finished.write_config({"inp_former": {"batch_size": 2, "warmup_steps": 4}}, to=tmp_path / "config.yaml")
-    assert planned_after(finished, tmp_path / "config.yaml") == jobs(followers({"train"}))
+    assert planned_after(finished, tmp_path / "config.yaml") == jobs(followers({"train"}, DETECTOR))
 
 
 def test_touching_copying_and_moving_plan_nothing(copy: Workspace, tmp_path: Path) -> None:

@@ -222,3 +222,15 @@ def test_several_categories_and_overrides(workspace: Workspace) -> None:
         overrides=[{"where": {"category": "bolt"}, "set": {"refine.method": "grabcut", "merge.scale": 1.0}}],
     )
     assert workspace.planned("metrics") == ["evaluate", "refine", "score_images"]
+
+
+def test_shards_change_no_bit(copy: Workspace) -> None:
+    """Four jobs infer five tiles a piece in batches of two; what they write is what one job writes."""
+    copy.write_config({"infer": {"batch_size": 2}})
+    copy.snakemake("all", "metrics", "submission")
+    alone = copy.outputs()
+    copy.write_config({"infer": {"batch_size": 2, "shards": 4}})
+    assert copy.planned("all").count("infer_shard") == 8
+    copy.snakemake("all", "metrics", "submission")
+    assert copy.outputs() == alone
+    assert not list(copy.results.rglob("*.shard*.npy")), "parts are removed once they are joined"

@@ -19,6 +19,7 @@ from safetensors.torch import save_file
 from robis.cli import main
 from robis.evaluation import METRICS
 from robis.rescoring import rscin
+from robis.stages import followers, readers
 from tests.conftest import REAL_DATA
 from tests.workflow.conftest import CONFIG, Workspace, write_tiny_dataset
 
@@ -37,6 +38,30 @@ WINCLIP_RUNS = (
     "winclip_2shot_seed1",
 )
 RUNS = ("musc", *WINCLIP_RUNS)
+
+PER_RUN = ("infer", "merge", "binarize", "refine", "score_images", "evaluate")
+# What a change plans: jobs of MuSc's one run, of the five of WinCLIP, of the four that have references.
+OF_MUSC = [*PER_RUN, "report"]
+OF_WINCLIP = [*PER_RUN * 5, "report"]
+OF_FEW_SHOT = [*("train", *PER_RUN) * 4, "report"]
+RESCORED = ["score_images", "evaluate", "report"]
+ZERO_SHOT_CHANGES: dict[str, tuple[Any, list[str]]] = {
+    "musc.r": ([1], OF_MUSC),
+    "musc.share": ([0.0, 0.9], OF_MUSC),
+    "musc.subsets": (2, OF_MUSC),
+    "musc.seed": (1, OF_MUSC),
+    "musc.memory_gb": (1.0, []),
+    "winclip.references": (["000_regular", "001_regular"], OF_FEW_SHOT),
+    "winclip.scales": ([2], ["embed_tiles", *["train"] * 4, *OF_WINCLIP]),
+    "winclip.temperature": (0.1, OF_WINCLIP),
+    "winclip.class_name": ("hexagonal nut", ["embed_prompts", *OF_WINCLIP]),
+    "winclip.normal_states": (["fine {}"], ["embed_prompts", *OF_WINCLIP]),
+    "winclip.anomalous_states": (["bad {}"], ["embed_prompts", *OF_WINCLIP]),
+    "winclip.templates": (["a photo of {}"], ["embed_prompts", *OF_WINCLIP]),
+    "rescore.method": ("none", RESCORED),
+    "rescore.k": ([2], RESCORED),
+    "rescore.embeddings": ("musc", RESCORED),
+}
 
 
 def save_encoders(folder: Path) -> None:
@@ -139,12 +164,20 @@ def test_another_number_of_shots_makes_its_own_jobs_only(zero_shot: Workspace, t
     changed = Workspace(zero_shot.folder)
     changed.configfile = tmp_path / "config.yaml"
     changed.configfile.write_text(yaml.safe_dump(zero_shot_config(winclip={"shots": [0, 1, 2, 3], "seeds": [0, 1]})))
-    per_run = ["train", "infer", "merge", "binarize", "refine", "score_images", "evaluate"]
-    assert changed.planned("all", "metrics") == sorted([*per_run, *per_run, "report"])
-    changed.configfile.write_text(yaml.safe_dump(zero_shot_config(musc={"r": [1]})))
-    assert changed.planned("all", "metrics") == sorted([*per_run[1:], "report"])
-    changed.configfile.write_text(yaml.safe_dump(zero_shot_config(rescore={"k": [2]})))
-    assert changed.planned("all", "metrics") == ["evaluate", "report", "score_images"]
+    assert changed.planned("all", "metrics") == sorted([*("train", *PER_RUN) * 2, "report"])
+
+
+@pytest.mark.parametrize("key", list(ZERO_SHOT_CHANGES))
+def test_a_changed_key_plans_its_own_detector(zero_shot: Workspace, tmp_path: Path, key: str) -> None:
+    value, jobs = ZERO_SHOT_CHANGES[key]
+    section, _, name = key.partition(".")
+    changed = Workspace(zero_shot.folder)
+    changed.configfile = tmp_path / "config.yaml"
+    config = zero_shot_config()
+    changed.configfile.write_text(yaml.safe_dump(config | {section: config.get(section, {}) | {name: value}}))
+    assert changed.planned("all", "metrics") == sorted(jobs)
+    read = {stage for stage, condition in readers(key).items()}
+    assert set(jobs) <= followers(read), "the table says what Snakemake does"
 
 
 def test_a_model_trained_elsewhere_is_used(zero_shot: Workspace, tmp_path: Path) -> None:

@@ -1,0 +1,1 @@
+"""The upload to the MVTec AD 2 server: what it holds, its check, and how it is packed."""

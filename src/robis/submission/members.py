@@ -1,0 +1,134 @@
+"""The files of an upload, one after the other, from a folder, a .tar.gz or a .tar; nothing is unpacked."""
+
+from __future__ import annotations
+
+import gzip
+import os
+import stat
+import tarfile
+import zlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from types import SimpleNamespace
+from typing import IO, cast
+
+from robis.errors import DataError
+from robis.submission.upload import SUFFIXES
+
+FILE, FOLDER, LINK, DEVICE, TOO_LARGE = "file", "folder", "link", "device, pipe or socket", "file of over 256 MB"
+GZIP = b"\x1f\x8b"
+BLOCK = 2**20
+MAX_BYTES = 2**28
+
+
+@dataclass(frozen=True)
+class Member:
+    """One entry.
+
+    Attributes:
+        name: path as stored, with `/`.
+        kind: FILE, FOLDER, LINK, DEVICE or TOO_LARGE, which are the words for it.
+        read: gives the content; may be called from another thread, and later.
+    """
+
+    name: str
+    kind: str
+    read: Callable[[], bytes] = bytes
+
+
+class DamagedError(DataError):
+    """An archive that cannot be read to its end; the message says from where on. What comes before is known."""
+
+
+def is_compressed(path: Path) -> bool:
+    """Whether a file is gzip's, by its first bytes."""
+    with path.open("rb") as stream:
+        return stream.read(2) == GZIP
+
+
+def members(path: Path, wanted: Callable[[str], bool]) -> Iterator[Member]:
+    """Every entry of a folder or archive; content is read of those whose name is `wanted`.
+
+    An archive is read once, front to back, and one member at a time is held here.
+
+    Raises:
+        DataError: there is no such folder or archive.
+        DamagedError: an archive ends too early, holds data behind its end, or has a wrong checksum.
+    """
+    if path.is_dir():
+        return _of_folder(path)
+    if not path.is_file():
+        raise DataError(f"{path}: no such folder or file. Expected a folder, a .tar.gz or a .tar.")
+    return _of_archive(path, wanted)
+
+
+def _of_folder(root: Path) -> Iterator[Member]:
+    # A folder of something else may be large: it is not walked through.
+    if not any((folder / kind).is_dir() for folder in (root, *_folders(root)) for kind in SUFFIXES):
+        raise DataError(f"{root}: holds no folder {' or '.join(SUFFIXES)}, and no folder in it does.")
+
+    def stop(error: OSError) -> None:
+        raise DataError(f"{error.filename}: cannot be read ({error.strerror}).") from error
+
+    for folder, folders, files in os.walk(root, onerror=stop):
+        folders.sort()
+        for name in sorted([*folders, *files]):
+            path = Path(folder, name)
+            yield Member(path.relative_to(root).as_posix(), _kind(path.lstat()), path.read_bytes)
+
+
+def _kind(status: os.stat_result) -> str:
+    if stat.S_ISLNK(status.st_mode):
+        return LINK
+    if stat.S_ISDIR(status.st_mode):
+        return FOLDER
+    if not stat.S_ISREG(status.st_mode):
+        return DEVICE
+    return TOO_LARGE if status.st_size > MAX_BYTES else FILE
+
+
+def _folders(root: Path) -> list[Path]:
+    return [path for path in root.iterdir() if path.is_dir()]
+
+
+def _of_archive(path: Path, wanted: Callable[[str], bool]) -> Iterator[Member]:
+    count = 0
+    try:
+        with path.open("rb") as stream:
+            # tarfile's own gzip stream compares no checksum and stops at the first of several gzip members.
+            # read1 gives all that comes before damage, where read gives nothing of its last block.
+            read = gzip.GzipFile(fileobj=stream).read1 if is_compressed(path) else stream.read
+            source = cast(IO[bytes], SimpleNamespace(read=read))
+            with tarfile.open(fileobj=source, mode="r|", bufsize=BLOCK) as tar:
+                for info in tar:
+                    count += 1
+                    yield _member(tar, info, wanted)
+                _read_to_end(tar)
+    except (tarfile.TarError, zlib.error, EOFError, OSError) as error:
+        if not count:
+            raise DataError(f"{path}: not a .tar.gz or .tar ({error}).") from error
+        raise DamagedError(f"after {count} entries ({error})") from error
+
+
+def _member(tar: tarfile.TarFile, info: tarfile.TarInfo, wanted: Callable[[str], bool]) -> Member:
+    if info.isdir():
+        return Member(info.name, FOLDER)
+    if info.issym() or info.islnk():
+        return Member(info.name, LINK)
+    if not info.isreg():
+        return Member(info.name, DEVICE)
+    if info.size > MAX_BYTES:
+        return Member(info.name, TOO_LARGE)
+    if not wanted(info.name):
+        return Member(info.name, FILE)
+    content = cast(IO[bytes], tar.extractfile(info)).read()
+    return Member(info.name, FILE, lambda: content)
+
+
+def _read_to_end(tar: tarfile.TarFile) -> None:
+    """Compare gzip's checksum, and find what lies behind the tar's end or behind a damaged header."""
+    stream = cast(IO[bytes], tar.fileobj)
+    while block := stream.read(BLOCK):
+        if block.strip(b"\0"):
+            raise DamagedError("after the last readable entry (data behind the end, or a damaged header)")
