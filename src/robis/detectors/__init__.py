@@ -30,6 +30,7 @@ class Detector:
 
 _IMAGES = ("name", "weights", "input_size")
 _TOKENS = (*_IMAGES, "blocks")
+_BATCHES = ("infer.batch_size", "infer.precision")
 _MAP_SIZE = ("tiling.window", "merge.scale")
 _TILED = {"scale": ("window", (A_NUMBER,))}
 
@@ -90,13 +91,13 @@ DETECTORS: dict[str, Detector] = {
             ),
             "embed_tiles": Stage(
                 "robis.detectors.winclip_embed",
-                options=("winclip.scales", "infer"),
+                options=("winclip.scales", *_BATCHES),
                 after=("crop",),
                 encodes=_IMAGES,
             ),
             "train": Stage(
                 "robis.detectors.winclip_train",
-                options=("winclip.scales", "winclip.references", "infer"),
+                options=("winclip.scales", "winclip.references", *_BATCHES),
                 also=("winclip.shots", "winclip.seeds"),
                 after=("crop",),
                 encodes=_IMAGES,

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from robis.detectors.inference import write_tile_maps
+from robis.detectors.inference import gather_maps, write_tile_maps
 from robis.detectors.inp_former import InpFormer, load_checkpoint
 from robis.devices import pick_device
 from robis.encoders import build_encoder, read_metadata, read_state
@@ -28,6 +29,8 @@ def infer_split(
     precision: str = "float32",
     device: str = "auto",
     threads: int = 1,
+    shard: int = 0,
+    shards: int = 1,
 ) -> None:
     """Write the raw map of every tile: float16 (N, m, m), and the tile table beside it.
 
@@ -41,7 +44,7 @@ def infer_split(
         window: side of a tile in image pixels, or "image".
         scale: map pixels per image pixel.
         batch_size: tiles per forward pass.
-        precision, device, threads: see `write_tile_maps`.
+        precision, device, threads, shard, shards: see `write_tile_maps`.
 
     Raises:
         WeightsError: the model file is absent, damaged or made for another encoder.
@@ -63,4 +66,11 @@ def infer_split(
         precision=precision,
         device=pick_device(device),
         threads=threads,
+        shard=shard,
+        shards=shards,
     )
+
+
+def gather_shards(parts: Sequence[Path], tables: Sequence[Path], maps: Path, maps_table: Path, **_: Any) -> None:
+    """Join what the shards of a split wrote, as `infer_split` would have written it alone."""
+    gather_maps(parts, tables, maps, maps_table)
