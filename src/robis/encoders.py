@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from difflib import get_close_matches
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from safetensors.torch import load_file
 from timm.models.vision_transformer import checkpoint_filter_fn
 from torch import Tensor, nn
 
-from robis.architectures import ARCHITECTURES, default_blocks
+from robis.architectures import ARCHITECTURES, default_blocks, is_clip, quarter_blocks
 from robis.errors import ConfigError, WeightsError
 from robis.files import check_file
 from robis.files import sha256 as digest_of
@@ -34,14 +35,25 @@ class Encoder(nn.Module):
     mean: Tensor
     std: Tensor
 
-    def __init__(self, vit: Any, blocks: Sequence[int], mean: Sequence[float], std: Sequence[float]) -> None:
+    def __init__(
+        self,
+        vit: Any,
+        blocks: Sequence[int],
+        mean: Sequence[float],
+        std: Sequence[float],
+        *,
+        width: int,
+        heads: int,
+        grid: int,
+        input_size: int,
+    ) -> None:
         super().__init__()
         self.vit = vit.eval().requires_grad_(False)
         self.blocks = tuple(blocks)
-        self.width = int(vit.embed_dim)
-        self.heads = int(vit.blocks[0].attn.num_heads)
-        self.grid = int(vit.patch_embed.grid_size[0])
-        self.input_size = int(vit.patch_embed.img_size[0])
+        self.width = width
+        self.heads = heads
+        self.grid = grid
+        self.input_size = input_size
         self.register_buffer("mean", torch.tensor(mean).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(std).view(1, 3, 1, 1), persistent=False)
 
@@ -59,10 +71,32 @@ class Encoder(nn.Module):
         Returns:
             One (B, g*g, C) tensor per block.
         """
-        images = tiles.permute(0, 3, 1, 2).to(self.mean.dtype).div(255).sub(self.mean).div(self.std)
         return self.vit.forward_intermediates(
-            images, indices=list(self.blocks), norm=False, output_fmt="NLC", intermediates_only=True, stop_early=True
+            self._normalized(tiles),
+            indices=list(self.blocks),
+            norm=False,
+            output_fmt="NLC",
+            intermediates_only=True,
+            stop_early=True,
         )
+
+    @torch.no_grad()
+    def with_embedding(self, tiles: Tensor) -> tuple[list[Tensor], Tensor]:
+        """Tokens of the chosen blocks after the final norm, and the image embedding, as MuSc takes them of DINO.
+
+        Args:
+            tiles: uint8 or float (B, s, s, 3) RGB, range 0..255.
+
+        Returns:
+            One (B, g*g, C) tensor per block, and the normed class tokens (B, C); the mean token of a
+            model that has no class token.
+        """
+        images = self._normalized(tiles)
+        last, tokens = self.vit.forward_intermediates(images, indices=list(self.blocks), norm=True, output_fmt="NLC")
+        return tokens, last[:, 0] if self.vit.num_prefix_tokens else last.mean(dim=1)
+
+    def _normalized(self, tiles: Tensor) -> Tensor:
+        return tiles.permute(0, 3, 1, 2).to(self.mean.dtype).div(255).sub(self.mean).div(self.std)
 
 
 def build_encoder(
@@ -72,35 +106,58 @@ def build_encoder(
     sha256: str | None = None,
     input_size: int | None = None,
     blocks: Sequence[int] | None = None,
+    quarters: bool = False,
     seed: int = 0,
 ) -> Encoder:
     """Make a frozen encoder.
 
     Args:
-        name: a short name of `ARCHITECTURES`, or the name of any timm ViT.
+        name: a short name of `ARCHITECTURES`, the name of any timm ViT, or a CLIP (`robis.clip.build_clip`).
         weights: "auto" (timm downloads them), "random" (from `seed`), or the path of a local
             .safetensors or torch file in timm's or the DINOv2 repository's key names.
         sha256: digest that the local file must have; None does not check.
         input_size: side of a tile in pixels, a multiple of the patch; None takes the architecture's own.
-        blocks: 0-based indexes; None takes the published ones, or eight evenly spread ones.
+        blocks: 0-based indexes; None takes INP-Former's, or eight evenly spread ones (CLIP: the last of each quarter).
+        quarters: whether None means the last block of each quarter for every encoder, as in MuSc.
         seed: for random weights.
 
     Raises:
         ConfigError: an unknown name, a size or block that the model does not have.
         WeightsError: weights that are absent or do not fit.
     """
+    if is_clip(name):
+        # By name, so that a change of CLIP's code re-runs nothing that uses another encoder.
+        build: Callable[..., Encoder] = import_module("robis.clip").build_clip_encoder
+        return build(name, weights=weights, sha256=sha256, input_size=input_size, blocks=blocks, seed=seed)
     vit = _create(name, input_size, pretrained=weights == "auto", seed=seed)
     depth = len(vit.blocks)
-    chosen = list(blocks) if blocks is not None else list(default_blocks(name, depth))
-    if sorted(set(chosen)) != chosen or chosen[-1] >= depth:
-        raise ConfigError(
-            f"encoder.blocks: found {chosen}; expected ascending numbers from 0 to {depth - 1} for {name}."
-        )
+    if blocks is None:
+        blocks = quarter_blocks(depth) if quarters else default_blocks(name, depth)
+    chosen = check_blocks(blocks, depth, name)
     if weights not in ("auto", "random"):
         state = read_state(Path(weights).expanduser(), sha256=sha256, key="encoder.weights")
         load_encoder_state(vit, state, source=f"encoder.weights: {weights}", name=name)
     config = vit.pretrained_cfg
-    return Encoder(vit, chosen, config["mean"], config["std"])
+    return Encoder(
+        vit,
+        chosen,
+        config["mean"],
+        config["std"],
+        width=int(vit.embed_dim),
+        heads=int(vit.blocks[0].attn.num_heads),
+        grid=int(vit.patch_embed.grid_size[0]),
+        input_size=int(vit.patch_embed.img_size[0]),
+    )
+
+
+def check_blocks(blocks: Sequence[int], depth: int, name: str) -> list[int]:
+    """The blocks, if they ascend and the model has them; otherwise raises ConfigError."""
+    chosen = list(blocks)
+    if not chosen or sorted(set(chosen)) != chosen or chosen[-1] >= depth:
+        raise ConfigError(
+            f"encoder.blocks: found {chosen}; expected ascending numbers from 0 to {depth - 1} for {name}."
+        )
+    return chosen
 
 
 def _create(name: str, input_size: int | None, *, pretrained: bool, seed: int) -> Any:
@@ -123,7 +180,7 @@ def _create(name: str, input_size: int | None, *, pretrained: bool, seed: int) -
             if not pretrained or isinstance(error, TypeError):
                 raise ConfigError(f"encoder: {name} at {size} pixels cannot be built ({error}).") from error
             raise WeightsError(
-                f"encoder.weights: the weights of {timm_name} could not be downloaded ({_first_line(error)}). "
+                f"encoder.weights: the weights of {timm_name} could not be downloaded ({first_line(error)}). "
                 f"On a machine with a network: python -c \"import timm; timm.create_model('{timm_name}', "
                 f'pretrained=True)", or save its state dict as a .safetensors file, copy it here and set '
                 f"encoder.weights to its path."
@@ -137,7 +194,8 @@ def _create(name: str, input_size: int | None, *, pretrained: bool, seed: int) -
     return vit
 
 
-def _first_line(error: Exception) -> str:
+def first_line(error: Exception) -> str:
+    """What an error says, short enough for a message."""
     return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
 
 
@@ -158,7 +216,7 @@ def read_state(path: Path, *, sha256: str | None, key: str) -> dict[str, Tensor]
     try:
         state = load_file(path) if path.suffix == ".safetensors" else torch.load(path, "cpu", weights_only=True)
     except Exception as error:  # safetensors, zip and unpickling errors share no base class
-        raise WeightsError(f"{key}: {path} is not a readable weights file ({_first_line(error)}).") from error
+        raise WeightsError(f"{key}: {path} is not a readable weights file ({first_line(error)}).") from error
     for wrapper in ("state_dict", "model", "teacher"):
         if isinstance(state, Mapping) and isinstance(state.get(wrapper), Mapping):
             state = state[wrapper]
@@ -191,7 +249,7 @@ def load_encoder_state(vit: Any, state: Mapping[str, Tensor], *, source: str, na
     try:
         converted = checkpoint_filter_fn(state, vit)
     except (RuntimeError, KeyError, AttributeError) as error:
-        raise WeightsError(f"{source}: made for another model than {name} ({_first_line(error)}).") from error
+        raise WeightsError(f"{source}: made for another model than {name} ({first_line(error)}).") from error
     converted = {key: value for key, value in converted.items() if not key.startswith(("head.", "fc_norm."))}
     check_state(converted, expected, source=source, made_for=name)
     vit.load_state_dict(converted)

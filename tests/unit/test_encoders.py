@@ -135,3 +135,20 @@ def test_nothing_but_tensors_is_unpickled(tmp_path: Path) -> None:
 def test_config_mistakes(arguments: dict, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         build_encoder(weights="random", **arguments)
+
+
+def test_musc_takes_the_last_block_of_each_quarter() -> None:
+    assert build_encoder("vit_tiny_patch16_224", weights="random", input_size=32, quarters=True).blocks == (2, 5, 8, 11)
+    given = build_encoder("vit_tiny_patch16_224", weights="random", input_size=32, blocks=[1], quarters=True)
+    assert given.blocks == (1,)
+
+
+def test_embeddings_and_tokens_pass_the_final_norm() -> None:
+    """Compared with timm's own forward pass."""
+    encoder = build_encoder("vit_tiny_patch16_224", weights="random", input_size=48, blocks=[3, 11])
+    tiles = torch.randint(0, 256, (2, 48, 48, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    tokens, embedding = encoder.with_embedding(tiles)
+    expected = encoder.vit.forward_features((tiles.permute(0, 3, 1, 2) / 255 - encoder.mean) / encoder.std)
+    torch.testing.assert_close(embedding, expected[:, 0])
+    torch.testing.assert_close(tokens[1], expected[:, 1:])
+    assert [tuple(part.shape) for part in tokens] == [(2, 9, 192)] * 2
