@@ -25,7 +25,13 @@ def pick_device(name: str = "auto") -> torch.device:
     return device
 
 
+def compute_type(device: torch.device, precision: str) -> torch.dtype:
+    """Type of what is computed with a precision ("float32", "bf16", "fp16"): float32 on the CPU whatever it says."""
+    return _REDUCED.get(precision, torch.float32) if device.type == "cuda" else torch.float32
+
+
 def autocast(device: torch.device, precision: str) -> torch.autocast:
     """Mixed precision ("bf16", "fp16") on a GPU; on the CPU, and for "float32", everything stays float32."""
-    enabled = device.type == "cuda" and precision in _REDUCED
-    return torch.autocast(device.type, _REDUCED.get(precision, torch.bfloat16), enabled=enabled)
+    kind = compute_type(device, precision)
+    reduced = kind != torch.float32
+    return torch.autocast(device.type, kind if reduced else torch.bfloat16, enabled=reduced)
