@@ -31,11 +31,23 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"robis {__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
-    data = commands.add_parser("data", help="make data sets").add_subparsers(required=True, metavar="COMMAND")
-    demo = data.add_parser("demo", help="write the generated demo images in the MVTec AD 2 layout")
-    demo.add_argument("--out", type=Path, default=Path("data/demo"), help="folder to write (default: %(default)s)")
+    data = commands.add_parser("data", help="make or check data sets").add_subparsers(required=True, metavar="COMMAND")
+    demo = data.add_parser("demo", help="write the generated demo images in any layout")
+    demo.add_argument("--out", type=Path, help="folder to write (default: data/demo, or data/demo_LAYOUT)")
+    demo.add_argument("--layout", default="mvtec_ad_2", help="as dataset.layout (default: %(default)s)")
     demo.add_argument("--seed", type=int, default=0, help="another seed gives other images (default: %(default)s)")
     demo.set_defaults(run=_write_demo)
+    check_data = data.add_parser(
+        "check", help="say what is in a data set, what it will take, and all that is wrong; runs and writes nothing"
+    )
+    check_data.add_argument("root", type=Path, nargs="?", help="its folder (default: the config's dataset.root)")
+    check_data.add_argument("--layout", help="as dataset.layout (default: the config's)")
+    check_data.add_argument("--table", help="as dataset.table (default: the config's)")
+    check_data.add_argument("--outside-root", action="store_true", help="as dataset.outside_root: true")
+    check_data.add_argument("--all", action="store_true", help="name every file with a problem, not five of a kind")
+    check_data.add_argument("--threads", type=int, default=os.cpu_count() or 1, help="default: %(default)s")
+    _add_config(check_data)
+    check_data.set_defaults(run=_check_data)
 
     metrics = commands.add_parser("metrics", help="print the metrics of a finished run")
     metrics.add_argument("results", type=Path, help="results folder of a data set, e.g. results/demo")
@@ -134,8 +146,33 @@ def _check_submission(options: argparse.Namespace) -> None:
 def _write_demo(options: argparse.Namespace) -> None:
     from robis.datasets.demo import write_demo
 
-    write_demo(options.out, seed=options.seed)
-    print(f"Demo images: {options.out}")
+    own_name = "demo" if options.layout == "mvtec_ad_2" else f"demo_{options.layout}"
+    out = options.out or Path("data", own_name)
+    write_demo(out, seed=options.seed, layout=options.layout)
+    print(f"Demo images: {out}")
+
+
+def _check_data(options: argparse.Namespace) -> None:
+    from robis.datasets.check import check_dataset, format_summary
+    from robis.datasets.layouts import LAYOUTS
+    from robis.datasets.problems import grouped
+    from robis.datasets.samples import Source
+    from robis.errors import one_of
+    from robis.settings import load
+    from robis.tile_budget import tile_counter
+
+    settings = load(options.configfile)
+    dataset = settings.dataset
+    layout = options.layout or dataset.layout
+    if layout not in LAYOUTS:
+        raise DataError(f"--layout: {layout!r} is unknown. {one_of(layout, LAYOUTS)}")
+    root = Path(options.root or dataset.root).expanduser()
+    source = Source(layout, root, options.table or dataset.table, options.outside_root or dataset.outside_root)
+    summaries, problems = check_dataset(source, tile_counter(settings), threads=options.threads)
+    print(f"{root}, layout {layout}; tiles as {options.configfile} makes them\n\n{format_summary(summaries)}")
+    if problems:
+        count = f"{len(problems)} problem{'s' if len(problems) > 1 else ''}"
+        raise DataError(f"{root}: {count}:\n{grouped(problems, limit=len(problems) if options.all else 5)}")
 
 
 def _rescore(options: argparse.Namespace) -> None:

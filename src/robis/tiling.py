@@ -92,8 +92,8 @@ def crop_split(
     window: int | str,
     overlap: float,
     edge: str,
-    resample: str,
     size: int,
+    resample: str = "bilinear",
     threads: int = 1,
 ) -> None:
     """Cut every image of a split into tiles: a uint8 (N, size, size, 3) RGB array on disk and its table.

@@ -60,3 +60,17 @@ def test_the_demo_is_written_where_it_is_wanted(
     (tmp_path / "mine" / "a.txt").touch()
     assert main(["data", "demo", "--out", str(tmp_path / "mine")]) == 1
     assert "is no demo dataset" in capsys.readouterr().err
+
+
+def test_the_demo_of_each_layout_has_a_folder_of_its_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(demo, "NORMAL", {})
+    monkeypatch.setattr(demo, "ANOMALOUS", {})
+    for arguments, folder in (([], "demo"), (["--layout", "visa"], "demo_visa")):
+        assert main(["data", "demo", *arguments]) == 0
+        assert capsys.readouterr().out == f"Demo images: data/{folder}\n"
+    assert (tmp_path / "data" / "demo_visa" / "split_csv" / "1cls.csv").is_file()
+    assert main(["data", "demo", "--layout", "vsa"]) == 1
+    assert "'vsa' is no layout. Valid: mvtec_ad_2" in capsys.readouterr().err

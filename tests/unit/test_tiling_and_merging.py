@@ -60,6 +60,8 @@ def test_tiles_are_padded_with_black_then_resized_as_pillow_does(rng: np.random.
     padded[:20, :25] = image[30:, 35:]
     expected = Image.fromarray(padded).resize((16, 16), Image.Resampling.BILINEAR)
     np.testing.assert_array_equal(cut(image, Window(0, 0, 35, 30, 40, 40), 16), np.asarray(expected))
+    bicubic = Image.fromarray(padded).resize((16, 16), Image.Resampling.BICUBIC)
+    np.testing.assert_array_equal(cut(image, Window(0, 0, 35, 30, 40, 40), 16, "bicubic"), np.asarray(bicubic))
     np.testing.assert_array_equal(cut(image, Window(0, 0, 1, 2, 16, 16), 16), image[2:18, 1:17])
 
 

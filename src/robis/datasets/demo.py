@@ -1,6 +1,6 @@
 """A drawn dataset of three categories, so that the whole pipeline runs without a download.
 
-`plan` says which images exist, `draw` draws one of them, `write_demo` says where they lie on disk.
+`plan` says which images exist, `draw` draws one of them, `write_demo` writes them in any layout.
 Every image has its own random streams: the same seed gives the same bytes, and another image in the
 plan changes no other.
 """
@@ -10,16 +10,16 @@ from __future__ import annotations
 import json
 import zlib
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import cv2
 import numpy as np
 
 from robis.datasets.demo_defects import DEFECT_KINDS
+from robis.datasets.demo_layouts import DEMO_LAYOUTS, ImageSpec
 from robis.datasets.demo_scenes import SCENES, Scene, to_uint8
 from robis.errors import DataError, one_of
-from robis.files import atomic_folder, write_mask
+from robis.files import atomic_folder
 
 VERSION = 2
 MARKER = "demo.json"
@@ -60,23 +60,6 @@ DEFECTS = {
     ],
 }
 CATEGORIES = tuple(DEFECTS)
-
-
-@dataclass(frozen=True)
-class ImageSpec:
-    """One image of the dataset; `defect` is "good" for a normal image, `defect_size` then None."""
-
-    category: str
-    split: str
-    index: int
-    defect: str
-    defect_size: str | None
-    height: int
-    width: int
-
-    @property
-    def is_anomalous(self) -> bool:
-        return self.defect != "good"
 
 
 def plan() -> Iterator[ImageSpec]:
@@ -156,48 +139,40 @@ def photograph(image: np.ndarray, rng: np.random.Generator, *, mixed: bool = Fal
     return to_uint8(exposed + noise * np.sqrt(0.5 + 0.009 * exposed))
 
 
-def write_demo(root: Path, *, seed: int = 0) -> None:
-    """Write the dataset in the layout of MVTec AD 2; nothing happens when it is there already.
+def write_demo(root: Path, *, seed: int = 0, layout: str = "mvtec_ad_2") -> None:
+    """Write the dataset in a layout; nothing happens when it is there already.
 
-    A demo dataset of another seed or version is replaced. Raises DataError when `root` is anything
-    else, or holds files that this generator did not write.
+    The pixels are the same in every layout; `DEMO_LAYOUTS` says which images each has a place for. A demo
+    dataset of another seed, layout or version is replaced. Raises DataError when `root` is anything else, or
+    holds files that this generator did not write.
     """
+    if layout not in DEMO_LAYOUTS:
+        raise DataError(f"{layout!r} is no layout. {one_of(layout, DEMO_LAYOUTS)}")
     root = Path(root).resolve()
-    marker = {"generator": GENERATOR, "version": VERSION, "seed": seed}
+    marker = {"generator": GENERATOR, "version": VERSION, "seed": seed, "layout": layout}
     if root.exists() and _is_current(root, marker):
         return
+    place_of = DEMO_LAYOUTS[layout].place
+    placed = [(spec, place) for spec in plan() if (place := place_of(spec))]
     with atomic_folder(root) as folder:
-        for spec in plan():
+        for spec, place in placed:
             image, mask = draw(spec, seed)
-            path, mask_path = mvtec_ad_2_paths(spec)
-            _write_image(folder / path, image)
-            if mask_path is not None:
-                (folder / mask_path).parent.mkdir(parents=True, exist_ok=True)
-                write_mask(folder / mask_path, mask)
-        written = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*.png"))
+            _write_pixels(folder / place.image, cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
+            if place.mask is not None:
+                _write_pixels(folder / place.mask, mask * np.uint8(place.defect_value))
+        for name, text in DEMO_LAYOUTS[layout].tables(placed).items():
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            (folder / name).write_text(text, encoding="utf-8")
+        written = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
         (folder / MARKER).write_text(json.dumps({**marker, "files": written}, indent=1) + "\n")
-
-
-def mvtec_ad_2_paths(spec: ImageSpec) -> tuple[str, str | None]:
-    """Give the posix paths of image and mask below the dataset's root; the mask's None without one.
-
-    The private splits hold both labels in one folder, normal and anomalous in turn.
-    """
-    folder = f"{spec.category}/{spec.split}"
-    if spec.split in ("test_private", "test_private_mixed"):
-        number = 2 * spec.index + spec.is_anomalous
-        return f"{folder}/{number:03d}_{'mixed' if spec.split.endswith('_mixed') else 'regular'}.png", None
-    stem = f"{spec.index:03d}_regular"
-    if not spec.is_anomalous:
-        return f"{folder}/good/{stem}.png", None
-    return f"{folder}/bad/{stem}.png", f"{folder}/ground_truth/bad/{stem}_mask.png"
 
 
 def _is_current(root: Path, marker: dict[str, object]) -> bool:
     if root.is_dir() and not any(root.iterdir()):
         return False
     try:
-        found = json.loads((root / MARKER).read_text())
+        # Markers without a layout are from when there was one.
+        found = {"layout": "mvtec_ad_2", **json.loads((root / MARKER).read_text())}
         ours = found["generator"] == GENERATOR
         known = {MARKER, *found["files"]}
     except (OSError, ValueError, KeyError, TypeError):
@@ -212,15 +187,17 @@ def _is_current(root: Path, marker: dict[str, object]) -> bool:
     present = {path.relative_to(root).as_posix() for path in root.rglob("*") if path.is_file()}
     if foreign := sorted(present - known):
         raise DataError(
-            f"{root}: a demo dataset of seed {found.get('seed')}, version {found.get('version')}, with "
-            f"{len(foreign)} file(s) that are not part of it, such as {foreign[0]}. To write the one of "
-            f"seed {marker['seed']}, version {VERSION}, move them away or give another path."
+            f"{root}: a demo dataset of seed {found.get('seed')}, layout {found.get('layout')}, version "
+            f"{found.get('version')}, with {len(foreign)} file(s) that are not part of it, such as {foreign[0]}. "
+            f"To write the one of seed {marker['seed']}, layout {marker['layout']}, version {VERSION}, move them "
+            f"away or give another path."
         )
     return False
 
 
-def _write_image(path: Path, image: np.ndarray) -> None:
+def _write_pixels(path: Path, pixels: np.ndarray) -> None:
+    """Write uint8 (H, W) or (H, W, 3) BGR in the format of the path's suffix."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    bgr = cv2.cvtColor(image, cv2.COLOR_RGB2BGR)
-    _, data = cv2.imencode(".png", bgr, [cv2.IMWRITE_PNG_COMPRESSION, 4])
+    options = [cv2.IMWRITE_PNG_COMPRESSION, 4 if pixels.ndim == 3 else 3] if path.suffix == ".png" else []
+    _, data = cv2.imencode(path.suffix, pixels, options)
     path.write_bytes(data.tobytes())

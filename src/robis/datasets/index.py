@@ -2,90 +2,120 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from robis.datasets.layouts import ANOMALOUS, Sample, images_in, list_samples
+import numpy as np
+from tqdm import tqdm
+
+from robis.datasets import problems
+from robis.datasets.layouts import LAYOUTS, list_samples
+from robis.datasets.problems import Problem, grouped
+from robis.datasets.samples import ANOMALOUS, NORMAL, Sample, Source
 from robis.datasets.table import IndexedSample, write_samples
-from robis.errors import DataError, first_few
+from robis.errors import DataError
 from robis.files import image_size, read_mask, threaded
 
 
 @dataclass(frozen=True)
-class _Checked:
-    height: int
-    width: int
-    problem: str | None
+class Checked:
+    """What was found in a sample's files.
+
+    Attributes:
+        height, width: size of the image in pixels, as it is shown; 0 where it cannot be read.
+        defect_share: share of the mask's pixels that are defective; None without a usable mask.
+        problem: why the sample cannot be used.
+    """
+
+    height: int = 0
+    width: int = 0
+    defect_share: float | None = None
+    problem: Problem | None = None
 
 
 def index_split(
-    table: Path,
+    samples: Path,
     *,
     layout: str,
     root: Path,
     category: str,
     split: str,
+    table: str | None = None,
+    outside_root: bool = False,
     hold_out: bool = False,
     threads: int = 1,
 ) -> None:
     """Write the sample table of one split.
 
+    Args:
+        samples: the table to write.
+        layout, root, table, outside_root: the data set, as in `Source`.
+        category, split: which images.
+        hold_out: as in `list_samples`.
+        threads: files opened at the same time.
+
     Raises DataError that lists every image that cannot be read and every mask that is missing,
-    unreadable, of another size than its image, or empty.
+    unreadable, of another size than its image, or at odds with the image's label.
     """
-    samples = list_samples(layout, root, category, split, hold_out=hold_out)
-    if not samples:
+    source = Source(layout, root, table, outside_root)
+    found = list_samples(source, category, split, hold_out=hold_out)
+    if not found:
+        raise DataError(_nothing_found(source, category, split))
+    checked = check_samples(source, category, found, threads=threads)
+    if wrong := [one.problem for one in checked if one.problem]:
         raise DataError(
-            f"{category}/{split}: no images below {root / category} where layout {layout!r} has them"
-            + (", or too few in train to hold some out" if split == "validation" else "")
-            + f". Folders there: {', '.join(_folders(root / category)) or 'none'}. "
-            f"See docs/datasets.md, or change dataset.layout or dataset.splits."
-        )
-    masks_exist = layout != "folder" or any(images_in(root / category / "masks", nested=True))
-    checked = list(threaded(lambda sample: _check(sample, root, masks_exist), samples, threads))
-    problems = [row.problem for row in checked if row.problem]
-    if problems:
-        raise DataError(
-            f"{category}/{split}: {len(problems)} of {len(samples)} samples cannot be used:\n"
-            + first_few(problems, limit=len(problems))
+            f"{category}/{split}: {len(wrong)} of {len(found)} samples cannot be used:\n{grouped(wrong)}\n"
+            f"`robis data check` lists the same for all categories and splits at once."
         )
     write_samples(
-        table,
+        samples,
         [
-            IndexedSample(split=split, height=row.height, width=row.width, **asdict(sample))
-            for sample, row in zip(samples, checked, strict=True)
+            IndexedSample(split=split, height=one.height, width=one.width, **asdict(sample))
+            for sample, one in zip(found, checked, strict=True)
         ],
     )
 
 
-def _folders(category: Path) -> list[str]:
-    """Folders of a category, two levels deep, for a message."""
-    found = [*category.glob("*/"), *category.glob("*/*/")]
-    return sorted(path.relative_to(category).as_posix() for path in found if path.is_dir())[:20]
+def check_samples(source: Source, category: str, samples: Sequence[Sample], *, threads: int = 1) -> list[Checked]:
+    """Open every image of a split as far as its size, and decode every mask; in the order of the samples."""
+    masks_exist = LAYOUTS[source.layout].has_masks(source, category, samples)
+    checked = threaded(lambda sample: _check(sample, source.root, masks_exist), samples, threads)
+    return list(tqdm(checked, total=len(samples), desc="index", unit="image", disable=None))
 
 
-def _check(sample: Sample, root: Path, masks_exist: bool) -> _Checked:
+def _check(sample: Sample, root: Path, masks_exist: bool) -> Checked:
     try:
         height, width = image_size(root / sample.image)
     except DataError as error:
-        return _Checked(0, 0, str(error))
-    problem = None
+        return Checked(problem=Problem(problems.UNREADABLE_IMAGE, str(error)))
     if sample.mask is None:
-        if sample.label == ANOMALOUS and masks_exist:
-            problem = f"{root / sample.image}: defective, but has no mask. Add the mask, or move the image to good."
-    else:
-        problem = _mask_problem(root / sample.mask, height, width)
-    return _Checked(height, width, problem)
-
-
-def _mask_problem(path: Path, height: int, width: int) -> str | None:
+        missing = sample.label == ANOMALOUS and masks_exist
+        problem = Problem(problems.MISSING_MASK, str(root / sample.image)) if missing else None
+        return Checked(height, width, problem=problem)
+    path = root / sample.mask
     try:
         mask = read_mask(path)
     except DataError as error:
-        return str(error)
+        return Checked(height, width, problem=Problem(problems.UNREADABLE_MASK, str(error)))
     if mask.shape != (height, width):
-        found = f"{mask.shape[1]} x {mask.shape[0]}"
-        return f"{path}: mask of {found} pixels; expected its image's {width} x {height}."
-    if not mask.any():
-        return f"{path}: mask without a defect pixel. Mark the defect, or move the image to good."
-    return None
+        text = f"{path}: {mask.shape[1]} x {mask.shape[0]} pixels; the image has {width} x {height}"
+        return Checked(height, width, problem=Problem(problems.MASK_SIZE, text))
+    share = float(np.count_nonzero(mask)) / mask.size
+    if share == 0 and sample.label == ANOMALOUS:
+        return Checked(height, width, problem=Problem(problems.EMPTY_MASK, str(path)))
+    if share > 0 and sample.label == NORMAL:
+        return Checked(height, width, problem=Problem(problems.MARKED_NORMAL, str(path)))
+    return Checked(height, width, share)
+
+
+def _nothing_found(source: Source, category: str, split: str) -> str:
+    folder = source.root / category
+    found = [*folder.glob("*/"), *folder.glob("*/*/")] if folder.is_dir() else []
+    names = sorted(path.relative_to(folder).as_posix() for path in found if path.is_dir())[:20]
+    seen = f"Folders of {category}: {', '.join(names)}" if names else f"Expected {LAYOUTS[source.layout].expects}"
+    too_few = ", or too few in train to hold some out" if split == "validation" else ""
+    return (
+        f"{category}/{split}: no images in {source.root} where layout {source.layout!r} has them{too_few}. {seen}. "
+        f"See docs/datasets.md, or change dataset.layout or dataset.splits."
+    )

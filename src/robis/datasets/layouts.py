@@ -1,46 +1,44 @@
-"""Folder layouts: which images a category and split hold, their labels and their masks.
+"""Layouts: which images a category and split hold, their labels and their masks.
 
 A layout is one function and one entry in `LAYOUTS`. The function lists the samples of a category's
-split from file names alone; nothing is opened, so that a plan over thousands of categories stays quick.
+split from names alone; no image is opened, so that a plan over thousands of categories stays quick.
 """
 
 from __future__ import annotations
 
-import csv
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from functools import partial
+from pathlib import Path
 
+from robis.datasets.listed import TABLE, VISA, listed_categories, listed_splits, read_listed
+from robis.datasets.samples import ANOMALOUS, LEARNED, NORMAL, Sample, Source
 from robis.errors import DataError, first_few
 from robis.files import is_image
 
-NORMAL, ANOMALOUS = "normal", "anomalous"
 
-
-@dataclass(frozen=True)
-class Sample:
-    """One image: paths relative to the dataset's root, unknown label and absent mask as None."""
-
-    sample_id: str
-    image: str
-    label: str | None = None
-    defect: str | None = None
-    mask: str | None = None
+def _always(source: Source, category: str, samples: Sequence[Sample]) -> bool:
+    return True
 
 
 @dataclass(frozen=True)
 class Layout:
     """How a dataset lies on disk.
 
-    `categories(root)` names the categories; `read(root, category, split)` lists the samples of a split, none
-    where the category does not have it; `expects` says in words what lies below the root.
+    Attributes:
+        splits: names of the splits, or a function of the source that gives them.
+        categories: names the categories.
+        read: lists the samples of a category's split, none where the category does not have it.
+        expects: what lies below the root, in words.
+        has_masks: whether every defective image of a category has a mask; without masks there are no pixel metrics.
     """
 
-    splits: tuple[str, ...]
-    categories: Callable[[Path], list[str]]
-    read: Callable[[Path, str, str], list[Sample]]
+    splits: tuple[str, ...] | Callable[[Source], list[str]]
+    categories: Callable[[Source], list[str]]
+    read: Callable[[Source, str, str], list[Sample]]
     expects: str
+    has_masks: Callable[[Source, str, Sequence[Sample]], bool] = _always
 
 
 def images_in(folder: Path, *, nested: bool = False) -> Iterator[Path]:
@@ -61,11 +59,11 @@ def _normal(root: Path, split_folder: Path, normal_folder: Path) -> list[Sample]
     return [_sample(root, split_folder, image, label=NORMAL, defect="good") for image in images_in(normal_folder)]
 
 
-def _folders_with(*marks: str) -> Callable[[Path], list[str]]:
+def _folders_with(*marks: str) -> Callable[[Source], list[str]]:
     """Categories are the folders that hold one of the given folders."""
 
-    def categories(root: Path) -> list[str]:
-        folders = (folder for folder in root.iterdir() if folder.is_dir())
+    def categories(source: Source) -> list[str]:
+        folders = (folder for folder in source.root.iterdir() if folder.is_dir())
         return sorted(folder.name for folder in folders if any((folder / mark).is_dir() for mark in marks))
 
     return categories
@@ -109,8 +107,8 @@ def _labeled(
     return samples
 
 
-def _read_mvtec_ad(root: Path, category: str, split: str) -> list[Sample]:
-    base = root / category
+def _read_mvtec_ad(source: Source, category: str, split: str) -> list[Sample]:
+    root, base = source.root, source.root / category
     if split == "train":
         return _normal(root, base / "train", base / "train" / "good")
     if split != "test" or not (base / "test").is_dir():
@@ -119,8 +117,8 @@ def _read_mvtec_ad(root: Path, category: str, split: str) -> list[Sample]:
     return _labeled(root, base / "test", lambda defect, stem: masks.get(f"{defect}/{stem}_mask"))
 
 
-def _read_mvtec_ad_2(root: Path, category: str, split: str) -> list[Sample]:
-    folder = root / category / split
+def _read_mvtec_ad_2(source: Source, category: str, split: str) -> list[Sample]:
+    root, folder = source.root, source.root / category / split
     if split in ("train", "validation"):
         return _normal(root, folder, folder / "good")
     if split.startswith("test_private"):
@@ -131,13 +129,13 @@ def _read_mvtec_ad_2(root: Path, category: str, split: str) -> list[Sample]:
     return _labeled(root, folder, lambda defect, stem: masks.get(f"{defect}/{stem}_mask"))
 
 
-def _read_folder(root: Path, category: str, split: str) -> list[Sample]:
+def _read_folder(source: Source, category: str, split: str) -> list[Sample]:
     """`C/train` and `C/validation` flat or with a `good` folder; `C/test` flat (unlabeled) or one folder per defect.
 
     Masks are optional; where `C/masks` exists, it holds one per defective image: `masks/DEFECT/STEM.*`
     or `masks/STEM.*`, with or without `_mask` after the stem.
     """
-    folder = root / category / split
+    root, folder = source.root, source.root / category / split
     if split in ("train", "validation"):
         return _normal(root, folder, folder / "good" if (folder / "good").is_dir() else folder)
     if not folder.is_dir():
@@ -159,8 +157,8 @@ def _read_folder(root: Path, category: str, split: str) -> list[Sample]:
     return _labeled(root, folder, mask_of)
 
 
-def _read_btad(root: Path, category: str, split: str) -> list[Sample]:
-    base = root / category
+def _read_btad(source: Source, category: str, split: str) -> list[Sample]:
+    root, base = source.root, source.root / category
     if split == "train":
         return _normal(root, base / "train", base / "train" / "ok")
     if split != "test" or not (base / "test").is_dir():
@@ -169,50 +167,17 @@ def _read_btad(root: Path, category: str, split: str) -> list[Sample]:
     return _labeled(root, base / "test", lambda defect, stem: masks.get(f"{defect}/{stem}"), good="ok")
 
 
-VISA_TABLE = "split_csv/1cls.csv"
-VISA_COLUMNS = ("object", "split", "label", "image", "mask")
+def _has_mask_folder(source: Source, category: str, samples: Sequence[Sample]) -> bool:
+    return any(images_in(source.root / category / "masks", nested=True))
 
 
-def _visa_rows(root: Path) -> list[dict[str, str]]:
-    path = root / VISA_TABLE
-    try:
-        with path.open(newline="", encoding="utf-8-sig") as stream:
-            rows = list(csv.DictReader(stream))
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{path}: cannot be read ({error}). VisA's split table is expected there.") from error
-    for number, row in enumerate(rows, start=2):
-        if missing := [name for name in VISA_COLUMNS if row.get(name) is None]:
-            raise DataError(f"{path}, line {number}: no {missing[0]!r}; expected {', '.join(VISA_COLUMNS)}.")
-    return rows
-
-
-def _visa_categories(root: Path) -> list[str]:
-    return sorted({row["object"] for row in _visa_rows(root)})
-
-
-def _read_visa(root: Path, category: str, split: str) -> list[Sample]:
-    samples = []
-    for row in _visa_rows(root):
-        if row["object"] != category or row["split"] != split:
-            continue
-        # candle/Data/Images/Anomaly/000.JPG is named Anomaly/000.
-        name = PurePosixPath(row["image"])
-        sample_id = PurePosixPath(name.parent.name, name.stem).as_posix()
-        normal = row["label"] == "normal"
-        samples.append(
-            Sample(
-                sample_id,
-                row["image"],
-                label=NORMAL if normal else ANOMALOUS,
-                defect="good" if normal else row["label"],
-                mask=row["mask"] or None,
-            )
-        )
-    return samples
+def _has_some_mask(source: Source, category: str, samples: Sequence[Sample]) -> bool:
+    return any(sample.mask for sample in samples)
 
 
 _PER_CATEGORY = "one folder per category, with {} in it"
 _TRAIN_OR_TEST = _folders_with("train", "test")
+_OF_TRAIN_OR_TEST = _PER_CATEGORY.format("train or test")
 
 LAYOUTS: dict[str, Layout] = {
     "mvtec_ad_2": Layout(
@@ -221,43 +186,67 @@ LAYOUTS: dict[str, Layout] = {
         _read_mvtec_ad_2,
         _PER_CATEGORY.format("train, test_public or test_private"),
     ),
-    "mvtec_ad": Layout(("train", "test"), _TRAIN_OR_TEST, _read_mvtec_ad, _PER_CATEGORY.format("train or test")),
-    "mpdd": Layout(("train", "test"), _TRAIN_OR_TEST, _read_mvtec_ad, _PER_CATEGORY.format("train or test")),
-    "btad": Layout(("train", "test"), _TRAIN_OR_TEST, _read_btad, _PER_CATEGORY.format("train or test")),
-    "visa": Layout(("train", "test"), _visa_categories, _read_visa, f"{VISA_TABLE} with rows in it"),
+    "mvtec_ad": Layout(("train", "test"), _TRAIN_OR_TEST, _read_mvtec_ad, _OF_TRAIN_OR_TEST),
+    "mpdd": Layout(("train", "test"), _TRAIN_OR_TEST, _read_mvtec_ad, _OF_TRAIN_OR_TEST),
+    "btad": Layout(("train", "test"), _TRAIN_OR_TEST, _read_btad, _OF_TRAIN_OR_TEST),
+    "visa": Layout(
+        ("train", "test"),
+        partial(listed_categories, form=VISA),
+        partial(read_listed, form=VISA),
+        f"{VISA.file} with rows in it",
+    ),
     "folder": Layout(
-        ("train", "validation", "test"), _TRAIN_OR_TEST, _read_folder, _PER_CATEGORY.format("train or test")
+        ("train", "validation", "test"), _TRAIN_OR_TEST, _read_folder, _OF_TRAIN_OR_TEST, _has_mask_folder
+    ),
+    "table": Layout(
+        partial(listed_splits, form=TABLE),
+        partial(listed_categories, form=TABLE),
+        partial(read_listed, form=TABLE),
+        f"{TABLE.file}, or the table that dataset.table names, with rows in it",
+        _has_some_mask,
     ),
 }
 
 
-def list_categories(layout: str, root: Path) -> list[str]:
-    """Names of the categories below `root`, sorted. Raises DataError when there is none."""
+def list_categories(source: Source) -> list[str]:
+    """Names of the categories, sorted. Raises DataError when there is none."""
+    root, layout = source.root, LAYOUTS[source.layout]
     if not root.is_dir():
         raise DataError(
             f"dataset.root: {root} is not a folder. Give the folder that holds the data set; "
             f"`robis data demo` writes the demo's."
         )
-    found = LAYOUTS[layout].categories(root)
+    found = layout.categories(source)
     if not found:
         raise DataError(
-            f"dataset.root: {root} holds no category of layout {layout!r}: expected {LAYOUTS[layout].expects}."
+            f"dataset.root: {root} holds no category of layout {source.layout!r}: expected {layout.expects}."
         )
     return found
 
 
-def list_samples(layout: str, root: Path, category: str, split: str, *, hold_out: bool = False) -> list[Sample]:
-    """The samples of one split, sorted by id, from file names alone.
+def list_splits(source: Source) -> list[str]:
+    """Names of the splits that the layout has, whether or not each category has images in them."""
+    splits = LAYOUTS[source.layout].splits
+    return list(splits) if isinstance(splits, tuple) else splits(source)
+
+
+def inspected_splits(source: Source) -> list[str]:
+    """Names of the splits that a config may ask for: all but those that models learn from."""
+    return [split for split in list_splits(source) if split not in LEARNED]
+
+
+def list_samples(source: Source, category: str, split: str, *, hold_out: bool = False) -> list[Sample]:
+    """The samples of one split, sorted by id, from names alone.
 
     With `hold_out`, a category without validation images lends every tenth training image to its
     validation split, and its train split goes without them.
 
     Raises DataError when two files would have the same id.
     """
-    read = LAYOUTS[layout].read
-    samples = read(root, category, split)
-    if hold_out and split in ("train", "validation") and not read(root, category, "validation"):
-        train = sorted(read(root, category, "train"), key=lambda sample: sample.sample_id)
+    read = LAYOUTS[source.layout].read
+    samples = read(source, category, split)
+    if hold_out and split in ("train", "validation") and not read(source, category, "validation"):
+        train = sorted(read(source, category, "train"), key=lambda sample: sample.sample_id)
         lent = set(range(0, len(train), 10)) if len(train) > 1 else set()
         samples = [sample for n, sample in enumerate(train) if (n in lent) == (split == "validation")]
     samples.sort(key=lambda sample: sample.sample_id)
@@ -274,7 +263,7 @@ def list_samples(layout: str, root: Path, category: str, split: str, *, hold_out
         )
     used: dict[str, str] = {}
     for sample in samples:
-        if sample.mask and used.setdefault(sample.mask, sample.image) != sample.image:
+        if sample.mask and sample.label != NORMAL and used.setdefault(sample.mask, sample.image) != sample.image:
             raise DataError(
                 f"{sample.mask}: would be the mask of {used[sample.mask]} and of {sample.image}. "
                 f"Put masks into one folder per defect."

@@ -83,7 +83,7 @@ def products_for(device: torch.device, dtype: torch.dtype) -> Products:
     """The fused kernel on a GPU where Triton works, else plain products."""
     if device.type == "cuda":
         try:
-            from robis.detectors import musc_kernels
+            import robis.detectors.musc_kernels as musc_kernels
 
             x = torch.zeros(2, 16, 64, dtype=dtype, device=device)
             pairs = torch.tensor([[0, 1, 0, 1]], dtype=torch.int32, device=device)

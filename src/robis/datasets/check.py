@@ -1,0 +1,160 @@
+"""A whole data set looked over before anything runs: what is in it, what it will take, and all that is wrong."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from robis.datasets import problems
+from robis.datasets.index import Checked, check_samples
+from robis.datasets.layouts import list_categories, list_samples, list_splits
+from robis.datasets.problems import Problem
+from robis.datasets.samples import ANOMALOUS, NORMAL, Sample, Source
+from robis.errors import DataError
+
+AREA_PERCENTILES = (5, 50, 95)
+
+# (category, split, height, width) of an image -> its tiles, and the bytes that they take on disk.
+TileCount = Callable[[str, str, int, int], tuple[int, int]]
+
+
+@dataclass(frozen=True)
+class SplitSummary:
+    """What one category holds of one split.
+
+    Attributes:
+        category, split: which.
+        images, normal, anomalous, unlabeled: numbers of images.
+        smallest, largest: sizes (height, width) with the fewest and the most pixels; None where none can be read.
+        sizes: number of different sizes.
+        defects: number of images by the defect's name.
+        mask_shares: percentiles `AREA_PERCENTILES` of the defective share of a mask, over masks with defects.
+        tiles, tile_bytes: what `crop` would make of the images.
+    """
+
+    category: str
+    split: str
+    images: int
+    normal: int
+    anomalous: int
+    unlabeled: int
+    smallest: tuple[int, int] | None
+    largest: tuple[int, int] | None
+    sizes: int
+    defects: dict[str, int]
+    mask_shares: tuple[float, ...] | None
+    tiles: int
+    tile_bytes: int
+
+
+def check_dataset(
+    source: Source, count_tiles: TileCount, *, threads: int = 1
+) -> tuple[list[SplitSummary], list[Problem]]:
+    """Check every category and split as `index` does, and sum up what is there. Writes nothing.
+
+    Raises DataError when no category can be told: no such folder, another layout, or a damaged table.
+    """
+    summaries: list[SplitSummary] = []
+    found: list[Problem] = []
+    categories, splits = list_categories(source), list_splits(source)
+    for category in categories:
+        before = len(summaries), len(found)
+        for split in splits:
+            try:
+                samples = list_samples(source, category, split)
+            except DataError as error:
+                found.append(Problem(problems.SPLIT, str(error)))
+                continue
+            if samples:
+                checked = check_samples(source, category, samples, threads=threads)
+                found += [one.problem for one in checked if one.problem]
+                summaries.append(_summary(category, split, samples, checked, count_tiles))
+        if before == (len(summaries), len(found)):
+            found.append(Problem(problems.EMPTY_CATEGORY, f"{category}: none in {', '.join(splits)}"))
+    return summaries, found
+
+
+def _summary(
+    category: str, split: str, samples: Sequence[Sample], checked: Sequence[Checked], count_tiles: TileCount
+) -> SplitSummary:
+    labels = Counter(sample.label for sample in samples)
+    sizes = Counter((one.height, one.width) for one in checked if one.height)
+    by_area = sorted(sizes, key=lambda size: (size[0] * size[1], size))
+    shares = [one.defect_share for one in checked if one.defect_share]
+    defects = Counter(sample.defect or "unnamed" for sample in samples if sample.label == ANOMALOUS)
+    tiles = tile_bytes = 0
+    for size, number in sizes.items():
+        tiles_of_image, bytes_of_image = count_tiles(category, split, *size)
+        tiles += number * tiles_of_image
+        tile_bytes += number * bytes_of_image
+    return SplitSummary(
+        category=category,
+        split=split,
+        images=len(samples),
+        normal=labels[NORMAL],
+        anomalous=labels[ANOMALOUS],
+        unlabeled=labels[None],
+        smallest=by_area[0] if by_area else None,
+        largest=by_area[-1] if by_area else None,
+        sizes=len(sizes),
+        defects=dict(sorted(defects.items())),
+        mask_shares=tuple(float(v) for v in np.percentile(shares, AREA_PERCENTILES)) if shares else None,
+        tiles=tiles,
+        tile_bytes=tile_bytes,
+    )
+
+
+HEADER = (
+    *("category", "split", "images", "normal", "anomalous", "unlabeled", "width x height"),
+    *("defect % (5 / 50 / 95)", "tiles", "disk", "defects"),
+)
+_LEFT = ("category", "split", "defects")
+
+
+def format_summary(summaries: Iterable[SplitSummary]) -> str:
+    """Set the summaries out as plain text, one line per category and split, with a line for all of them."""
+    summaries = list(summaries)
+    rows = [_cells(one) for one in summaries]
+    if len(rows) > 1:
+        rows.append(_total(summaries))
+    widths = [max(len(row[column]) for row in [HEADER, *rows]) for column in range(len(HEADER))]
+    lines = []
+    for row in [HEADER, *rows]:
+        cells = [
+            cell.ljust(width) if name in _LEFT else cell.rjust(width)
+            for name, cell, width in zip(HEADER, row, widths, strict=True)
+        ]
+        lines.append("  ".join(cells).rstrip())
+    return "\n".join(lines)
+
+
+def _cells(one: SplitSummary) -> tuple[str, ...]:
+    size = "-"
+    if one.smallest and one.largest:
+        least, most = (f"{width} x {height}" for height, width in (one.smallest, one.largest))
+        size = least if one.sizes == 1 else f"{least} to {most} ({one.sizes} sizes)"
+    shares = "-" if one.mask_shares is None else " / ".join(f"{100 * share:.2g}" for share in one.mask_shares)
+    defects = ", ".join(f"{name} {number}" for name, number in one.defects.items())
+    counts = [str(number) for number in (one.images, one.normal, one.anomalous, one.unlabeled)]
+    return (one.category, one.split, *counts, size, shares, str(one.tiles), size_text(one.tile_bytes), defects)
+
+
+def _total(summaries: Sequence[SplitSummary]) -> tuple[str, ...]:
+    counts = [
+        str(sum(getattr(one, name) for one in summaries)) for name in ("images", "normal", "anomalous", "unlabeled")
+    ]
+    tiles, tile_bytes = sum(one.tiles for one in summaries), sum(one.tile_bytes for one in summaries)
+    return ("all", "", *counts, "", "", str(tiles), size_text(tile_bytes), "")
+
+
+def size_text(number: int) -> str:
+    """Bytes in the unit that gives one to three digits before the point."""
+    value, unit = float(number), "B"
+    for unit in ("B", "kB", "MB", "GB", "TB"):
+        if value < 1000 or unit == "TB":
+            break
+        value /= 1000
+    return f"{number} B" if unit == "B" else f"{value:.1f} {unit}"

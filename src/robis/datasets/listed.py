@@ -1,0 +1,287 @@
+"""Layouts whose images are listed in a table, one row per image: `table` and `visa`.
+
+The file is parsed once for all categories and splits. A plan checks all its rows, a job only its own.
+"""
+
+from __future__ import annotations
+
+import csv
+import os
+import re
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path, PurePosixPath
+from typing import Any, NamedTuple
+
+from robis.datasets import problems
+from robis.datasets.problems import Kind, Problem, grouped
+from robis.datasets.samples import ANOMALOUS, LEARNED, NORMAL, Sample, Source
+from robis.errors import DataError
+from robis.files import is_image, read_table
+
+NORMAL_WORDS = ("normal", "good", "0")
+ANOMALOUS_WORDS = ("anomalous", "anomaly", "bad", "1")
+PARQUET = (".parquet", ".pq")
+
+
+@dataclass(frozen=True)
+class Form:
+    """What a layout's table is called and how it names things.
+
+    Attributes:
+        file: where the table lies below the root when the config names no other.
+        category: the category's column.
+        label_is_defect: whether every label but "normal" is the name of a defect; there is no column for it then.
+        short_ids: whether an image's id is its folder and stem alone, not its whole path.
+    """
+
+    file: str
+    category: str = "category"
+    label_is_defect: bool = False
+    short_ids: bool = False
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Columns that the table must have."""
+        return (self.category, "split", "image", "label", "mask")
+
+
+TABLE = Form("samples.csv")
+VISA = Form("split_csv/1cls.csv", category="object", label_is_defect=True, short_ids=True)
+
+
+class _Row(NamedTuple):
+    """One row as text; `surplus` counts the cells that no column has a name for."""
+
+    number: int
+    surplus: int
+    category: str
+    split: str
+    image: str
+    label: str
+    mask: str
+    defect: str
+
+
+_Rows = dict[tuple[str, str], list[_Row]]
+_Report = Callable[[Kind, str], None]
+
+
+def listed_categories(source: Source, form: Form) -> list[str]:
+    """Categories of the table, sorted. Raises DataError that lists all that is wrong in any row."""
+    path = _table_file(source, form)
+    _check_all(source, form, _stamp(path))
+    return sorted({category for category, _ in _rows(path, form, _stamp(path))})
+
+
+def listed_splits(source: Source, form: Form) -> list[str]:
+    """Splits of the table, in the order of their first rows."""
+    path = _table_file(source, form)
+    return list(dict.fromkeys(split for _, split in _rows(path, form, _stamp(path))))
+
+
+def read_listed(source: Source, category: str, split: str, form: Form) -> list[Sample]:
+    """Samples of one split. Raises DataError that lists all that is wrong in its rows."""
+    path = _table_file(source, form)
+    found: list[Problem] = []
+    rows = _rows(path, form, _stamp(path)).get((category, split), [])
+    samples = [sample for _, _, sample in _read_rows(source, form, rows, found)]
+    _raise(path, found)
+    return samples
+
+
+@lru_cache(maxsize=8)
+def _check_all(source: Source, form: Form, stamp: object) -> None:
+    """Check every row, and that its files are there."""
+    path = _table_file(source, form)
+    found: list[Problem] = []
+    for rows in _rows(path, form, stamp).values():
+        for row, place, sample in _read_rows(source, form, rows, found):
+            missing = [name for name in (sample.image, sample.mask) if name and not (source.root / name).is_file()]
+            found += [Problem(problems.NO_FILE, f"{place}: {name}", row.number) for name in missing]
+    _raise(path, found)
+
+
+def _raise(path: Path, found: Sequence[Problem]) -> None:
+    if found:
+        raise DataError(f"{path}: {len(found)} problem{'s' if len(found) > 1 else ''}:\n{grouped(found)}")
+
+
+def _table_file(source: Source, form: Form) -> Path:
+    return source.root / Path(source.table or form.file).expanduser()
+
+
+def _stamp(path: Path) -> tuple[int, ...]:
+    """What changes when the file does."""
+    try:
+        found = os.stat(path)
+    except OSError as error:
+        raise DataError(
+            f"{path}: cannot be read ({error.strerror}). Expected a table with one row per image there; "
+            f"dataset.table names another file."
+        ) from error
+    return found.st_size, found.st_mtime_ns, found.st_ino
+
+
+@lru_cache(maxsize=8)
+def _rows(path: Path, form: Form, stamp: object) -> _Rows:
+    """All rows by category and split."""
+    rows: _Rows = {}
+    for row in _parquet_rows(path, form) if path.suffix.lower() in PARQUET else _csv_rows(path, form):
+        rows.setdefault((row.category, row.split), []).append(row)
+    return rows
+
+
+def _csv_rows(path: Path, form: Form) -> Iterator[_Row]:
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as stream:
+            # Spreadsheets separate cells by what their language has for lists.
+            separator = max(",;\t", key=stream.readline().count)
+            stream.seek(0)
+            reader = csv.reader(stream, delimiter=separator, skipinitialspace=True)
+            header = [name.strip() for name in next(reader, [])]
+            row_of = _row_maker(path, header, form)
+            for cells in reader:
+                if any(cells):
+                    yield row_of(reader.line_num, cells)
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise DataError(f"{path}: cannot be read ({error}). Expected text in UTF-8, one row per image.") from error
+
+
+def _parquet_rows(path: Path, form: Form) -> Iterator[_Row]:
+    table = read_table(path)
+    row_of = _row_maker(path, [str(name) for name in table], form)
+    columns = [[_text(value) for value in table.iloc[:, n].tolist()] for n in range(table.shape[1])]
+    for number, cells in enumerate(zip(*columns, strict=True), start=1):
+        yield row_of(number, cells)
+
+
+def _text(value: Any) -> str:
+    """A value as a CSV would have it: labels may be numbers or true and false, and what is empty NaN or None."""
+    if value is None or str(value) in ("nan", "<NA>"):
+        return ""
+    is_whole = isinstance(value, bool) or (isinstance(value, float) and value.is_integer())
+    return str(int(value)) if is_whole else str(value)
+
+
+def _row_maker(path: Path, header: Sequence[str], form: Form) -> Callable[[int, Sequence[str]], _Row]:
+    missing = [name for name in form.columns if name not in header]
+    if missing:
+        raise DataError(
+            f"{path}: no column {', '.join(map(repr, missing))}; found {', '.join(header) or 'nothing'}; "
+            f"expected {', '.join(form.columns)}."
+        )
+    category, split, image, label, mask = (header.index(name) for name in form.columns)
+    defect = header.index("defect") if "defect" in header and not form.label_is_defect else None
+    width = len(header)
+
+    def row_of(number: int, cells: Sequence[str]) -> _Row:
+        surplus = len(cells) - width
+        if surplus < 0:
+            cells = [*cells, *[""] * -surplus]
+        return _Row(
+            number,
+            max(0, surplus),
+            cells[category].strip(),
+            cells[split].strip(),
+            cells[image],
+            cells[label].strip(),
+            cells[mask],
+            "" if defect is None else cells[defect].strip(),
+        )
+
+    return row_of
+
+
+def _read_rows(
+    source: Source, form: Form, rows: Sequence[_Row], found: list[Problem]
+) -> Iterator[tuple[_Row, str, Sample]]:
+    """Samples of one category and split with their rows and places; what is wrong with the others joins `found`."""
+    # By its letters alone: a link inside the root may lead anywhere.
+    root = os.path.normpath(source.root.absolute())
+    unit = "row" if _table_file(source, form).suffix.lower() in PARQUET else "line"
+    by_id: dict[str, tuple[str, str]] = {}
+    by_mask: dict[str, str] = {}
+    for row in rows:
+        place = f"{unit} {row.number}"
+        before = len(found)
+
+        def report(kind: Kind, text: str, place: str = place, line: int = row.number) -> None:
+            found.append(Problem(kind, f"{place}: {text}", line))
+
+        sample = _read_row(source, root, form, row, report)
+        first, image = by_id.setdefault(sample.sample_id, (place, sample.image)) if sample.image else (place, "")
+        if first != place and image == sample.image:
+            report(problems.TWICE, f"{image}, as in {first}")
+        elif first != place:
+            report(problems.SAME_ID, f"{sample.image}, and {image} in {first}")
+        elif sample.mask and sample.label != NORMAL and (other := by_mask.setdefault(sample.mask, place)) != place:
+            report(problems.SHARED_MASK, f"{sample.mask}, as in {other}")
+        if len(found) == before:
+            yield row, place, sample
+
+
+def _read_row(source: Source, root: str, form: Form, row: _Row, report: _Report) -> Sample:
+    """The sample of a row, of no meaning where something was reported."""
+    for column, name in ((form.category, row.category), ("split", row.split)):
+        if not _is_usable(name):
+            report(problems.NAME, f"{column} {name!r}")
+    if row.surplus:
+        report(problems.CELLS, f"{row.surplus} more")
+    if not row.image:
+        report(problems.NO_IMAGE, "the cell is empty")
+    image, mask = (_path(source, root, name, report) if name else None for name in (row.image, row.mask))
+    label, defect = _label(form, row, report)
+    return Sample(_sample_id(image or "", form), image or "", label, defect, mask)
+
+
+@lru_cache(maxsize=10_000)
+def _is_usable(name: str) -> bool:
+    """Whether a category or split can name a folder of the results."""
+    return re.fullmatch(r"[^./\\{}][^/\\{}]*", name) is not None and name.isprintable()
+
+
+# Parts that `normpath` would take out, or a path from the root of all.
+_NOT_PLAIN = re.compile(r"^/|(^|/)\.{0,2}(/|$)")
+
+
+def _path(source: Source, root: str, name: str, report: _Report) -> str:
+    """A path as written in the table, relative to the root unless it leads out of it."""
+    if not is_image(Path(name.rpartition("/")[2])):
+        report(problems.NOT_AN_IMAGE, repr(name))
+    if not _NOT_PLAIN.search(name):
+        return name
+    path = PurePosixPath(os.path.normpath(PurePosixPath(root, name)))
+    if path.is_relative_to(root):
+        return path.relative_to(root).as_posix()
+    if not source.outside_root:
+        report(problems.OUTSIDE, name)
+    return os.path.normpath(name)
+
+
+def _label(form: Form, row: _Row, report: _Report) -> tuple[str | None, str | None]:
+    """Label and defect."""
+    word, learned = row.label.lower(), row.split in LEARNED
+    normal = ("normal",) if form.label_is_defect else NORMAL_WORDS
+    defect = row.label if form.label_is_defect else row.defect
+    if word in normal or (learned and not word):
+        if not form.label_is_defect and defect.lower() not in ("", "good", *NORMAL_WORDS):
+            report(problems.DEFECT, f"{defect!r}, but the image is normal")
+        return NORMAL, "good"
+    if not word and not form.label_is_defect:
+        if defect:
+            report(problems.DEFECT, f"{defect!r}, but the image has no label")
+        return None, None
+    if not word or (word not in ANOMALOUS_WORDS and not form.label_is_defect):
+        report(problems.LABEL, repr(row.label))
+    elif learned:
+        report(problems.LEARNED_DEFECT, f"{row.image} in {row.split}")
+    return ANOMALOUS, defect or None
+
+
+def _sample_id(image: str, form: Form) -> str:
+    """A relative path without suffix that never leads upward: it names the image's results."""
+    folder, _, file = image.rpartition("/")
+    parts = [part for part in folder.split("/") if part not in ("", "..")]
+    return "/".join([*(parts[-1:] if form.short_ids else parts), file.rpartition(".")[0]])

@@ -1,0 +1,39 @@
+"""What a layout gives: the images of a split, and where their data set lies."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+NORMAL, ANOMALOUS = "normal", "anomalous"
+# Splits that models learn from; every other one is inspected.
+LEARNED = ("train", "validation")
+
+
+@dataclass(frozen=True)
+class Source:
+    """A data set on disk.
+
+    Attributes:
+        layout: name of an entry of `LAYOUTS`.
+        root: the folder that paths are relative to.
+        table: for layouts that list their images in a file, its path, relative to the root or absolute;
+            None for the layout's own.
+        outside_root: whether that file may name images outside the root.
+    """
+
+    layout: str
+    root: Path
+    table: str | None = None
+    outside_root: bool = False
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One image: paths relative to the dataset's root, unknown label and absent mask as None."""
+
+    sample_id: str
+    image: str
+    label: str | None = None
+    defect: str | None = None
+    mask: str | None = None
