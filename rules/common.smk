@@ -160,6 +160,16 @@ def submitted(pattern):
     return lambda wildcards: expand(pattern, category=categories, split=project.private_splits, **wildcards)
 
 
+def trained(pattern):
+    """Files of every run and category with a job that trains."""
+
+    def of_job(wildcards):
+        trains = [(d, c) for d, c, s in project.runs if project.trains(detector=d, category=c, split=s)]
+        return [expand(pattern, detector=d, category=c, **wildcards)[0] for d, c in dict.fromkeys(trains)]
+
+    return of_job
+
+
 def reported(pattern, splits=None):
     """Files of every detector, category and split that the report shows."""
     return lambda wildcards: _every(pattern, splits or (lambda category: project.splits))

@@ -3,16 +3,38 @@ rule report:
         settings=settings("report"),
     input:
         samples=reported(rules.index.output.table),
+        histories=trained(rules.train.output.history),
         maps=reported(rules.merge.output.maps),
         thresholds=reported(rules.binarize.output.thresholds),
         coarse=reported(rules.binarize.output.masks),
         masks=reported(rules.refine.output.masks),
         scores=reported(rules.score_images.output.table),
         metrics=every_metric,
+        curves=reported(rules.evaluate.output.curves, project.labeled_splits),
     output:
         page="results/{dataset}/report/index.html",
         assets=directory("results/{dataset}/report/assets"),
-        metrics="results/{dataset}/report/metrics.csv",
+        figures=report(
+            directory("results/{dataset}/report/figures"),
+            patterns=["{category}/{split}/{figure}.svg"],
+            caption="captions/figures.rst",
+            category="Figures",
+            subcategory="{category}",
+            labels={"category": "{category}", "split": "{split}", "figure": "{figure}"},
+        ),
+        tables=directory("results/{dataset}/report/tables"),
+        metrics=report(
+            "results/{dataset}/report/metrics.csv",
+            caption="captions/metrics.rst",
+            category="Metrics",
+            labels={"table": "all metrics", "format": "CSV"},
+        ),
+        workbook=report(
+            "results/{dataset}/report/metrics.xlsx",
+            caption="captions/workbook.rst",
+            category="Metrics",
+            labels={"table": "all metrics", "format": "spreadsheet"},
+        ),
     log:
         "results/{dataset}/logs/report.log",
     benchmark:

@@ -4,13 +4,19 @@ from robis.jobs import job
 from robis.report import build_report
 
 with job(snakemake) as options:
-    page = Path(snakemake.output.page)
+    # What says when other results have changed; they are read from their folders.
+    del options["compared"]
+    output = {name: Path(path) for name, path in snakemake.output.items()}
     build_report(
-        page.parent.parent,
+        output["page"].parent.parent,
         Path(options.pop("root")),
-        page,
-        Path(snakemake.output.assets),
-        Path(snakemake.output.metrics),
+        output["page"],
+        output["assets"],
+        output["figures"],
+        output["tables"],
+        output["metrics"],
+        output["workbook"],
+        histories=[Path(path) for path in snakemake.input.histories],
         threads=snakemake.threads,
         **options,
     )

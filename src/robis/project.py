@@ -5,19 +5,23 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import astuple
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from robis.architectures import CLIP_ARCHITECTURES, is_clip, is_pretrained_tag, own_input_size
 from robis.code_digest import code_digest
+from robis.compared import check_compared, compared_digest
 from robis.datasets.fingerprints import file_digest, fingerprint
-from robis.datasets.layouts import LAYOUTS, Sample, list_categories, list_samples
+from robis.datasets.layouts import LAYOUTS, inspected_splits, list_categories, list_samples, list_splits
+from robis.datasets.samples import Sample, Source
 from robis.detectors import DETECTORS
 from robis.errors import ConfigError, one_of
 from robis.files import check_file
 from robis.params import Params
 from robis.refinement import check_checkpoint, default_checkpoint
+from robis.report_facts import report_facts
 from robis.settings import Settings
 from robis.stages import readers, stage
 from robis.submission.upload import make_upload
@@ -35,6 +39,8 @@ class Project:
     def __init__(self, settings: Settings, results: Path = Path("results")) -> None:
         self.settings = settings
         self.root = Path(settings.dataset.root).expanduser()
+        dataset = settings.dataset
+        self.source = Source(dataset.layout, self.root, dataset.table, dataset.outside_root)
         self.name = settings.dataset.name
         self.results = results / self.name
         self.variants = variants(settings)
@@ -44,7 +50,9 @@ class Project:
         self._effective: dict[tuple[str | None, ...], Settings] = {}
         self._params: dict[tuple[str | None, ...], Params] = {}
         self._fingerprints: dict[tuple[str, str], str] = {}
-        self._check_splits()
+        # The splits of a table are known once it is read; linting has no data.
+        if isinstance(LAYOUTS[self.source.layout].splits, tuple):
+            self._check_splits()
 
     def check(self) -> None:
         """Compare the config with what is on disk, before any job starts.
@@ -54,6 +62,8 @@ class Project:
             ConfigError: a category or an override's name that does not exist.
             WeightsError: a weights file that is not there.
         """
+        self._check_splits()
+        check_compared(self.settings.report.compare, self.results)
         for number, override in enumerate(self.settings.overrides):
             for kind, names in override.where.items():
                 for name in [names] if isinstance(names, str) else names:
@@ -152,6 +162,12 @@ class Project:
             return None
         return Path(settings.inp_former.weights.replace("{category}", category or "")).expanduser()
 
+    def shards(self, *, detector: str, category: str, split: str) -> int:
+        """How many jobs share the inference of a split: one for WinCLIP, whose inference is short."""
+        if self.kind(detector) == "winclip":
+            return 1
+        return self.effective(detector=detector, category=category, split=split).infer.shards
+
     def tiles_owner(self, *, detector: str, category: str, split: str) -> str:
         """The detector whose tiles a run reads; empty for the tiles that all detectors share.
 
@@ -164,7 +180,7 @@ class Project:
     @cached_property
     def categories(self) -> list[str]:
         """Categories to run, sorted as in the config or by name."""
-        found = list_categories(self.settings.dataset.layout, self.root)
+        found = list_categories(self.source)
         wanted = self.settings.dataset.categories
         if wanted == "all":
             return found
@@ -187,9 +203,7 @@ class Project:
         """Samples of a split, from file names alone."""
         key = (category, split)
         if key not in self._samples:
-            self._samples[key] = list_samples(
-                self.settings.dataset.layout, self.root, category, split, hold_out=self._hold_out(category)
-            )
+            self._samples[key] = list_samples(self.source, category, split, hold_out=self._hold_out(category))
         return self._samples[key]
 
     @property
@@ -221,7 +235,8 @@ class Project:
 
     def _make_params(self, name: str, detector: str | None, category: str | None, split: str | None) -> Params:
         kind = self.kind(detector) if detector else None
-        found_stage = stage(name, kind)
+        # A shard is a part of inference.
+        found_stage = stage("infer" if name == "infer_shard" else name, kind)
         if found_stage is None:
             raise ConfigError(f"{detector} has no stage {name}.")
         effective = self.effective(detector=detector, category=category, split=split)
@@ -241,7 +256,7 @@ class Project:
             if encoder["name"].endswith(".json"):
                 found["architecture_digest"] = self._weights_digest(encoder["name"])
             modules += ["robis.clip"] if is_clip(encoder["name"]) else []
-        if name == "infer" and (trained := self._given_model(kind, effective, category)):
+        if name in ("infer", "infer_shard") and (trained := self._given_model(kind, effective, category)):
             found |= {"model": trained, "weights_digest": [found["weights_digest"], self._weights_digest(str(trained))]}
             unwatched.add("model")
         if name == "index" and category:
@@ -257,6 +272,11 @@ class Project:
             unwatched |= {"checkpoint"} if found["weights_digest"] else set()
         if name == "report":
             found |= {"runs": self.runs, "encoder": self._encoders(), "notice": self._notice()}
+            found["compared"] = compared_digest(found["compare"], [(c, s) for _, c, s in self.runs])
+            # Whatever of it changes a result has made that result stale.
+            trains = any(self.trains(detector=d, category=c, split=s) for d, c, s in self.runs)
+            found["facts"] = report_facts(self.settings, self.variants, trains=trains)
+            unwatched.add("facts")
         if name == "submit":
             found["scales"] = {
                 f"{c}/{s}": self.effective(detector=detector, category=c, split=s).merge.scale
@@ -269,10 +289,12 @@ class Project:
 
     def _encoders(self) -> str:
         """The runs' encoders, in words."""
-        names = {d: self.effective(detector=d).encoder.name for d in self.detectors}
-        if len(set(names.values())) == 1:
-            return next(iter(names.values()))
-        return ", ".join(f"{name} ({detector})" for detector, name in names.items())
+        users: dict[str, list[str]] = {}
+        for run in self.detectors:
+            users.setdefault(self.effective(detector=run).encoder.name, []).append(self.kind(run))
+        if len(users) == 1:
+            return next(iter(users))
+        return ", ".join(f"{name} ({', '.join(dict.fromkeys(kinds))})" for name, kinds in users.items())
 
     def _notice(self) -> str | None:
         if self.settings.encoder.weights != "random":
@@ -284,7 +306,7 @@ class Project:
 
     def _hold_out(self, category: str) -> bool:
         """Whether some configured job needs validation images that the category does not have."""
-        if LAYOUTS[self.settings.dataset.layout].read(self.root, category, "validation"):
+        if LAYOUTS[self.source.layout].read(self.source, category, "validation"):
             return False
         for detector in self.detectors:
             for split in self.splits:
@@ -302,7 +324,8 @@ class Project:
     def _make_fingerprint(self, category: str, split: str) -> str:
         samples = self.samples(category, split)
         names = [name for sample in samples for name in (sample.image, sample.mask) if name]
-        labels = json.dumps([(sample.sample_id, sample.label, sample.defect) for sample in samples])
+        # Which mask belongs to which image is part of it: a table can say that without another file.
+        labels = json.dumps([astuple(sample) for sample in samples])
         memory = self.results / "fingerprints" / category / f"{split}.json"
         return fingerprint(self.root, names, memory, extra=labels)
 
@@ -314,11 +337,12 @@ class Project:
         return file_digest(path, self.results / "fingerprints" / "weights" / f"{path.name}.json")
 
     def _check_splits(self) -> None:
-        layout = self.settings.dataset.layout
-        known = [split for split in LAYOUTS[layout].splits if split.startswith("test")]
+        known = inspected_splits(self.source)
         for split in self.splits:
             if split not in known:
-                raise ConfigError(f"dataset.splits: layout {layout} has no {split!r}. {one_of(split, known)}")
+                raise ConfigError(
+                    f"dataset.splits: layout {self.source.layout} has no {split!r} to inspect. {one_of(split, known)}"
+                )
 
     def _check_reach(self, key: str, where: Mapping[Any, Any], source: str) -> None:
         """An override must hold for every stage that reads its key: several jobs share one model, one sample table."""
@@ -345,10 +369,9 @@ class Project:
 
     def _check_name(self, kind: str, name: str, source: str) -> None:
         """What exists is valid, run or not: a config may be narrowed down without dropping its overrides."""
-        dataset = self.settings.dataset
         existing: Sequence[str] = {
-            "category": lambda: list_categories(dataset.layout, self.root),
-            "split": lambda: LAYOUTS[dataset.layout].splits,
+            "category": lambda: list_categories(self.source),
+            "split": lambda: list_splits(self.source),
             "detector": lambda: list(DETECTORS | self.variants),
         }[kind]()
         if name not in existing:

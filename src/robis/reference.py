@@ -168,6 +168,7 @@ def rerun_text(key: str, detectors: Iterable[str] = tuple(DETECTORS)) -> str:
     special = {
         "dataset.name": "nothing of this one: another name is another results folder",
         "dataset.root": "nothing while the images are the same ones: they are known by content",
+        "dataset.table": "nothing of the splits whose rows say the same",
         "dataset.categories": "nothing of the categories that stay",
         "dataset.splits": "nothing of the splits that stay",
         "detectors": "nothing of the detectors that stay",

@@ -36,15 +36,23 @@ class Dataset(_Section):
     """Which images."""
 
     name: Name = Field("demo", description="Names the folder of the results: results/NAME/.")
-    layout: Literal["mvtec_ad_2", "mvtec_ad", "mpdd", "btad", "visa", "folder"] = Field(
+    layout: Literal["mvtec_ad_2", "mvtec_ad", "mpdd", "btad", "visa", "folder", "table"] = Field(
         "mvtec_ad_2", description="How the images lie on disk (docs/datasets.md shows each layout)."
     )
     root: str = Field("data/demo", description="The folder that holds one folder per category.")
+    table: str | None = Field(
+        None,
+        description="The file that lists the images, relative to the root or absolute (layouts table and visa); "
+        "null: samples.csv, in visa split_csv/1cls.csv.",
+    )
+    outside_root: bool = Field(False, description="Whether that file may name images outside the root.")
     categories: Literal["all"] | Annotated[list[Name], Field(min_length=1)] = Field(
         "all", description="Categories (products) to run: all, or a list of folder names."
     )
     splits: list[Name] = Field(
-        ["test_public"], min_length=1, description="Test splits to infer: test_public, test, ..."
+        ["test_public"],
+        min_length=1,
+        description="Splits to inspect: test_public, test, ... (a table's may have any name).",
     )
 
     @field_validator("splits", "categories")
@@ -195,6 +203,11 @@ class Infer(_Section):
 
     batch_size: Count = Field(16, description="Tiles per forward pass.")
     precision: Precision = Field("float32", description="Arithmetic on a GPU; the CPU always uses float32.")
+    shards: Annotated[int, Field(ge=1, le=1000)] = Field(
+        1,
+        description="Jobs that share the inference of one category's split, each on a GPU of its own; "
+        "the maps are the same to the bit (inp_former, musc).",
+    )
 
 
 class Merge(_Section):
@@ -289,6 +302,9 @@ class Report(_Section):
     images: Count = Field(200, description="Most images shown per detector, category and split.")
     vis: Literal["split", "single"] = Field(
         "split", description="Heatmaps are colored by the range of the whole split, or of each single image."
+    )
+    compare: list[Annotated[str, Field(min_length=1)]] = Field(
+        [], description="Other results folders (results/NAME) whose runs are shown beside these, image by image."
     )
 
 

@@ -19,7 +19,9 @@ _WITH_MEBIN = ("method", ("mebin", "robis"))
 _SHARED: dict[str, Stage] = {
     "index": Stage(
         "robis.datasets.index",
-        options=("dataset.layout",),
+        options=("dataset.layout", "dataset.table", "dataset.outside_root"),
+        # The samples themselves are known by the fingerprint.
+        unwatched=("table", "outside_root"),
         sometimes={"merge.normalize": _NO_VALIDATION, "binarize.calibrate": _NO_VALIDATION},
         reads_images=True,
     ),
@@ -85,7 +87,7 @@ _SHARED: dict[str, Stage] = {
         "robis.report",
         options=("report",),
         also=("detectors", "dataset.categories", "dataset.splits", "encoder.name", "encoder.weights"),
-        after=("index", "merge", "binarize", "refine", "score_images", "evaluate"),
+        after=("index", "train", "merge", "binarize", "refine", "score_images", "evaluate"),
         reads_images=True,
     ),
     "submit": Stage(

@@ -1,10 +1,12 @@
-"""The page: every image, the metric files' numbers, pictures of the size the page says, names that stay text."""
+"""The page and its files: every image, the metric files' numbers, names that stay text, other results beside."""
 
 from __future__ import annotations
 
+import json
 import re
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import Any
 from urllib.parse import unquote
 
 import numpy as np
@@ -12,155 +14,201 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from robis.datasets.table import IndexedSample, write_samples
-from robis.errors import DataError
+from robis.compared import check_compared, compared_digest
+from robis.errors import ConfigError, DataError
 from robis.evaluation import METRICS
-from robis.files import write_map, write_mask, write_table
+from robis.files import read_map, write_table
 from robis.report import build_report
-from robis.report.pictures import HEAT_RANGE, draw_heatmap, max_pool
+from tests.made_results import NASTY, Made, made_facts, write_data, write_run
 
-NASTY = "bad/<script>alert(1)</script> & ü"
+# A defect found in part, one missed, a false alarm, a clean image; then two images without a label.
+TEST = [
+    Made("bad/000", "anomalous", truth=(8, 8, 24, 40), final=(8, 8, 24, 24), score=3.0),
+    Made(NASTY, "anomalous", truth=(8, 8, 24, 40), score=1.0, size=(700, 1000)),
+    Made("good/000", final=(0, 0, 8, 8), score=2.0),
+    Made("good/001", score=0.5, size=(64, 64)),
+]
+PRIVATE = [Made("000", None, final=(0, 0, 8, 8), score=2.0), Made("001", None, score=1.0)]
+VALUES = {name: 0.1234 + n / 100 for n, name in enumerate(METRICS)} | {"aupro_0.05": None}
+RUNS = [["inp_former", "nut", "test"], ["inp_former", "nut", "private"]]
 
 
 class Page(HTMLParser):
-    """Collects the pictures, the script elements and the text of a page."""
+    """Collects the data elements, script elements and text of a page."""
 
-    def __init__(self, text: str) -> None:
+    def __init__(self, path: Path) -> None:
         super().__init__()
-        self.images: list[dict[str, str | None]] = []
+        self.values: list[str] = []
         self.scripts = 0
         self.words: list[str] = []
-        self.feed(text)
+        self.feed(path.read_text(encoding="utf-8"))
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        if tag == "img":
-            self.images.append(dict(attrs))
+        if tag == "data":
+            self.values.append(str(dict(attrs)["value"]))
         self.scripts += tag == "script"
 
     def handle_data(self, data: str) -> None:
         self.words.append(data)
 
+    @property
+    def text(self) -> str:
+        return " ".join(self.words)
+
 
 @pytest.fixture
-def results(tmp_path: Path, rng: np.random.Generator) -> Path:
-    """Two splits of one category: four labeled images of two sizes, two unlabeled ones."""
+def results(tmp_path: Path) -> Path:
     root, results = tmp_path / "data", tmp_path / "results" / "shop"
-    detector = results / "inp_former"
-    rows = {
-        "test": [("bad/000", "anomalous"), (NASTY, "anomalous"), ("good/000", "normal"), ("good/001", "normal")],
-        "private": [("000", None), ("001", None)],
-    }
-    for split, samples in rows.items():
-        table = []
-        for n, (sample_id, label) in enumerate(samples):
-            height, width = [(96, 128), (700, 1000)][n % 2]
-            image, mask = f"nut/{split}/{n}.png", f"nut/masks/{split}{n}.png" if label == "anomalous" else None
-            (root / image).parent.mkdir(parents=True, exist_ok=True)
-            Image.fromarray(rng.integers(0, 255, (height, width, 3), dtype=np.uint8)).save(root / image)
-            marked = np.zeros((height, width), bool)
-            marked[10:20, 10:30] = True
-            if mask:
-                (root / mask).parent.mkdir(parents=True, exist_ok=True)
-                write_mask(root / mask, marked)
-            small = (height // 4, width // 4)
-            write_map(detector / "anomaly_images" / "nut" / split / f"{sample_id}.tiff", rng.random(small) * 255)
-            for kind in ("coarse_masks", "anomaly_images_thresholded"):
-                file = detector / kind / "nut" / split / f"{sample_id}.png"
-                file.parent.mkdir(parents=True, exist_ok=True)
-                write_mask(file, marked[::4, ::4] if n != 2 else np.zeros(small, bool))
-            table.append(IndexedSample(sample_id, split, image, label, "bad" if mask else None, mask, height, width))
-        write_samples(results / "samples" / "nut" / f"{split}.parquet", table)
-        ids = [sample_id for sample_id, _ in samples]
-        scores = {"sample_id": ids, "score": 1.0, "rescored": np.arange(len(ids)) + 0.25, "is_anomalous": True}
-        scores = pd.DataFrame(scores)
-        scores.loc[scores["sample_id"] == "good/000", "is_anomalous"] = False
-        write_table(detector / "image_scores" / "nut" / f"{split}.parquet", scores)
-        thresholds = {"sample_id": ids, "method": "robis", "threshold": 123.5, "mean_std": 130.25, "mebin": 123.5}
-        write_table(detector / "thresholds" / "nut" / f"{split}.parquet", pd.DataFrame({**thresholds, "defects": 2}))
-    values = {name: 0.1234 + n / 100 for n, name in enumerate(METRICS)} | {"aupro_0.05": None}
-    row = {
-        "detector": "inp_former",
-        "category": "nut",
-        "split": "test",
-        "images": 4,
-        "anomalous_images": 2,
-        "defects": 2,
-    }
-    table = pd.DataFrame([row | values]).astype(dict.fromkeys(METRICS, "Float64"))
-    write_table(detector / "metrics" / "nut" / "test.parquet", table)
+    for split, images, metrics in (("test", TEST, VALUES), ("private", PRIVATE, None)):
+        write_data(root, results, "nut", split, images)
+        write_run(results / "inp_former", "nut", split, images, metrics)
     return results
 
 
-def build(results: Path, *, images: int = 10, notice: str | None = "Weights are <random>.") -> Path:
-    page = results / "report" / "index.html"
+def build(results: Path, *, images: int = 10, **changes: Any) -> Path:
+    report = results / "report"
+    given: dict[str, Any] = {"runs": RUNS, "encoder": "vit_tiny", "facts": made_facts(), "threads": 2} | changes
     build_report(
         results,
         results.parents[1] / "data",
-        page,
-        page.parent / "assets",
-        page.parent / "metrics.csv",
-        runs=[["inp_former", "nut", "test"], ["inp_former", "nut", "private"]],
+        report / "index.html",
+        report / "assets",
+        report / "figures",
+        report / "tables",
+        report / "metrics.csv",
+        report / "metrics.xlsx",
         images=images,
-        encoder="vit_tiny",
-        notice=notice,
-        threads=2,
+        **given,
     )
-    return page
+    return report / "index.html"
 
 
-def test_every_image_is_shown_with_pictures_of_the_size_the_page_says(results: Path) -> None:
+def data_file(page: Path, name: str) -> Any:
+    """The content of a data file, as the page's script gets it."""
+    text = (page.parent / "assets" / f"{name}.js").read_text(encoding="ascii")
+    found = re.fullmatch(r'robis\.take\("([^"]+)",(.*)\);\n', text, flags=re.DOTALL)
+    assert found and found[1] == name
+    return json.loads(found[2])
+
+
+def groups(page: Path) -> list[dict[str, Any]]:
+    text = page.read_text(encoding="utf-8")
+    found = re.search(r'<script type="application/json" id="data">(.*?)</script>', text, flags=re.DOTALL)
+    assert found
+    return json.loads(found[1])["groups"]
+
+
+def test_every_image_has_its_pictures_and_its_facts(results: Path) -> None:
     page = build(results)
-    parsed = Page(page.read_text(encoding="utf-8"))
-    text = " ".join(parsed.words)
-    for sample_id in ("bad/000", NASTY, "good/000", "good/001", "000", "001"):
-        assert sample_id in text
-    assert len({image["src"] for image in parsed.images}) >= 6 * 3 + 2
-    for image in parsed.images:
-        with Image.open(page.parent / unquote(str(image["src"]))) as picture:
-            assert picture.size == (int(str(image["width"])), int(str(image["height"])))
-            assert max(picture.size) <= 1000
-        assert image["alt"] is not None
-        assert image["loading"] == "lazy"
-    for word in ("found", "false alarm", "clean", "unknown", "123.5", "vit_tiny", "Weights are <random>."):
-        assert word in text
+    samples, run = data_file(page, "001/samples"), data_file(page, "001/run1")
+    # Anomalous images first, then by score.
+    assert samples["id"] == ["bad/000", NASTY, "good/000", "good/001"]
+    assert run["result"] == ["found", "missed", "false alarm", "clean"]
+    assert run["score"] == [3.0, 1.0, 2.0, 0.5]
+    # 16 x 32 pixels of truth, of which a box of 16 x 16 is found: 2 * 256 / (512 + 256).
+    assert run["segF1"] == [pytest.approx(2 / 3), 0.0, None, None]
+    assert samples["area"] == [pytest.approx(512 / (96 * 128)), pytest.approx(512 / 700_000), None, None]
+    assert samples["regions"] == [1, 1, None, None]
+    assert (samples["fullHeight"][1], samples["fullWidth"][1]) == (700, 1000)
+    assert run["stableFirst"] == [200.0] * 4
+    for row, name in enumerate(samples["id"]):
+        for suffix in ("", "-run1"):
+            with Image.open(page.parent / "assets" / "001" / "images" / f"{row}{suffix}.jpg") as picture:
+                assert picture.width <= samples["width"][row], name
+                assert picture.height <= samples["height"][row], name
+        assert samples["width"][row] * samples["height"][row] <= 640 * 480
+        original = page.parent / unquote(samples["original"][row])
+        assert original.resolve().is_file()
+    assert data_file(page, "002/run1")["result"] == ["unknown", "unknown"]
+    assert "vit_tiny" in Page(page).text
+
+
+def test_outlines_are_where_the_masks_are(results: Path) -> None:
+    page = build(results)
+    truth, masks = data_file(page, "001/truth-0"), data_file(page, "001/run1-masks-0")
+    assert truth[2:] == [None, None], "a normal image without a mask"
+    # The picture has the image's own size, 8 units a pixel; an outline runs a quarter of a mask's pixel inside.
+    assert corners(truth[0]) == pytest.approx((8 * 8, 8 * 8, 24 * 8, 40 * 8), abs=2)
+    coarse, final = masks[0]
+    assert coarse == final
+    # The mask's pixels are four of the image's.
+    assert corners(final) == pytest.approx((8 * 8, 8 * 8, 24 * 8, 24 * 8), abs=8)
+    assert masks[1] == ["", ""]
+
+
+def corners(outline: Any) -> tuple[int, int, int, int]:
+    """Top, left, bottom and right of a path of one outline."""
+    path = outline if isinstance(outline, str) else outline[0]
+    numbers = [int(number) for number in re.findall(r"-?\d+", path)]
+    points = np.cumsum(np.array(numbers).reshape(-1, 2), axis=0)
+    return (*points.min(axis=0)[::-1].tolist(), *points.max(axis=0)[::-1].tolist())
 
 
 def test_names_stay_text(results: Path) -> None:
-    text = build(results).read_text(encoding="utf-8")
-    assert "<script>alert(1)" not in text
-    assert "&lt;script&gt;alert(1)" in text
-    assert all(re.fullmatch(r"[\w.-]+", path.name) for path in (results / "report" / "assets").iterdir())
+    odd = '<script>alert(2)&"'
+    write_data(results.parents[1] / "data", results, odd, "test", TEST)
+    write_run(results / "inp_former", odd, "test", TEST, VALUES)
+    page = build(results, runs=[*RUNS, ["inp_former", odd, "test"]])
+    assert "<script>alert" not in page.read_text(encoding="utf-8")
+    assert Page(page).scripts == 3
+    for figure in data_file(page, "003/figures"):
+        assert "<script" not in figure["svg"]
+        assert (page.parent / unquote(f"{figure['file']}.svg")).is_file()
+    inside = [path for path in (page.parent / "assets").rglob("*") if path.is_file()]
+    assert all(re.fullmatch(r"[\w.-]+", path.name) for path in inside)
 
 
 def test_numbers_are_those_of_the_metric_files(results: Path) -> None:
     page = build(results)
-    text = page.read_text(encoding="utf-8")
-    for n, name in enumerate(METRICS):
-        if name != "aupro_0.05":
-            assert f"{12.34 + n:.1f}" in text
-    assert "\N{EN DASH}" in text, "an undefined metric is a dash"
+    found = Page(page)
+    for value in VALUES.values():
+        if value is not None:
+            assert found.values.count(str(value)) == 2, "in the category's row and the mean's"
+            assert f"{100 * value:.1f}" in found.words
+    assert "\N{EN DASH}" in found.words, "an undefined metric is a dash"
     table = pd.read_csv(page.parent / "metrics.csv")
     assert table["category"].tolist() == ["nut", "mean"]
-    assert table.loc[0, "image_auroc"] == pytest.approx(0.1234)
+    assert table.loc[0, "image_auroc"] == 0.1234
     assert table["aupro_0.05"].isna().all()
     assert (page.parent / "metrics.csv").read_text().splitlines()[1].startswith("inp_former,nut,test,4,2,2,")
+    assert "No metrics for nut/private" in found.text
 
 
 def test_no_more_images_than_asked_for_defective_ones_first(results: Path) -> None:
     page = build(results, images=2)
-    parsed = Page(page.read_text(encoding="utf-8"))
-    text = " ".join(parsed.words)
-    assert "bad/000" in text
-    assert "good/000" not in text
-    assert "2 more" in text or "left out" in text or "not shown" in text
+    assert data_file(page, "001/samples")["id"] == ["bad/000", NASTY]
+    entry = groups(page)[0]
+    assert (entry["images"], entry["shown"]) == (4, 2)
+    assert entry["runs"][0]["counts"] == {"missed": 1, "false alarm": 1, "found": 1, "clean": 1, "unknown": 0}
+    assert entry["runs"][0]["leftOut"] == {"missed": 0, "false alarm": 1, "found": 0, "clean": 1, "unknown": 0}
+
+
+def test_figures_count_images_that_the_gallery_leaves_out(results: Path) -> None:
+    figures = {figure["name"]: figure for figure in data_file(build(results, images=1), "001/figures")}
+    assert set(figures) == {"roc", "inp_former_scores", "inp_former_thresholds", "inp_former_sizes"}
+    sizes = figures["inp_former_sizes"]["svg"]
+    assert "bad/000: 512 pixels, 50.0 % covered" in sizes
+    assert "512 pixels, 0.0 % covered" in sizes, "the image that is left out"
+    assert sizes.count("data-sample") == 1
+
+
+def test_training_is_shown_of_the_runs_that_were_trained(results: Path) -> None:
+    history = results / "inp_former" / "models" / "nut" / "training.parquet"
+    write_table(history, pd.DataFrame({"step": [0, 1], "loss": [1.0, 0.5], "coherence": [0.8, 0.4]}))
+    names = [figure["name"] for figure in data_file(build(results), "001/figures")]
+    assert "inp_former_training" not in names, "left behind by an earlier run"
+    figures = {figure["name"]: figure for figure in data_file(build(results, histories=[history]), "001/figures")}
+    assert ">0.5<" in figures["inp_former_training"]["svg"], "the last loss"
 
 
 def test_the_same_input_gives_the_same_bytes_and_old_pictures_go(results: Path) -> None:
     def content(page: Path) -> dict[str, bytes]:
-        return {path.name: path.read_bytes() for path in page.parent.rglob("*") if path.is_file()}
+        files = [path for path in page.parent.rglob("*") if path.is_file()]
+        return {path.relative_to(page.parent).as_posix(): path.read_bytes() for path in files}
 
     first = content(build(results))
     assert content(build(results)) == first
+    assert {Path(name).suffix for name in first} == {".html", ".js", ".jpg", ".svg", ".png", ".csv", ".tex", ".xlsx"}
     assert len(content(build(results, images=1))) < len(first)
 
 
@@ -172,11 +220,80 @@ def test_a_table_without_an_image_is_named(results: Path) -> None:
     assert not (results / "report" / "index.html").exists()
 
 
-def test_shrinking_keeps_a_single_pixel() -> None:
-    mask = np.zeros((1000, 1400), bool)
-    mask[777, 901] = True
-    small = max_pool(mask, 100, 140)
-    assert np.argwhere(small).tolist() == [[77, 90]]
-    peak = np.zeros((1000, 1400), np.float16)
-    peak[777, 901] = HEAT_RANGE
-    assert draw_heatmap(peak, 100, 140) != draw_heatmap(np.zeros_like(peak), 100, 140)
+def test_vis_single_colors_each_map_by_its_own_range(results: Path) -> None:
+    def heat(page: Path) -> np.ndarray:
+        with Image.open(page.parent / "assets" / "001" / "images" / "0-run1.jpg") as picture:
+            return np.asarray(picture.convert("L"), int)
+
+    split = heat(build(results))
+    page = build(results, vis="single")
+    single = heat(page)
+    run = data_file(page, "001/run1")
+    made = read_map(results / "inp_former" / "anomaly_images" / "nut" / "test" / "bad" / "000.tiff")
+    assert (run["low"][0], run["high"][0]) == (float(made.min()), float(made.max()))
+    # The map spans about 10 to 210 of 255: on its own scale, the darkest gets darker and the brightest brighter.
+    assert single.min() < split.min() and single.max() > split.max()
+    assert '"vis":"single"' in page.read_text()
+
+
+@pytest.fixture
+def other(results: Path) -> Path:
+    """Results of the same images, one of which is not there, by a run that finds everything."""
+    folder = results.parent / "before"
+    images = [Made(m.sample_id, m.label, m.truth, m.truth, m.score, m.size) for m in TEST[:3]]
+    write_run(folder / "inp_former", "nut", "test", images, dict.fromkeys(METRICS, 0.9))
+    return folder
+
+
+def test_other_results_stand_beside(results: Path, other: Path) -> None:
+    page = build(results, compare=[str(other)])
+    runs = groups(page)[0]["runs"]
+    assert [run["name"] for run in runs] == ["inp_former", "before: inp_former"]
+    assert [run["own"] for run in runs] == [True, False]
+    assert len(groups(page)[1]["runs"]) == 1, "nothing of private there"
+    there = data_file(page, "001/run2")
+    assert there["result"] == ["found", "found", "clean", None]
+    assert there["segF1"] == [1.0, pytest.approx(1.0, abs=0.05), None, None]
+    assert there["score"][3] is None
+    assert data_file(page, "001/run2-masks-0")[3] is None
+    assert "0.9" in Page(page).values
+    assert "before" not in (page.parent / "metrics.csv").read_text()
+    roc = next(figure for figure in data_file(page, "001/figures") if figure["name"] == "roc")
+    assert "before: inp_former" in roc["svg"]
+
+
+def test_other_results_that_do_not_fit_are_named(results: Path, other: Path, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"report\.compare: .*/befor is not a folder.*Did you mean 'before'"):
+        check_compared([str(other.with_name("befor"))], results)
+    with pytest.raises(ConfigError, match=r"report\.compare: .* is this run's own folder"):
+        check_compared([str(results)], results)
+    with pytest.raises(ConfigError, match=r"report\.compare: .* is listed twice"):
+        check_compared([str(other), f"{other}/../before"], results)
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(ConfigError, match=r"report\.compare: .*/empty holds no results: no DETECTOR/image_scores"):
+        check_compared([str(tmp_path / "empty")], results)
+    check_compared([str(other)], results)
+    with pytest.raises(DataError, match=r"has no finished results of what is reported here \(nut/private\)"):
+        build(results, runs=[RUNS[1]], compare=[str(other)])
+
+
+def test_a_digest_says_when_other_results_have_changed(results: Path, other: Path) -> None:
+    parts = [("nut", "test")]
+    assert compared_digest([], parts) is None
+    before = compared_digest([str(other)], parts)
+    assert compared_digest([str(other)], parts) == before
+    file = other / "inp_former" / "thresholds" / "nut" / "test.parquet"
+    write_table(file, pd.read_parquet(file).assign(threshold=99.0))
+    assert compared_digest([str(other)], parts) != before
+
+
+def test_two_runs_show_the_same_images(results: Path) -> None:
+    """What one run scores high is looked at in all of them."""
+    turned = [Made(m.sample_id, m.label, m.truth, m.final, 9 - m.score, m.size) for m in TEST]
+    write_run(results / "musc", "nut", "test", turned, VALUES)
+    runs = [RUNS[0], ["musc", "nut", "test"]]
+    page = build(results, runs=runs, facts=made_facts(("inp_former", "musc")), images=3)
+    # Both anomalous ones; of the normal ones, good/000 is second of inp_former, good/001 first of musc.
+    assert data_file(page, "001/samples")["id"] == ["bad/000", NASTY, "good/001"]
+    assert data_file(page, "001/run2")["score"] == [6.0, 8.0, 8.5]
+    assert 'href="#compare"' in page.read_text()

@@ -87,12 +87,12 @@ def test_before_any_job_starts(workspace: Workspace, spoil, messages: list[str])
         (
             resize_mask,
             ["samples/nut/test_public.parquet"],
-            ["000_regular_mask.png: mask of 5 x 5 pixels; expected its image's 128 x 96"],
+            ["000_regular_mask.png: 5 x 5 pixels; the image has 128 x 96"],
         ),
         (
             remove_mask,
             ["samples/nut/test_public.parquet"],
-            ["test_public/bad/002_regular.png: defective, but has no mask"],
+            ["1 defective image has no mask. Add the masks", "test_public/bad/002_regular.png"],
         ),
         (
             change(encoder={"weights": "auto"}),

@@ -75,6 +75,7 @@ CHANGES: dict[str, tuple[Any, set[str]]] = {
     "evaluate.resolution": (64, {"evaluate"}),
     "report.images": (4, {"report"}),
     "report.vis": ("single", {"report"}),
+    "report.compare": (["results/before"], {"report"}),
     "dataset.splits": (["test_private", "test_public"], {"report"}),
     "dataset.categories": (["nut"], set()),
     "dataset.layout": ("mvtec_ad_2", set()),
@@ -123,6 +124,8 @@ def test_the_table_follows_the_workflow(finished: Workspace) -> None:
 @pytest.mark.parametrize("key", list(CHANGES))
 def test_a_changed_key_plans_what_the_table_says(finished: Workspace, tmp_path: Path, key: str) -> None:
     value, first = CHANGES[key]
+    # What report.compare names has to be there.
+    (finished.results.parent / "before" / "inp_former" / "image_scores").mkdir(parents=True, exist_ok=True)
     section, _, name = key.partition(".")
     finished.write_config({section: {name: value}}, to=tmp_path / "config.yaml")
     expected = sorted([*jobs(followers(first, DETECTOR)), *NEW_JOBS.get(key, [])])

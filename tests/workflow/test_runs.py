@@ -74,10 +74,22 @@ def test_bright_defects_on_noise_are_found(finished: Workspace) -> None:
     assert metrics["image_auroc"] > 0.6
 
 
+def images_on_the_page(workspace: Workspace) -> str:
+    return "".join(path.read_text() for path in (workspace.results / "report" / "assets").glob("*/samples.js"))
+
+
+def test_snakemake_s_own_report_holds_figures_and_metrics(finished: Workspace, tmp_path: Path) -> None:
+    finished.snakemake(f"--report={tmp_path / 'report.html'}", "all")
+    text = (tmp_path / "report.html").read_text()
+    for name in ("inp_former_sizes.svg", "metrics.csv", "metrics.xlsx"):
+        assert name in text
+    assert "Every metric of every run with ground truth" in text, "the caption"
+
+
 def test_report_and_submission(finished: Workspace) -> None:
     page = (finished.results / "report" / "index.html").read_text()
-    assert "bad/002_regular" in page
     assert "random" in page, "a random encoder must be said"
+    assert "bad/002_regular" in images_on_the_page(finished)
     with tarfile.open(finished.results / "inp_former" / "submission.tar.gz") as tar:
         assert tar.getnames() == [
             "anomaly_images/nut/test_private/000_regular.tiff",

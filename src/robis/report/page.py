@@ -1,11 +1,11 @@
-"""Result tables and pictures to the page: what is shown, in which order and in which words."""
+"""The report as a whole: page, pictures, figures and tables, made from a run's files."""
 
 from __future__ import annotations
 
+import json
 import os
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -14,101 +14,19 @@ import jinja2
 import pandas as pd
 
 from robis import __version__, files
-from robis.errors import DataError, first_few
-from robis.evaluation import (
-    METRICS,
-    SegmentationCounts,
-    mean_metrics,
-    resize_mask,
-    segmentation_metrics,
-)
+from robis.evaluation import METRICS
+from robis.report import facts as run_facts
 from robis.report import pictures
-
-NORMAL, ANOMALOUS = "normal", "anomalous"
-
-# Result of one image -> what it means; in the order of the page.
-RESULTS = {
-    "missed": "anomalous, but the final mask is empty",
-    "false alarm": "normal, but the final mask is not empty",
-    "found": "anomalous, and the final mask is not empty (SegF1 says how well it fits)",
-    "clean": "normal, and the final mask is empty",
-    "unknown": "the image's label is not known",
-}
-
-# Metric -> heading of its group, heading of its column, what it is.
-HEADINGS = {
-    "image_auroc": ("Image", "AUROC", "Area under the ROC curve of the image scores"),
-    "image_ap": ("Image", "AP", "Average precision of the image scores"),
-    "image_f1_max": ("Image", "F1 max", "F1 of the image scores at their best threshold"),
-    "pixel_auroc": ("Pixel", "AUROC", "Area under the ROC curve of the anomaly maps' pixels"),
-    "pixel_ap": ("Pixel", "AP", "Average precision of the anomaly maps' pixels"),
-    "pixel_f1_max": ("Pixel", "F1 max", "F1 of the anomaly maps' pixels at their best threshold"),
-    "aupro_0.30": ("AU-PRO", "0.30", "Area under the per-region overlap to a false-positive rate of 0.30"),
-    "aupro_0.05": ("AU-PRO", "0.05", "Area under the per-region overlap to a false-positive rate of 0.05"),
-    "seg_f1": ("Final masks", "SegF1", "F1 of the final masks' pixels, pooled over the split"),
-    "seg_iou": ("Final masks", "IoU", "Intersection over union of the final masks' pixels"),
-    "seg_precision": ("Final masks", "Prec.", "Precision of the final masks' pixels"),
-    "seg_recall": ("Final masks", "Recall", "Recall of the final masks' pixels"),
-    "class_f1": ("Final masks", "ClassF1", "F1 of images: anomalous where the final mask is not empty"),
-}
-
-
-@dataclass(frozen=True)
-class Picture:
-    """A file below the assets folder, the same size for all pictures of a sample."""
-
-    source: str
-    alt: str
-
-
-@dataclass(frozen=True)
-class Row:
-    """One image in a gallery; `seg_f1` in 0..1, None without a ground-truth mask of a defect."""
-
-    sample_id: str
-    label: str | None
-    defect: str | None
-    result: str
-    score: float
-    threshold: float
-    votes: str
-    defects: int
-    seg_f1: float | None
-    height: int
-    width: int
-    image: Picture
-    heatmap: Picture
-    masks: Picture
-    truth: Picture | None
-
-    @property
-    def threshold_place(self) -> float:
-        """Where the threshold lies on the heatmap's scale, 0..1."""
-        return min(max(self.threshold / pictures.HEAT_RANGE, 0.0), 1.0)
-
-
-@dataclass(frozen=True)
-class Gallery:
-    """One detector, category and split: its images by result, and the rows shown."""
-
-    anchor: str
-    detector: str
-    category: str
-    split: str
-    images: int
-    counts: dict[str, int]
-    left_out: dict[str, int]
-    rows: list[Row]
-
-
-@dataclass(frozen=True)
-class MetricTable:
-    """The categories of one detector and split by METRICS, and their mean."""
-
-    detector: str
-    split: str
-    categories: list[dict[str, Any]]
-    mean: dict[str, Any]
+from robis.report.drawing import COLORS, DARK, svg
+from robis.report.exports import write_metrics_csv, write_tables
+from robis.report.figures import Figure, curve_figures, score_figure, size_figure, threshold_figure, training_figure
+from robis.report.gallery import run_file, write_gallery, write_script
+from robis.report.overview import FIRST_METRIC, HEADINGS, MEAN, SplitTables, split_tables, without_seeds
+from robis.report.published import benchmark_of, comparisons
+from robis.report.raster import png
+from robis.report.rule_graph import rule_graph
+from robis.report.runs import RESULTS, Group, count_results, curves_of, groups_of, known, metrics_of
+from robis.report.workbook import write_workbook
 
 
 def build_report(
@@ -116,53 +34,63 @@ def build_report(
     root: Path,
     page: Path,
     assets: Path,
+    figures: Path,
+    tables: Path,
     metrics_csv: Path,
+    workbook: Path,
     *,
-    runs: list[list[str]],
+    runs: Sequence[Sequence[str]],
     images: int,
     encoder: str,
+    facts: Mapping[str, Any],
+    vis: str = "split",
+    compare: Sequence[str] = (),
+    histories: Collection[Path] = (),
     notice: str | None = None,
     threads: int = 1,
 ) -> None:
-    """Write the page, its pictures and the table of all metrics.
+    """Write the page with all that belongs to it; the same input gives the same bytes.
 
     results: the folder of one dataset's results, whose name titles the page. root: the dataset, from which
-    the sample tables' paths start. runs: every [detector, category, split] to show. images: most rows in a
-    gallery; anomalous images come first, then the highest scores. encoder, notice: said at the top.
+    the sample tables' paths start.
 
-    page: HTML that needs neither network nor server. assets: folder of numbered pictures beside it.
-    metrics_csv: one row per run with ground truth, then one per detector and split with their mean
-    (category "mean", `categories` the number averaged); values in 0..1, empty where undefined.
+    page: HTML that needs neither network nor server. Beside it: assets, a folder with its pictures and data;
+    figures, a folder CATEGORY/SPLIT with every figure as .svg and .png; tables, a folder of .csv and .tex;
+    metrics_csv, one row per run with ground truth, then one per detector and split with their mean (category
+    "mean", `categories` the number averaged), values in 0..1, empty where undefined; workbook, an .xlsx.
 
-    The same input gives the same bytes. Images are opened one at a time per thread.
+    runs: every [detector, category, split] to show. images: most images in a gallery; anomalous ones come first,
+    then the highest scores. vis: "split" colors heatmaps from 0 to 255, "single" by each image's own range.
+    compare: other results folders, whose runs are shown beside these. histories: the runs' tables of training.
+    encoder, notice: said at the top. facts: what `report_facts` says of the config. Images are opened one at a time
+    per thread.
 
     Raises DataError where a table, map or mask of a run is missing, or a table lacks an image.
     """
-    metrics, galleries = [], []
-    with files.atomic_folder(assets) as folder:
+    groups = groups_of(results, runs, compare, images)
+    own, others = metrics_of(groups, own=True), metrics_of(groups, own=False)
+    overview = split_tables(own, others)
+    everything = pd.concat([own, others], ignore_index=True)
+    with files.atomic_folder(assets) as asset_folder, files.atomic_folder(figures) as figure_folder:
         # A path relative to the page, so that both can be moved together.
-        link = quote(Path(os.path.relpath(assets, page.parent)).as_posix())
-        for number, (detector, category, split) in enumerate(runs, start=1):
-            table = _split_table(results, detector, category, split)
-            if table["label"].notna().any():
-                metrics.append(files.read_table(results / detector / "metrics" / category / f"{split}.parquet"))
-            shown = _select(table, images)
-            left_out = table.loc[table.index.difference(shown.index)]
-            drawn = _Drawing(results / detector, root, category, split, folder, link, f"{number:03d}")
-            galleries.append(
-                Gallery(
-                    anchor=f"run-{number}",
-                    detector=detector,
-                    category=category,
-                    split=split,
-                    images=len(table),
-                    counts=_count_results(table),
-                    left_out=_count_results(left_out),
-                    rows=list(files.threaded(drawn.row, enumerate(shown.to_dict("records"), start=1), threads)),
-                )
-            )
-    measured = pd.concat(metrics, ignore_index=True) if metrics else _no_metrics()
-    _write_csv(metrics_csv, measured)
+        link = _relative(assets, page)
+        entries = []
+        for group in groups:
+            folder = asset_folder / group.folder
+            regions = write_gallery(group, root, page, folder, vis=vis, threads=threads)
+            drawn = _figures(group, everything, regions, histories)
+            _write_figures(drawn, group, folder, figure_folder, _relative(figures, page))
+            entries.append(_entry(group, f"{link}/{group.folder}"))
+        costs = _costs(results, groups, facts)
+        graph = rule_graph(facts["pipeline"], _cost_notes(costs))
+        (figure_folder / "pipeline.svg").write_text(svg(graph, page=False), encoding="utf-8", newline="\n")
+        (figure_folder / "pipeline.png").write_bytes(png(graph))
+    with files.atomic_folder(tables) as folder:
+        write_tables(folder, own, overview)
+    write_metrics_csv(metrics_csv, own)
+    write_workbook(workbook, overview)
+    categories = list(dict.fromkeys(group.category for group in groups))
+    published = comparisons(facts["layout"], categories, facts["setups"])
     text = (
         _environment()
         .get_template("index.html.j2")
@@ -171,174 +99,145 @@ def build_report(
             version=__version__,
             encoder=encoder,
             notice=notice,
-            detectors=_distinct(runs, 0),
-            categories=_distinct(runs, 1),
-            splits=_distinct(runs, 2),
-            tables=_metric_tables(measured),
-            unmeasured=_unmeasured(galleries, measured),
-            galleries=galleries,
+            vis=vis,
+            shortened=without_seeds,
+            detectors=list(dict.fromkeys(detector for detector, _, _ in runs)),
+            others=list(dict.fromkeys(run.name for group in groups for run in group.runs if not run.own)),
+            categories=categories,
+            splits=list(dict.fromkeys(group.split for group in groups)),
+            images=sum(len(group.samples) for group in groups),
+            tables=overview,
+            unmeasured=_unmeasured(groups, own),
+            groups=entries,
             metrics=METRICS,
+            mean=MEAN,
+            first_metric=FIRST_METRIC if FIRST_METRIC in _defined(overview) else "image_auroc",
             headings=HEADINGS,
-            groups=Counter(HEADINGS[name][0] for name in METRICS),
+            sections=Counter(HEADINGS[name][0] for name in METRICS),
             results=RESULTS,
-            layers={"coarse": pictures.COARSE, "final": pictures.FINAL, "truth": pictures.TRUTH},
+            benchmark=benchmark_of(facts["layout"], categories),
+            published=published,
+            published_metrics=[name for name in METRICS if any(name in one.row.values for one in published)],
+            costs=costs,
+            uncounted=run_facts.uncounted(costs, list(facts["pipeline"])),
+            versions=run_facts.versions(),
+            config=facts["config"],
+            graph=svg(graph, page=True),
+            colors={role: (light, DARK[role]) for role, light in COLORS.items()},
             colormap=pictures.colormap_css(),
-            csv=quote(Path(os.path.relpath(metrics_csv, page.parent)).as_posix()),
+            heat_range=pictures.HEAT_RANGE,
+            paths={
+                name: _relative(path, page)
+                for name, path in {"csv": metrics_csv, "xlsx": workbook, "tables": tables, "figures": figures}.items()
+            },
         )
     )
     with files.atomic_file(page) as partial:
         partial.write_text(text, encoding="utf-8", newline="\n")
 
 
-def _split_table(results: Path, detector: str, category: str, split: str) -> pd.DataFrame:
-    """The sample table with scores, thresholds and `result`, one row per image."""
-    samples = files.read_table(results / "samples" / category / f"{split}.parquet")
-    for name, columns in {
-        "image_scores": ["rescored", "is_anomalous"],
-        "thresholds": ["threshold", "mean_std", "mebin", "defects"],
-    }.items():
-        path = results / detector / name / category / f"{split}.parquet"
-        found = files.read_table(path).set_index("sample_id")
-        missing = samples.loc[~samples["sample_id"].isin(found.index), "sample_id"].tolist()
-        if missing:
-            raise DataError(
-                f"{path}: {len(missing)} of the {len(samples)} images of {category}/{split} have no row; "
-                f"expected one each. Make the table again. Missing:\n{first_few(missing)}"
-            )
-        samples = samples.join(found[columns], on="sample_id", validate="1:1")
-    samples["result"] = [
-        _result(_known(label), bool(marked))
-        for label, marked in zip(samples["label"], samples["is_anomalous"], strict=True)
-    ]
-    return samples
+def _figures(
+    group: Group, measured: pd.DataFrame, regions: Mapping[str, pd.DataFrame], histories: Collection[Path]
+) -> list[tuple[Figure, str | None]]:
+    """Every figure of a group, with the run that it is of; None for those of all runs."""
+    here = measured[(measured["category"] == group.category) & (measured["split"] == group.split)]
+    metrics = {str(row["detector"]): {str(name): row[name] for name in row} for row in here.to_dict("records")}
+    curves = {run: table for run, table in curves_of(group).items() if run in metrics}
+    found: list[tuple[Figure, str | None]] = [(figure, None) for figure in curve_figures(curves, metrics)]
+    labels = {str(row["sample_id"]): known(row["label"]) for row in group.samples.to_dict("records")}
+    for run in group.runs:
+        if run.own:
+            table = group.tables[run.name]
+            history = run.folder / "models" / group.category / "training.parquet"
+            of_run = [
+                score_figure(run.name, table["rescored"].to_numpy(float), list(labels.values())),
+                threshold_figure(run.name, table, labels),
+                size_figure(run.name, regions[run.name]),
+                training_figure(run.name, files.read_table(history)) if history in histories else None,
+            ]
+            found += [(figure, run.name) for figure in of_run if figure]
+    return found
 
 
-def _result(label: str | None, marked: bool) -> str:
-    if label is None:
-        return "unknown"
-    if label == ANOMALOUS:
-        return "found" if marked else "missed"
-    return "false alarm" if marked else "clean"
-
-
-def _select(table: pd.DataFrame, images: int) -> pd.DataFrame:
-    ordered = table.assign(first=table["label"].eq(ANOMALOUS).fillna(False)).sort_values(
-        ["first", "rescored", "sample_id"], ascending=[False, False, True], kind="stable"
-    )
-    return ordered.head(images)
-
-
-def _count_results(table: pd.DataFrame) -> dict[str, int]:
-    found = Counter(table["result"])
-    return {name: found[name] for name in RESULTS}
-
-
-@dataclass(frozen=True)
-class _Drawing:
-    """Where the files of one run are, and where their pictures go."""
-
-    outputs: Path
-    root: Path
-    category: str
-    split: str
-    folder: Path
-    link: str
-    run: str
-
-    def row(self, numbered: tuple[int, Mapping[Any, Any]]) -> Row:
-        number, sample = numbered
-        name = str(sample["sample_id"])
-        image = files.read_image(self.root / sample["image"])
-        anomaly_map = files.read_map(self._path("anomaly_images", name, ".tiff"))
-        coarse = files.read_mask(self._path("coarse_masks", name, ".png"))
-        final = files.read_mask(self._path("anomaly_images_thresholded", name, ".png"))
-        mask = _known(sample["mask"])
-        truth = None if mask is None else files.read_mask(self.root / mask)
-        size = pictures.thumbnail_size(*image.shape[:2])
-        seg_f1 = None
-        if truth is not None:
-            counts = SegmentationCounts.of(resize_mask(final, *truth.shape), truth)
-            seg_f1 = segmentation_metrics(counts)["seg_f1"]
-
-        def written(kind: str, data: bytes, alt: str) -> Picture:
-            # Numbered, since a sample's name may hold whatever a file name or a link cannot.
-            file = f"{self.run}-{number:05d}-{kind}"
-            (self.folder / file).write_bytes(data)
-            return Picture(f"{self.link}/{file}", alt)
-
-        marks = [(coarse, pictures.COARSE), (final, pictures.FINAL)]
-        return Row(
-            sample_id=name,
-            label=_known(sample["label"]),
-            defect=_known(sample["defect"]),
-            result=sample["result"],
-            score=float(sample["rescored"]),
-            threshold=float(sample["threshold"]),
-            votes=", ".join(f"{vote} {sample[vote]:.4g}" for vote in ("mean_std", "mebin") if pd.notna(sample[vote])),
-            defects=int(sample["defects"]),
-            seg_f1=seg_f1,
-            height=size[0],
-            width=size[1],
-            image=written("image.jpg", pictures.draw_image(image, *size), f"Image {name}"),
-            heatmap=written(
-                "heatmap.jpg", pictures.draw_heatmap(anomaly_map, *size), f"Anomaly map of {name} over the image"
-            ),
-            masks=written(
-                "masks.png", pictures.draw_masks(marks, *size), f"Coarse and final mask of {name} over the image"
-            ),
-            truth=None
-            if truth is None
-            else written(
-                "truth.png",
-                pictures.draw_masks([(truth, pictures.TRUTH)], *size),
-                f"Ground truth of {name} over the image",
-            ),
+def _write_figures(
+    drawn: Sequence[tuple[Figure, str | None]], group: Group, folder: Path, figure_folder: Path, link: str
+) -> None:
+    """Each figure as files of its own, and all of them in one data file of the page."""
+    place = Path(group.category) / group.split
+    (figure_folder / place).mkdir(parents=True, exist_ok=True)
+    listed = []
+    for figure, run in drawn:
+        path = figure_folder / place / figure.name
+        path.with_name(f"{figure.name}.svg").write_text(svg(figure.drawing, page=False), "utf-8", newline="\n")
+        path.with_name(f"{figure.name}.png").write_bytes(png(figure.drawing))
+        listed.append(
+            {
+                "name": figure.name,
+                "title": figure.title,
+                "caption": figure.caption,
+                "run": run,
+                "svg": svg(figure.drawing, page=True),
+                "file": f"{link}/{quote((place / figure.name).as_posix())}",
+            }
         )
-
-    def _path(self, output: str, name: str, suffix: str) -> Path:
-        return self.outputs / output / self.category / self.split / f"{name}{suffix}"
+    write_script(folder / "figures.js", f"{group.folder}/figures", listed)
 
 
-def _metric_tables(measured: pd.DataFrame) -> list[MetricTable]:
-    tables = []
-    for mean in mean_metrics(measured).to_dict("records") if len(measured) else []:
-        of_mean = (measured["detector"] == mean["detector"]) & (measured["split"] == mean["split"])
-        rows = [{str(key): value for key, value in row.items()} for row in measured[of_mean].to_dict("records")]
-        tables.append(
-            MetricTable(str(mean["detector"]), str(mean["split"]), rows, {str(k): v for k, v in mean.items()})
-        )
-    return tables
+def _entry(group: Group, link: str) -> dict[str, Any]:
+    """What the page knows of a group before it loads the group's data."""
+    left_out = group.samples["row"].isna()
+    return {
+        "folder": link,
+        "key": group.folder,
+        "category": group.category,
+        "split": group.split,
+        "images": len(group.samples),
+        "shown": group.shown,
+        "runs": [
+            {
+                "name": run.name,
+                "own": run.own,
+                "file": run_file(number),
+                "counts": count_results(group.tables[run.name]["result"]),
+                "leftOut": count_results(group.tables[run.name].loc[left_out, "result"]),
+            }
+            for number, run in enumerate(group.runs)
+        ],
+    }
 
 
-def _unmeasured(galleries: Sequence[Gallery], measured: pd.DataFrame) -> list[str]:
-    """Category and split of the runs that have no metrics, each once."""
+def _costs(results: Path, groups: Sequence[Group], facts: Mapping[str, Any]) -> list[run_facts.StageCost]:
+    runs = list(dict.fromkeys(run.name for group in groups for run in group.runs if run.own))
+    # Stages that several runs of one detector share lie in the folder of the detector's own name.
+    owners = [*dict.fromkeys(setup["detector"] for setup in facts["setups"].values()), *runs]
+    categories = list(dict.fromkeys(group.category for group in groups))
+    return run_facts.stage_costs(results, owners, categories, list(facts["pipeline"]))
+
+
+def _cost_notes(costs: Sequence[run_facts.StageCost]) -> dict[str, str]:
+    stages = dict.fromkeys(cost.stage for cost in costs)
+    return {stage: run_facts.duration(sum(cost.seconds for cost in costs if cost.stage == stage)) for stage in stages}
+
+
+def _unmeasured(groups: Sequence[Group], measured: pd.DataFrame) -> list[str]:
+    """Category and split of the groups that have no metrics."""
     have = set(zip(measured["category"], measured["split"], strict=True))
-    names = {f"{g.category}/{g.split}": None for g in galleries if (g.category, g.split) not in have}
-    return list(names)
+    return [f"{g.category}/{g.split}" for g in groups if (g.category, g.split) not in have]
 
 
-def _no_metrics() -> pd.DataFrame:
-    return pd.DataFrame(columns=["detector", "category", "split", "images", "anomalous_images", "defects", *METRICS])
+def _defined(tables: Sequence[SplitTables]) -> set[str]:
+    """Metrics that have a value somewhere."""
+    return {
+        metric
+        for table in tables
+        for row in table.means
+        for metric, cell in zip(METRICS, row.cells, strict=True)
+        if cell.value is not None
+    }
 
 
-def _write_csv(path: Path, measured: pd.DataFrame) -> None:
-    table = measured
-    if len(measured):
-        means = mean_metrics(measured).assign(category="mean")
-        table = pd.concat([measured, means[["detector", "category", "split", "categories", *METRICS]]])
-        counts = ["images", "anomalous_images", "defects", "categories"]
-        table[counts] = table[counts].astype("Int64")
-    with files.atomic_file(path) as partial:
-        table.to_csv(partial, index=False, lineterminator="\n")
-
-
-def _distinct(runs: Sequence[Sequence[str]], part: int) -> list[str]:
-    return list(dict.fromkeys(run[part] for run in runs))
-
-
-def _known(value: Any) -> str | None:
-    """Tables hold an unknown string as None, NaN or NA."""
-    return None if pd.isna(value) else str(value)
+def _relative(path: Path, page: Path) -> str:
+    return quote(Path(os.path.relpath(path, page.parent)).as_posix())
 
 
 def _environment() -> jinja2.Environment:
@@ -352,12 +251,9 @@ def _environment() -> jinja2.Environment:
     )
     environment.filters["percent"] = lambda value: f"{100 * value:.1f}"
     environment.filters["number"] = lambda value: f"{value:.4g}"
-    environment.filters["listed"] = lambda counts: ", ".join(_counted(counts))
-    environment.tests["null"] = pd.isna
+    environment.filters["duration"] = run_facts.duration
+    # In a script element, where entities are not read: no text can end the element.
+    environment.filters["data"] = lambda value: jinja2.utils.markupsafe.Markup(
+        json.dumps(value, separators=(",", ":")).replace("<", "\\u003c")
+    )
     return environment
-
-
-def _counted(counts: Mapping[str, int]) -> Iterator[str]:
-    for name, number in counts.items():
-        if number:
-            yield f"{number} {name}" + ("s" if name == "false alarm" and number > 1 else "")

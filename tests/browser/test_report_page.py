@@ -1,0 +1,338 @@
+"""The report in a real browser: it opens from disk, sorts, filters, zooms, goes by keyboard, stays fast."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from robis.evaluation import METRICS
+from robis.report import build_report
+from tests.browser.chromium import Chromium
+from tests.made_results import NASTY, Made, made_facts, write_data, write_many, write_run
+
+TEST = [
+    Made("bad/000", "anomalous", truth=(8, 8, 24, 40), final=(8, 8, 24, 24), score=30.0),
+    Made(NASTY, "anomalous", truth=(8, 8, 12, 12), score=10.0, size=(200, 300)),
+    Made("good/000", final=(0, 0, 8, 8), score=20.0),
+    Made("good/001", score=5.0),
+]
+NUT = {name: 0.2 + n / 100 for n, name in enumerate(METRICS)}
+BOLT = {name: 0.9 - n / 100 for n, name in enumerate(METRICS)} | {"aupro_0.05": None}
+RUNS = [[detector, category, "test"] for detector in ("inp_former", "musc") for category in ("nut", "bolt")]
+
+
+def build(results: Path, root: Path, runs: list[list[str]], **changes: Any) -> Path:
+    report = results / "report"
+    folders = [report / name for name in ("index.html", "assets", "figures", "tables", "metrics.csv", "metrics.xlsx")]
+    given: dict[str, Any] = {"encoder": "vit_tiny", "images": 5000, "threads": 2} | changes
+    build_report(results, root, *folders, runs=runs, facts=made_facts(sorted({run for run, _, _ in runs})), **given)
+    return report / "index.html"
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """Data and results of two runs on two categories; MuSc finds what INP-Former misses, and the other way round."""
+    root, results = tmp_path_factory.mktemp("data"), tmp_path_factory.mktemp("results") / "shop"
+    turned = [Made(m.sample_id, m.label, m.truth, None if m.final else m.truth, m.score, m.size) for m in TEST]
+    for category, values in (("nut", NUT), ("bolt", BOLT)):
+        write_data(root, results, category, "test", TEST)
+        write_run(results / "inp_former", category, "test", TEST, values)
+        write_run(results / "musc", category, "test", turned, dict.fromkeys(METRICS, 0.5))
+    return root, results
+
+
+@pytest.fixture(scope="module")
+def page(made: tuple[Path, Path]) -> Path:
+    root, results = made
+    return build(results, root, RUNS)
+
+
+def rows(browser: Chromium) -> list[str]:
+    """Names of the images in the list, from top to bottom."""
+    script = """[...document.querySelectorAll("#list .sample")].sort((a, b) => a.dataset.position - b.dataset.position)
+        .map((row) => row.querySelector("h3, .name").textContent)"""
+    return browser.run(script)
+
+
+def choose(browser: Chromium, selector: str, value: str) -> None:
+    browser.run(
+        f"""(() => {{ const select = document.querySelector({json.dumps(selector)}); select.value = {json.dumps(value)};
+        select.dispatchEvent(new Event("change", {{bubbles: true}})); }})()"""
+    )
+
+
+def open_images(browser: Chromium, page: Path, fragment: str = "#images/1/1", count: int = 4) -> None:
+    browser.open(page, fragment)
+    browser.wait(f"document.querySelectorAll('#list .sample').length === {count}")
+
+
+@pytest.mark.parametrize("dark", [False, True])
+def test_every_view_opens_without_a_complaint(browser: Chromium, page: Path, dark: bool) -> None:
+    browser.resize(1400, 1000, dark=dark)
+    for view, ready in {
+        "overview": "document.querySelectorAll('table.metrics').length === 3",
+        "figures": "document.querySelectorAll('#figures figure svg').length >= 4",
+        "images": "document.querySelectorAll('#list .sample').length === 4",
+        "compare": "document.querySelectorAll('#list .of-run').length === 8",
+        "run": "document.querySelector('.pipeline svg') !== null",
+    }.items():
+        browser.open(page, f"#{view}")
+        browser.wait(ready)
+        shown = browser.run("[...document.querySelectorAll('.view')].filter((v) => v.offsetParent).length")
+        assert shown == 1, view
+        assert browser.run(f"document.querySelector('.bar [aria-current]').getAttribute('href') === '#{view}'")
+    background = browser.run("getComputedStyle(document.body).backgroundColor")
+    assert (sum(map(int, background[4:-1].split(","))) < 120) == dark
+
+
+def test_the_theme_can_be_chosen_and_is_kept(browser: Chromium, page: Path) -> None:
+    browser.open(page)
+    background = "getComputedStyle(document.body).backgroundColor"
+    light = browser.run(background)
+    browser.click("#theme")
+    assert browser.run("document.getElementById('theme').textContent") == "Theme: light"
+    browser.click("#theme")
+    dark = browser.run(background)
+    assert dark != light
+    browser.open(page)
+    assert browser.run(background) == dark
+    browser.click("#theme")
+    assert browser.run("document.documentElement.dataset.theme") == "auto"
+
+
+def test_a_click_on_a_heading_sorts(browser: Chromium, page: Path) -> None:
+    browser.open(page)
+    table = "table.metrics[aria-label^='Means']"
+    names = f'[...document.querySelectorAll("{table} tbody.sorted th")].map((cell) => cell.textContent.trim())'
+    heading = f"{table} th[data-column='1']"
+    assert browser.run(names) == ["inp_former", "musc"]
+    # Image AUROC: means of 0.2 and 0.9, and 0.5.
+    for order, expected in (("descending", ["inp_former", "musc"]), ("ascending", ["musc", "inp_former"])):
+        browser.click(f"{heading} button")
+        assert browser.run(f"document.querySelector(\"{heading}\").getAttribute('aria-sort')") == order
+        assert browser.run(names) == expected
+    browser.run(f"document.querySelector(\"{table} th[data-column='0'] button\").focus()")
+    browser.press("Enter")
+    assert browser.run(names) == ["inp_former", "musc"], "by keyboard, and names upwards"
+
+
+def test_a_metric_can_be_picked_and_the_best_is_marked(browser: Chromium, page: Path) -> None:
+    browser.open(page)
+    visible = "[...document.querySelectorAll('.matrix')].filter((t) => t.offsetParent).map((t) => t.dataset.metric)"
+    assert browser.run(visible) == ["seg_f1"]
+    choose(browser, "[data-matrix]", "image_auroc")
+    assert browser.run(visible) == ["image_auroc"]
+    best = """[...document.querySelectorAll(".matrix[data-metric=image_auroc] tbody tr")].map((row) =>
+        [row.cells[0].textContent.trim(), [...row.cells].findIndex((cell) => cell.classList.contains("best"))])"""
+    assert browser.run(best) == [["nut", 2], ["bolt", 1]]
+
+
+def test_images_are_filtered(browser: Chromium, page: Path) -> None:
+    open_images(browser, page)
+    assert rows(browser) == ["bad/000", NASTY, "good/000", "good/001"]
+    browser.click("#chips label.missed")
+    assert rows(browser) == ["bad/000", "good/000", "good/001"]
+    assert browser.run("document.getElementById('count').textContent") == "3 of 4 images."
+    browser.click("#chips label.missed")
+    choose(browser, "#defect", "bad")
+    assert rows(browser) == ["bad/000", NASTY]
+    # 512 of 12,288 pixels are 4 %; 16 of 60,000 are 0.03 %.
+    sizes = browser.run("[...document.querySelectorAll('#size option')].map((one) => one.textContent)")
+    assert sizes == ["any", "0.01 to 0.1 % (1)", "1 to 10 % (1)"]
+    choose(browser, "#size", "1")
+    assert rows(browser) == [NASTY]
+    choose(browser, "#size", "")
+    choose(browser, "#defect", "")
+    browser.press("/")
+    for letter in "GOOD":
+        browser.press(letter)
+    assert rows(browser) == ["good/000", "good/001"]
+
+
+def test_images_are_sorted(browser: Chromium, page: Path) -> None:
+    open_images(browser, page)
+    expected = {
+        "score": ["bad/000", "good/000", NASTY, "good/001"],
+        "segF1": [NASTY, "bad/000", "good/000", "good/001"],
+        "name": [NASTY, "bad/000", "good/000", "good/001"],
+        "area": ["bad/000", NASTY, "good/000", "good/001"],
+    }
+    for sort, names in expected.items():
+        choose(browser, "#sort", sort)
+        assert rows(browser) == names, sort
+    choose(browser, "#sort", "score")
+    browser.click("#reverse")
+    assert rows(browser) == ["good/001", NASTY, "good/000", "bad/000"]
+
+
+def test_the_slider_and_the_layers(browser: Chromium, page: Path) -> None:
+    open_images(browser, page)
+    browser.run("document.getElementById('heat').focus()")
+    for _ in range(5):
+        browser.press("ArrowLeft", 37)
+    opacity = "getComputedStyle(document.querySelector('#list img.heat')).opacity"
+    assert float(browser.run(opacity)) == pytest.approx(0.6)
+    browser.press("h")
+    assert float(browser.run(opacity)) == 0
+    browser.press("h")
+    assert float(browser.run(opacity)) == pytest.approx(0.6)
+    browser.wait("document.querySelector('#list .marks .final path') !== null")
+    shown = "getComputedStyle(document.querySelector('#list .marks .final')).display"
+    assert browser.run(shown) != "none"
+    browser.press("2")
+    assert browser.run(shown) == "none"
+    browser.click("[data-layer=final]")
+    assert browser.run(shown) != "none"
+
+
+def test_a_name_with_markup_stays_text(browser: Chromium, page: Path) -> None:
+    open_images(browser, page)
+    assert browser.run("document.querySelectorAll('main script, .sample script, dialog script').length") == 0
+    browser.run("gallery.current = 1; openCurrent()")
+    assert browser.run("document.getElementById('viewer-title').textContent") == NASTY
+    assert browser.run("document.getElementById('viewer-title').children.length") == 0
+    browser.press("Escape", 27)
+    browser.open(page, "#figures/1")
+    browser.wait("document.querySelectorAll('#figures figure svg').length >= 4")
+    titles = browser.run("[...document.querySelectorAll('#figures svg title')].map((one) => one.textContent)")
+    assert any(NASTY in title for title in titles)
+    assert browser.run("document.querySelectorAll('#figures script').length") == 0
+
+
+def test_panels_zoom_together(browser: Chromium, page: Path) -> None:
+    open_images(browser, page)
+    browser.click("#list .sample")
+    assert browser.run("document.getElementById('viewer').open")
+    browser.wait("document.getElementById('viewer-note').textContent.includes('the original')")
+    transforms = (
+        "[...new Set([...document.querySelectorAll('#lenses .stack')].map((s) => getComputedStyle(s).transform))]"
+    )
+    assert len(browser.run(transforms)) == 1
+    x, y = browser.middle("#lenses .well")
+    before = browser.run("[viewer.zoom, viewer.x]")
+    browser.wheel(x + 40, y, -300)
+    browser.wait("viewer.zoom > 2")
+    after = browser.run(transforms)
+    assert len(after) == 1 and after[0].startswith("matrix(2.7"), "e to the power of one"
+    assert before == [1, 0.5] and browser.run("viewer.x") > 0.5, "towards the pointer"
+    for key, zoom in (("+", 1.5), ("-", 1.0), ("0", None)):
+        start = browser.run("viewer.zoom")
+        browser.press(key)
+        assert browser.run("viewer.zoom") == pytest.approx(start * zoom if key == "+" else start / 1.5 if zoom else 1)
+
+
+def test_the_viewer_goes_from_image_to_image_by_keyboard(browser: Chromium, page: Path) -> None:
+    open_images(browser, page)
+    title = "document.getElementById('viewer-title').textContent"
+    browser.press("j")
+    focused = "document.activeElement.querySelector('h3')?.textContent"
+    assert browser.run(focused) == NASTY
+    browser.press("k")
+    assert browser.run(focused) == "bad/000"
+    browser.press("ArrowDown", 40)
+    browser.press("Enter", 13)
+    assert browser.run(title) == NASTY
+    browser.press("ArrowRight", 39)
+    assert browser.run(title) == "good/000"
+    browser.press("ArrowLeft", 37)
+    browser.press("ArrowLeft", 37)
+    browser.press("ArrowLeft", 37)
+    assert browser.run(title) == "bad/000", "it ends at the first one"
+    browser.press("Escape", 27)
+    browser.wait(f"!document.getElementById('viewer').open && {focused} === 'bad/000'")
+    browser.press("?")
+    assert browser.run("document.getElementById('keys').open")
+    browser.press("Escape", 27)
+    browser.press("g")
+    assert browser.run("document.querySelectorAll('#list .tile').length") == 4
+
+
+def test_two_runs_side_by_side(browser: Chromium, page: Path) -> None:
+    open_images(browser, page, "#images/1/1/2")
+    panels = "document.querySelectorAll('#list .sample:first-of-type figure').length"
+    assert browser.run(panels) == 5
+    badges = "[...document.querySelectorAll('#list .sample:first-of-type .badge')].map((one) => one.textContent)"
+    assert browser.run(badges) == ["found", "missed"]
+    choose(browser, "#differ", "b")
+    # MuSc alone marks the second defect, and leaves good/000 clean.
+    assert rows(browser) == [NASTY, "good/000"]
+    choose(browser, "#differ", "")
+    choose(browser, "#sort", "gain")
+    assert rows(browser)[0] == NASTY
+    choose(browser, "#versus", "-1")
+    browser.wait(f"{panels} === 4")
+    assert browser.run("location.hash") == "#images/1/1"
+
+
+def test_a_defect_in_a_figure_opens_its_image(browser: Chromium, page: Path) -> None:
+    browser.open(page, "#figures/1")
+    browser.wait("document.querySelectorAll('#figures [data-sample]').length >= 2")
+    dot = "#figures figure[data-run=musc] circle[data-sample='1']"
+    choose(browser, "#figures-run", "musc")
+    browser.click(dot)
+    browser.wait("document.getElementById('viewer').open")
+    assert browser.run("document.getElementById('viewer-title').textContent") == NASTY
+    assert browser.run("gallery.view.a.name") == "musc"
+
+
+def test_a_page_without_its_assets_says_so(chromium: Chromium, page: Path, tmp_path: Path) -> None:
+    shutil.copy(page, tmp_path)
+    chromium.open(tmp_path / "index.html", "#images")
+    chromium.wait("!document.getElementById('trouble').hidden")
+    message = chromium.run("document.getElementById('trouble').textContent")
+    assert "assets/001/samples.js cannot be loaded. The page needs its assets folder" in message
+    chromium.problems.clear()
+
+
+def test_single_maps_say_their_own_range(browser: Chromium, made: tuple[Path, Path], tmp_path: Path) -> None:
+    root, results = made
+    shutil.copytree(results, tmp_path / "shop", ignore=shutil.ignore_patterns("report"))
+    page = build(tmp_path / "shop", root, RUNS[:1], vis="single")
+    open_images(browser, page)
+    assert browser.run("document.getElementById('range-low').textContent") == "lowest"
+    tick = "document.querySelector('#list .sample:first-of-type figcaption .colormap')"
+    low, high = browser.run("[gallery.view.a.low[0], gallery.view.a.high[0]]")
+    assert float(browser.run(f"{tick}.style.getPropertyValue('--at')")) == pytest.approx(
+        (123.5 - low) / (high - low), abs=1e-4
+    )
+    assert browser.run(f"{tick}.title").startswith(f"Colors from {low:.4g} to {high:.4g}; threshold 123.5")
+
+
+def test_two_thousand_images_open_and_scroll(
+    browser: Chromium, tmp_path: Path, record_property: Callable[[str, object], None]
+) -> None:
+    root, results = tmp_path / "data", tmp_path / "results" / "many"
+    write_many(root, results, results / "inp_former", "nut", "test", 2000)
+    start = time.monotonic()
+    page = build(results, root, [["inp_former", "nut", "test"]])
+    print(f"\n2,000 images are built in {time.monotonic() - start:.1f} s")
+    start = time.monotonic()
+    browser.open(page, "#images")
+    ready = "document.querySelectorAll('#list .sample').length > 0 && [...document.images].every((one) => one.complete)"
+    browser.wait(ready)
+    seconds = time.monotonic() - start
+    print(f"\n2,000 images open in {seconds:.2f} s")
+    record_property("seconds", seconds)
+    assert seconds < 6, "3 s on an idle machine, with room for a busy one"
+    drawn = "document.querySelectorAll('#list .sample').length"
+    assert browser.run("document.getElementById('count').textContent") == "2,000 of 2,000 images."
+    assert browser.run(drawn) < 20
+    for share in (0.25, 0.5, 1.0):
+        browser.run(f"scrollTo(0, document.documentElement.scrollHeight * {share})")
+        there = f"(row) => row.dataset.position >= {int(1990 * share)}"
+        browser.wait(f"[...document.querySelectorAll('#list .sample')].some({there})")
+        assert browser.run(drawn) < 25
+    assert rows(browser)[-1] == "good/00000"
+    browser.wait(ready)
+    browser.press("g")
+    browser.wait("document.querySelectorAll('#list .tile').length > 4")
+    assert browser.run("document.querySelectorAll('#list .tile').length") < 100
+    browser.run("document.getElementById('list').focus()")
+    browser.press("End", 35)
+    assert browser.run("document.activeElement.querySelector('.name').textContent") == "good/00000"
