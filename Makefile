@@ -3,12 +3,13 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/ready
 
-.PHONY: help setup demo test lint format config clean
+.PHONY: help setup demo test test-cluster cluster browser lint format config clean
 
 help:
 	@echo "make demo    set up, generate images, run the whole pipeline, print metrics and the report's path"
 	@echo "make setup   make .venv and install what constraints.txt pins"
 	@echo "make test    set up, lint, check types, run all tests"
+	@echo "make test-cluster  the part of the tests that runs jobs on a SLURM of its own (skipped where there can be none)"
 	@echo "make format  rewrite the code in the project's style"
 	@echo "make config  rewrite config/schema.json, the commented configs and docs/config.md from the settings"
 	@echo "make clean   delete the demo's data and results (not your own)"
@@ -28,8 +29,19 @@ demo: setup
 	$(BIN)/robis metrics results/demo
 	@echo "The demo's encoder has random weights: this shows that the pipeline runs, not what the method can do."
 
-test: setup lint
-	$(BIN)/pytest -n auto --dist worksteal
+test: setup lint browser
+	$(BIN)/pytest -n auto --dist worksteal --ignore tests/cluster
+	@$(MAKE) --no-print-directory test-cluster
+
+# One SLURM, one process: its jobs take the cores themselves.
+test-cluster: setup cluster
+	$(BIN)/pytest tests/cluster
+
+cluster:
+	@tests/debian_packages.sh SLURM 'munged slurmctld slurmd sbatch srun' munge slurmctld slurmd slurm-client
+
+browser:
+	@tests/debian_packages.sh Chromium chromium chromium fonts-dejavu-core
 
 lint: setup
 	$(BIN)/ruff check .

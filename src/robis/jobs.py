@@ -1,4 +1,4 @@
-"""What every script of the workflow does around its one call: options, log file, threads, readable errors."""
+"""What every script of the workflow does around its one call: options, log file, threads, GPU, readable errors."""
 
 from __future__ import annotations
 
@@ -14,12 +14,14 @@ from typing import Any
 import cv2
 
 from robis.errors import RobisError
+from robis.gpu_lock import gpu_of_job
 
 
 @contextmanager
 def job(snakemake: Any) -> Iterator[dict[str, Any]]:
     """Run the block as a job: yield the stage's options, log to the rule's file and stderr, bound the threads.
 
+    A job with the resource `gpu` computes on a GPU of its own (`gpu_jobs` of them may share one), and waits for it.
     A mistake of the user ends the job with its message alone; anything else with a traceback.
     The exit status is 1 in both cases.
     """
@@ -34,7 +36,9 @@ def job(snakemake: Any) -> Iterator[dict[str, Any]]:
     if "torch" in sys.modules:
         sys.modules["torch"].set_num_threads(snakemake.threads)
     try:
-        yield snakemake.params.settings.options()
+        # torch may be imported by now, but asks for GPUs at its first use of one, which is in the block.
+        with gpu_of_job(snakemake.resources.get("gpu", 0), snakemake.resources.get("gpu_jobs", 1)):
+            yield snakemake.params.settings.options()
     except RobisError as error:
         logging.error("%s: %s", snakemake.rule, error)
         sys.exit(1)

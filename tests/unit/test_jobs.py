@@ -18,7 +18,11 @@ from robis.params import Params
 def snakemake(tmp_path: Path) -> SimpleNamespace:
     settings = Params.of({"scale": 0.5, "code": "abc", "fingerprint": "def", "root": "data"}, ["root"])
     return SimpleNamespace(
-        log=[str(tmp_path / "logs" / "a.log")], threads=1, rule="merge", params=SimpleNamespace(settings=settings)
+        log=[str(tmp_path / "logs" / "a.log")],
+        threads=1,
+        rule="merge",
+        params=SimpleNamespace(settings=settings),
+        resources={"mem_mb": 2000},
     )
 
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
+import signal
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
@@ -149,6 +151,95 @@ def test_a_stopped_training_ends_as_an_undisturbed_one(
     assert len(taken) == 8 - stop_at // 2 * 2, "whole epochs are not repeated"
     assert all(torch.equal(undisturbed[name], resumed[name]) for name in undisturbed)
     assert resumed_rows["loss"].tolist() == rows["loss"].tolist()
+
+
+@pytest.mark.parametrize(
+    ("stop_at", "number"), [(0, signal.SIGTERM), (2, signal.SIGINT), (4, signal.SIGTERM), (6, signal.SIGUSR1)]
+)
+def test_a_signal_saves_the_step_it_comes_in_and_the_next_run_ends_alike(
+    tmp_path: Path, tiles: np.ndarray, monkeypatch: pytest.MonkeyPatch, stop_at: int, number: signal.Signals
+) -> None:
+    """Three steps an epoch, a state every two epochs: most stops are within an epoch, and between states."""
+    recipe = replace(RECIPE, batch_size=3, checkpoint_every=2, epochs=3)
+    undisturbed, rows = run(tmp_path / "a", tiles, recipe)
+    assert len(rows) == 9
+    step = training._step
+    taken: list[int] = []
+
+    def interrupted(*arguments):
+        taken.append(1)
+        if len(taken) == stop_at + 1:
+            signal.raise_signal(number)
+        return step(*arguments)
+
+    monkeypatch.setattr(training, "_step", interrupted)
+    handlers = [signal.getsignal(one) for one in training.STOP_SIGNALS]
+    with pytest.raises(TrainingError, match=rf"stopped by {number.name} after {stop_at + 1} of 9 steps.*saved"):
+        run(tmp_path / "b", tiles, recipe)
+    assert [signal.getsignal(one) for one in training.STOP_SIGNALS] == handlers
+    assert len(torch.load(tmp_path / "b" / "state.pt", weights_only=True)["rows"]) == stop_at + 1
+    resumed, resumed_rows = run(tmp_path / "b", tiles, recipe)
+    assert len(taken) == 9, "no step is taken twice"
+    assert all(torch.equal(undisturbed[name], resumed[name]) for name in undisturbed)
+    without_time = [name for name in rows if name != "images_per_second"]
+    pd.testing.assert_frame_equal(resumed_rows[without_time], rows[without_time], check_exact=True)
+
+
+def test_a_signal_in_the_last_step_stops_nothing(
+    tmp_path: Path, tiles: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    step = training._step
+    calls: list[int] = []
+
+    def interrupted(*arguments):
+        calls.append(1)
+        if len(calls) == 8:
+            signal.raise_signal(signal.SIGTERM)
+        return step(*arguments)
+
+    monkeypatch.setattr(training, "_step", interrupted)
+    _, rows = run(tmp_path, tiles)
+    assert len(rows) == 8
+
+
+def test_a_second_interrupt_does_not_wait(tmp_path: Path, tiles: np.ndarray, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted_twice(*arguments):
+        signal.raise_signal(signal.SIGINT)
+        signal.raise_signal(signal.SIGINT)
+        raise AssertionError("the step went on")
+
+    monkeypatch.setattr(training, "_step", interrupted_twice)
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path, tiles)
+
+
+def test_an_ignored_signal_stays_ignored(tmp_path: Path, tiles: np.ndarray, monkeypatch: pytest.MonkeyPatch) -> None:
+    step = training._step
+    monkeypatch.setattr(training, "_step", lambda *arguments: signal.raise_signal(signal.SIGINT) or step(*arguments))
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        _, rows = run(tmp_path, tiles)
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert len(rows) == 8
+
+
+def test_long_epochs_are_saved_in_between(tmp_path: Path, tiles: np.ndarray, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A machine that dies says nothing before: the last state must be young even if an epoch takes hours."""
+    monkeypatch.setattr(training, "SAVE_EVERY", 0)
+    step = training._step
+    calls: list[int] = []
+
+    def dying(*arguments):
+        calls.append(1)
+        if len(calls) == 6:
+            raise SystemExit
+        return step(*arguments)
+
+    monkeypatch.setattr(training, "_step", dying)
+    with pytest.raises(SystemExit):
+        run(tmp_path, tiles, replace(RECIPE, checkpoint_every=100))
+    assert len(torch.load(tmp_path / "state.pt", weights_only=True)["rows"]) == 5
 
 
 def test_a_state_of_other_settings_is_not_resumed(tmp_path: Path, tiles: np.ndarray) -> None:

@@ -5,10 +5,14 @@ from __future__ import annotations
 import logging
 import math
 import shutil
+import signal
+import threading
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import numpy as np
@@ -28,6 +32,12 @@ from robis.optimization import StableAdamW, learning_rate
 logger = logging.getLogger(__name__)
 
 Rows = list[dict[str, float]]
+
+# A machine that dies takes the steps since the last state with it: no more than these seconds of them, however long
+# an epoch is. Writing a state of the largest model takes seconds.
+SAVE_EVERY = 600
+# What schedulers and people send before they end a job: SLURM SIGTERM or, if told so, SIGUSR1; Ctrl-C SIGINT.
+STOP_SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)
 
 
 @dataclass(frozen=True)
@@ -63,13 +73,14 @@ def train(
     """Train the model in place, going on from `state_file` where it belongs to this very training.
 
     All randomness is derived from (seed, epoch, tile), so that a resumed run takes the same steps as
-    an undisturbed one.
+    an undisturbed one, from any step. A signal of `STOP_SIGNALS` lets the current step end and saves the state.
 
     Args:
         model: on the device to train on.
         tiles: uint8 (N, s, s, 3) RGB, may be memory-mapped.
         recipe: hyper-parameters.
-        state_file: resumable state, written every `checkpoint_every` epochs.
+        state_file: resumable state, written every `checkpoint_every` epochs, every `SAVE_EVERY` seconds and at a
+            signal to stop.
         events: folder of the TensorBoard events.
         identity: digest of all that the training depends on.
         threads: tiles prepared at the same time.
@@ -79,7 +90,8 @@ def train(
 
     Raises:
         DataError: there are no tiles.
-        TrainingError: the loss or its gradient is not finite; the last state stays on disk.
+        TrainingError: the loss or its gradient is not finite, and the last state stays on disk; or a signal has
+            stopped the training, and the state of its last step is on disk.
     """
     if not len(tiles):
         raise DataError("train: the tile store is empty; expected at least one tile of a normal image.")
@@ -90,7 +102,7 @@ def train(
     parameters = [p for p in model.parameters() if p.requires_grad]
     optimizer = StableAdamW(parameters, lr=recipe.learning_rate, weight_decay=recipe.weight_decay)
     rows = _resume(model, optimizer, state_file, identity)
-    first_epoch = len(rows) // steps_per_epoch
+    first_epoch, done = divmod(len(rows), steps_per_epoch)
     if not rows:
         shutil.rmtree(events, ignore_errors=True)
     forward = torch.compile(model) if recipe.compile and device.type == "cuda" else model
@@ -98,10 +110,13 @@ def train(
     with (
         SummaryWriter(str(events), purge_step=len(rows)) as writer,
         tqdm(total=total, initial=len(rows), desc="train", unit="step", disable=None) as bar,
+        _asked_to_stop() as signals,
     ):
+        saved = time.monotonic()
         for epoch in range(first_epoch, recipe.epochs):
             started = time.perf_counter()
-            for batch in _batches(tiles, recipe, epoch, batch_size, threads):
+            first = done * batch_size if epoch == first_epoch else 0
+            for batch in _batches(tiles, recipe, epoch, batch_size, first, threads):
                 step = len(rows)
                 lr = learning_rate(
                     step,
@@ -121,8 +136,17 @@ def train(
                     writer.add_scalar(name, value, step)
                 bar.update()
                 bar.set_postfix(loss=f"{loss:.4f}", refresh=False)
-            if (epoch + 1) % recipe.checkpoint_every == 0 and epoch + 1 < recipe.epochs:
-                _save(model, optimizer, state_file, identity, rows)
+                if len(rows) == total:
+                    break  # the model is written next
+                due = len(rows) % (recipe.checkpoint_every * steps_per_epoch) == 0
+                if signals or due or time.monotonic() - saved > SAVE_EVERY:
+                    _save(model, optimizer, state_file, identity, rows)
+                    saved, started = time.monotonic(), time.perf_counter()
+                if signals:
+                    raise TrainingError(
+                        f"stopped by {signals[0]} after {len(rows)} of {total} steps. "
+                        f"The state is saved; the next run goes on from it."
+                    )
     return pd.DataFrame(rows).astype({"step": "int64", "epoch": "int64"})
 
 
@@ -143,15 +167,20 @@ def _step(forward: Any, optimizer: StableAdamW, batch: Tensor, lr: float, recipe
     return value, coherence.item()
 
 
-def _batches(tiles: np.ndarray, recipe: Recipe, epoch: int, batch_size: int, threads: int) -> Iterator[Tensor]:
-    """Shuffled batches of one epoch, the last short one dropped, prepared ahead of the arithmetic."""
+def _batches(
+    tiles: np.ndarray, recipe: Recipe, epoch: int, batch_size: int, first: int, threads: int
+) -> Iterator[Tensor]:
+    """Shuffled batches of one epoch from tile number `first` of its order on, prepared ahead of the arithmetic.
+
+    The last short batch is dropped.
+    """
     order = np.random.default_rng([recipe.seed, epoch]).permutation(len(tiles))
 
     def prepare(start: int) -> Tensor:
         batch = [_prepare(tiles, int(tile), recipe, epoch) for tile in order[start : start + batch_size]]
         return torch.from_numpy(np.stack(batch))
 
-    starts = range(0, len(order) - batch_size + 1, batch_size)
+    starts = range(first, len(order) - batch_size + 1, batch_size)
     return threaded(prepare, starts, max(2, threads))
 
 
@@ -159,6 +188,29 @@ def _prepare(tiles: np.ndarray, tile: int, recipe: Recipe, epoch: int) -> np.nda
     if not recipe.augment:
         return tiles[tile]
     return augment(np.asarray(tiles[tile]), np.random.default_rng([recipe.seed, epoch, tile]))
+
+
+@contextmanager
+def _asked_to_stop() -> Iterator[list[str]]:
+    """The names of signals to stop that have come in since the block began, instead of what they do by themselves."""
+    names: list[str] = []
+    before: dict[int, Any] = {}
+
+    def remember(number: int, frame: FrameType | None) -> None:
+        names.append(signal.Signals(number).name)
+        if number == signal.SIGINT:
+            # A second Ctrl-C does not wait for the step to end.
+            signal.signal(number, before.get(number, signal.default_int_handler))
+
+    # Python lets no other thread set handlers. What is ignored stays so: a process in the background has no Ctrl-C.
+    if threading.current_thread() is threading.main_thread():
+        heeded = [number for number in STOP_SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]
+        before = {number: signal.signal(number, remember) or signal.SIG_DFL for number in heeded}
+    try:
+        yield names
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _save(model: InpFormer, optimizer: StableAdamW, file: Path, identity: str, rows: Rows) -> None:
