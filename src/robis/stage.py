@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
-from robis.settings import section_of
-
 A_NUMBER = "a number"
 
 
@@ -38,6 +36,9 @@ class Stage:
 
     def option_keys(self) -> Iterator[tuple[str, str]]:
         """(option, dotted key) of everything the stage's code takes from the config."""
+        # Jobs look a detector up here and need no settings, nor pydantic, which takes a while to import.
+        from robis.settings import section_of
+
         for key in self.options:
             section, _, name = key.partition(".")
             for option in [name] if name else section_of(section).model_fields:

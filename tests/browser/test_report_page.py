@@ -133,6 +133,25 @@ def test_a_metric_can_be_picked_and_the_best_is_marked(browser: Chromium, page: 
     assert browser.run(best) == [["nut", 2], ["bolt", 1]]
 
 
+def test_single_seeds_show_on_demand(browser: Chromium, made: tuple[Path, Path], tmp_path: Path) -> None:
+    root, results = made
+    shutil.copytree(results, tmp_path / "shop", ignore=shutil.ignore_patterns("report"))
+    runs = [["inp_former", "nut", "test"]]
+    for seed in (0, 1):
+        run = f"winclip_1shot_seed{seed}"
+        write_run(tmp_path / "shop" / run, "nut", "test", TEST, dict.fromkeys(METRICS, 0.4 + 0.2 * seed))
+        runs.append([run, "nut", "test"])
+    browser.open(build(tmp_path / "shop", root, runs))
+    shown = """[...document.querySelectorAll("table.metrics[aria-label^='Means'] tbody.sorted tr")]
+        .filter((row) => row.offsetParent).map((row) => row.cells[0].textContent.trim().split(" ")[0])"""
+    assert browser.run(shown) == ["inp_former", "winclip_1shot"]
+    cell = "document.querySelector(\"table.metrics[aria-label^='Means'] tr.seeds td\").textContent.trim()"
+    # 0.4 and 0.6: mean 0.5, sample standard deviation 0.2 / sqrt(2).
+    assert browser.run(cell).split() == ["50.0±14.1", "best"]
+    browser.click("[data-seeds]")
+    assert browser.run(shown) == ["inp_former", "winclip_1shot", "winclip_1shot_seed0", "winclip_1shot_seed1"]
+
+
 def test_images_are_filtered(browser: Chromium, page: Path) -> None:
     open_images(browser, page)
     assert rows(browser) == ["bad/000", NASTY, "good/000", "good/001"]
@@ -329,6 +348,10 @@ def test_two_thousand_images_open_and_scroll(
         browser.wait(f"[...document.querySelectorAll('#list .sample')].some({there})")
         assert browser.run(drawn) < 25
     assert rows(browser)[-1] == "good/00000"
+    browser.run("dispatchEvent(new Event('beforeprint'))")
+    assert browser.run(drawn) >= 200, "on paper there is no scrolling"
+    browser.run("dispatchEvent(new Event('afterprint'))")
+    assert browser.run(drawn) < 25
     browser.wait(ready)
     browser.press("g")
     browser.wait("document.querySelectorAll('#list .tile').length > 4")

@@ -192,6 +192,20 @@ def test_little_memory_gives_the_same_scores(images: list[int], share: float) ->
     assert set(on_disk) == (set() if plan.distances_in_memory else {(9, whole.images, GRID**2)})
 
 
+def test_any_number_of_cores_gives_the_same_scores() -> None:
+    raw, images = random_tokens(1, 7), [0, 1, 1, 2, 3, 3, 4]
+    before = torch.get_num_threads()
+    try:
+        found = []
+        for cores in (1, 3):
+            torch.set_num_threads(cores)
+            found.append(scores_of(raw, images))
+            assert torch.get_num_threads() == cores
+    finally:
+        torch.set_num_threads(before)
+    assert torch.equal(*found)
+
+
 def test_memory_plan_keeps_to_its_memory() -> None:
     of = np.arange(2000)
     for gigabytes in (1, 4, 8, 16, 24):

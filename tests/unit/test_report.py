@@ -174,6 +174,17 @@ def test_numbers_are_those_of_the_metric_files(results: Path) -> None:
     assert "No metrics for nut/private" in found.text
 
 
+def test_images_without_a_label_are_shown_all_the_same(results: Path) -> None:
+    page = build(results, runs=RUNS[1:])
+    assert data_file(page, "001/samples")["label"] == [None, None]
+    assert [figure["name"] for figure in data_file(page, "001/figures")] == [
+        "inp_former_scores",
+        "inp_former_thresholds",
+    ]
+    assert "No metrics for nut/private" in Page(page).text
+    assert len((page.parent / "metrics.csv").read_text().splitlines()) == 1
+
+
 def test_no_more_images_than_asked_for_defective_ones_first(results: Path) -> None:
     page = build(results, images=2)
     assert data_file(page, "001/samples")["id"] == ["bad/000", NASTY]
@@ -285,6 +296,29 @@ def test_a_digest_says_when_other_results_have_changed(results: Path, other: Pat
     file = other / "inp_former" / "thresholds" / "nut" / "test.parquet"
     write_table(file, pd.read_parquet(file).assign(threshold=99.0))
     assert compared_digest([str(other)], parts) != before
+
+
+def test_published_numbers_stand_beside_runs_that_compare(results: Path) -> None:
+    """MuSc on the three categories of BTAD in the published setting, then with another number of neighbors."""
+    for category in ("01", "02", "03"):
+        write_data(results.parents[1] / "data", results, category, "test", TEST)
+        write_run(results / "musc", category, "test", TEST, VALUES)
+    facts = made_facts(("musc",), layout="btad")
+    facts["setups"]["musc"] = {
+        **{"detector": "musc", "encoder.name": "clip_vitl14_336", "encoder.weights": "auto", "musc.subsets": 1},
+        **{"encoder.input_size": None, "tiling.window": "image", "tiling.resample": "bicubic"},
+        **{"score_images.top_share": "own", "rescore.method": "rscin", "rescore.k": [1, 2, 3]},
+        **{"rescore.embeddings": "own", "evaluate.resolution": 518},
+    }
+    runs = [["musc", category, "test"] for category in ("01", "02", "03")]
+    found = Page(build(results, runs=runs, facts=facts))
+    assert found.words.count("97.85") == 2, "beside the mean, and in the table of what is published"
+    assert "yes, with musc" in found.text
+    facts["setups"]["musc"]["rescore.k"] = [2, 3]
+    found = Page(build(results, runs=runs, facts=facts))
+    assert found.words.count("97.85") == 1
+    assert "no: rescore.k: published with 1, 2, 3, here 2, 3" in found.text
+    assert "97.85" not in Page(build(results, runs=runs[:1], facts=made_facts(("musc",)))).words, "another layout"
 
 
 def test_two_runs_show_the_same_images(results: Path) -> None:

@@ -87,6 +87,7 @@ def stale(one: Project, other: Project, **job: str) -> set[str]:
         ("score_images__top_share", 0.0, {"score_images"}),
         ("evaluate__resolution", 256, {"evaluate"}),
         ("report__images", 3, {"report"}),
+        ("report__vis", "single", {"report"}),
         ("refine__boxes", 3, set()),
     ],
 )
@@ -182,6 +183,7 @@ def test_validation_is_held_out_only_where_it_is_needed(root: Path, tmp_path: Pa
         ),
         ({"detectors": ["winclip"], "encoder": {"name": "dino_vits16"}}, r"encoder\.name: .*winclip needs a model with"),
         ({"encoder": {"name": "clip_vitb16"}}, r"encoder\.name: .*inp_former needs a ViT of timm"),
+        ({"report": {"compare": ["results/nowhere"]}}, r"report\.compare: results/nowhere is not a folder"),
         ({"score_images": {"top_share": "own"}}, r"score_images\.top_share: inp_former gives images no score"),
         ({"rescore": {"method": "rscin"}}, r"rescore\.embeddings: inp_former has no image embeddings of its own"),
         ({"rescore": {"method": "rscin", "embeddings": "musc"}}, r"rescore\.embeddings: musc is not among the detectors"),

@@ -37,7 +37,8 @@ def write_tables(folder: Path, measured: pd.DataFrame, tables: Sequence[SplitTab
     """Fill a folder with tables of metrics, each as .csv (all digits, 0..1) and .tex (percent).
 
     `means` (runs by metrics, all splits) and `seeds` (the same over seeds, with `_std` columns) at its top; per
-    split, in a folder of its name, a table per metric (categories by runs) and one per run (categories by metrics).
+    split, in a folder of its name, a table per metric (categories by runs) and one per run (categories by metrics),
+    for means over seeds as .tex alone.
 
     measured: own metrics, a row per run and category; tables: the same as `split_tables` sets them out, in which
     runs of other folders are left out here.
@@ -79,9 +80,10 @@ def _write_split(folder: Path, table: SplitTables, metric_names: Sequence[str]) 
         kept = [Row(row.name, [row.cells[place] for place in printed]) for row in kept]
         _write_tex(folder / f"{metric}.tex", "Category", [_printed(columns[place]) for place in printed], kept)
     for column, rows in table.runs:
+        if column.kind != "other":
+            _write_tex(folder / f"{column.name}.tex", "Category", metric_names, [_unmarked(row) for row in rows])
         if column.kind in ("run", "seed"):
             _write_csv(folder / f"{column.name}.csv", _frame("category", rows, METRICS))
-            _write_tex(folder / f"{column.name}.tex", "Category", metric_names, [_unmarked(row) for row in rows])
 
 
 def _printed(column: Column) -> str:

@@ -19,7 +19,8 @@ PACKAGES = (
 )
 # Neither may count itself: the page would differ each time that it is made.
 NOT_COUNTED = ("report", "submit")
-_DEVICE = re.compile(r"(?:Using GPU|Computing on) (?P<name>.+?)\.?$")
+# As `robis.devices` logs it.
+_DEVICE = re.compile(r"Computing on (?:the )?(?P<name>.+?)\.$")
 
 
 @dataclass(frozen=True)

@@ -97,7 +97,8 @@ def score_figure(run: str, scores: np.ndarray, labels: Sequence[str | None]) -> 
     counts = {name: np.histogram(found, edges)[0] for name, found in groups.items()}
     x = linear("Image score", scores, zero=False)
     y = linear("Images", [max(found.max() for found in counts.values())])
-    plot = Plot(x, Axis(y.low, y.high, y.label, [tick for tick in y.ticks if tick[0] == int(tick[0])]))
+    whole = [(tick, f"{tick:,.0f}") for tick, _ in y.ticks if tick == int(tick)]
+    plot = Plot(x, Axis(y.low, y.high, y.label, whole))
     for name, found in counts.items():
         outline = [plot.at(edges[0], 0)]
         for number, count in enumerate(found):

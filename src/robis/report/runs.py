@@ -16,7 +16,7 @@ from robis.errors import DataError, first_few
 from robis.evaluation.metrics import METRICS as METRIC_NAMES
 from robis.evaluation.metrics import typed
 
-NORMAL, ANOMALOUS = "normal", "anomalous"
+ANOMALOUS = "anomalous"
 
 # Result of one image -> what it means; in the order of the page.
 RESULTS = {

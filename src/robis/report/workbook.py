@@ -17,7 +17,7 @@ from openpyxl.worksheet.worksheet import Worksheet
 
 from robis import files
 from robis.evaluation import METRICS
-from robis.report.overview import MEAN, Cell, Row, SplitTables
+from robis.report.overview import MEAN, Cell, Column, Row, SplitTables
 
 PERCENT = "0.0%"
 LONGEST_NAME = 31
@@ -47,7 +47,13 @@ def write_workbook(path: Path, tables: Sequence[SplitTables]) -> None:
             if column.kind in ("run", "seed"):
                 sheet = book.create_sheet(sheet_name(f"{column.name} {table.split}", names))
                 _fill(sheet, ("category",), [((row.name,), row.cells) for row in rows])
-    seeds = [(row, split) for row, split in means if row.column and row.column.kind == "seeds"]
+    seeds = [
+        (column, table.split, row)
+        for table in tables
+        for column, rows in table.runs
+        if column.kind == "seeds"
+        for row in rows
+    ]
     if seeds:
         _fill_seeds(book.create_sheet(sheet_name("seeds", names)), seeds)
     with files.atomic_file(path) as partial:
@@ -65,13 +71,17 @@ def _fill(sheet: Worksheet, keys: Sequence[str], rows: Iterable[tuple[Sequence[o
                 cell.font = Font(bold=True)
 
 
-def _fill_seeds(sheet: Worksheet, rows: Iterable[tuple[Row, str]]) -> None:
-    _head(sheet, ["detector", "split", "seeds", *(name for metric in METRICS for name in (metric, f"{metric}_std"))])
-    for row, split in rows:
+def _fill_seeds(sheet: Worksheet, rows: Iterable[tuple[Column, str, Row]]) -> None:
+    keys = ["detector", "split", "category", "seeds"]
+    _head(sheet, [*keys, *(name for metric in METRICS for name in (metric, f"{metric}_std"))])
+    for column, split, row in rows:
         values = [number for cell in row.cells for number in (cell.value, cell.std)]
-        _append(sheet, [row.name, split, row.column.seeds if row.column else None, *values])
-        for cell in sheet[sheet.max_row][3:]:
+        _append(sheet, [column.name, split, row.name, column.seeds, *values])
+        for cell in sheet[sheet.max_row][len(keys) :]:
             cell.number_format = PERCENT
+        if row.name == MEAN:
+            for cell in sheet[sheet.max_row]:
+                cell.font = Font(bold=True)
 
 
 def _head(sheet: Worksheet, names: Sequence[str]) -> None:

@@ -1,6 +1,7 @@
 // The list of images: what is filtered, how it is sorted, and the rows in sight. Others do not exist: lists may be long.
-const gallery = { group: -1, run: -1, versus: -1, view: null, order: [], current: 0, drawn: new Map() };
+const gallery = { group: -1, run: -1, versus: -1, view: null, order: [], current: 0, drawn: new Map(), printed: 0 };
 const SIZES = [[0, 1e-4, "below 0.01 %"], [1e-4, 1e-3, "0.01 to 0.1 %"], [1e-3, 1e-2, "0.1 to 1 %"], [1e-2, 0.1, "1 to 10 %"], [0.1, 2, "above 10 %"]];
+const MOST_PRINTED = 200;
 const OVERSCAN = 900; // pixels above and below the window that are kept drawn
 
 async function openGallery(group, run, versus) {
@@ -135,8 +136,8 @@ function drawRows() {
   if (!gallery.view || $("list").offsetParent === null) return;
   const { height, columns } = gallery.layout;
   const top = -$("list").getBoundingClientRect().top;
-  const first = Math.max(0, Math.floor((top - OVERSCAN) / height)) * columns;
-  const last = Math.min(gallery.order.length, Math.ceil((top + innerHeight + OVERSCAN) / height) * columns);
+  const first = gallery.printed ? 0 : Math.max(0, Math.floor((top - OVERSCAN) / height)) * columns;
+  const last = Math.min(gallery.order.length, gallery.printed || Math.ceil((top + innerHeight + OVERSCAN) / height) * columns);
   for (const [position, element] of gallery.drawn) {
     if ((position < first || position >= last) && !element.contains(document.activeElement)) {
       element.remove();

@@ -1,6 +1,5 @@
 // Panels of one image: the image alone, under its heatmap, under outlines of masks.
 const UNITS = 8; // of an outline, per pixel of its picture
-const RING = 11;
 const CHUNK = 64;
 const SVG = "http://www.w3.org/2000/svg";
 
@@ -8,11 +7,6 @@ function svgElement(tag, attributes) {
   const element = document.createElementNS(SVG, tag);
   for (const [name, value] of Object.entries(attributes)) element.setAttribute(name, value);
   return element;
-}
-
-// The columns of a data file as one object per row.
-function record(columns, row) {
-  return Object.fromEntries(Object.entries(columns).map(([name, values]) => [name, values[row]]));
 }
 
 function picturePath(group, row, run) {
@@ -46,7 +40,7 @@ async function drawOutline(svg, group, row, layer, run) {
   const [path, rings, leftOut] = typeof found === "string" ? [found, [], 0] : found;
   part.append(svgElement("path", { d: path, class: "rim" }), svgElement("path", { d: path }));
   for (const [cx, cy] of layer === "coarse" ? [] : rings) {
-    part.append(svgElement("circle", { cx, cy, r: RING * UNITS, class: "rim" }), svgElement("circle", { cx, cy, r: RING * UNITS }));
+    part.append(svgElement("circle", { cx, cy, class: "rim" }), svgElement("circle", { cx, cy }));
   }
   if (leftOut) svg.parentElement.title = `${leftOut} more regions, the smallest ones, are not outlined.`;
 }
@@ -104,7 +98,8 @@ function panelsOf(view, row, full) {
   if (full) return [image(), ...runPanels(view, row, a, true), truthPanel(view, row), ...runPanels(view, row, b, true)];
   const stack = makeStack(view, row, { mark: [["truth", null]], alt: `Image ${view.samples.id[row]} with its ground truth` });
   stack.classList.add("own-truth");
-  return [figurePanel(stack, "Image, ground truth"), ...runPanels(view, row, a, true), ...runPanels(view, row, b, true)];
+  // The runs are named above their panels.
+  return [figurePanel(stack, "Image, ground truth"), ...runPanels(view, row, a, false), ...runPanels(view, row, b, false)];
 }
 
 function badge(result) {

@@ -114,5 +114,13 @@ startLayers();
 $("help").addEventListener("click", () => $("keys").showModal());
 addEventListener("keydown", onKey);
 addEventListener("hashchange", () => { scrollTo(0, 0); show(); });
-addEventListener("beforeprint", () => { for (const one of document.querySelectorAll(".view.current details")) one.open = true; });
+addEventListener("beforeprint", () => {
+  for (const one of document.querySelectorAll(".view.current details")) one.open = true;
+  gallery.printed = MOST_PRINTED;
+  drawRows();
+});
+addEventListener("afterprint", () => {
+  gallery.printed = 0;
+  drawRows();
+});
 show();

@@ -42,7 +42,7 @@ function startTables() {
     pick();
   }
   for (const box of document.querySelectorAll("[data-seeds]")) {
-    const section = box.closest("section");
+    const section = box.closest(".split");
     const toggle = () => section.classList.toggle("with-seeds", box.checked);
     box.addEventListener("change", toggle);
     toggle();

@@ -1,0 +1,72 @@
+"""The same images in every layout run to the same metrics."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pandas as pd
+import pytest
+
+from robis.datasets.demo_layouts import DEMO_LAYOUTS, ImageSpec
+from robis.datasets.layouts import LAYOUTS
+from robis.evaluation import METRICS
+from tests.workflow.conftest import Workspace
+
+pytestmark = pytest.mark.workflow
+
+SIZES = [(96, 128), (72, 104)]
+
+
+def draw(seed: int, defect: bool) -> tuple[np.ndarray, np.ndarray]:
+    """Noise, with a bright disk where there is a defect."""
+    height, width = SIZES[seed % 2]
+    image = np.random.default_rng(seed).integers(60, 140, (height, width, 3), dtype=np.uint8)
+    mask = np.zeros((height, width), np.uint8)
+    if defect:
+        cv2.circle(mask, (30 + seed % 40, 40), 6 + seed % 9, 1, -1)
+        image[mask > 0] = (230, 240, 250)
+    return cv2.GaussianBlur(image, (5, 5), 1), mask
+
+
+def write_tree(root: Path, layout: str) -> None:
+    specs = [ImageSpec("nut", "train", n, "good", None, *SIZES[n % 2]) for n in range(4)]
+    specs += [ImageSpec("nut", "test_public", n, "good", None, *SIZES[n % 2]) for n in range(2)]
+    specs += [ImageSpec("nut", "test_public", n, "disk", "large", *SIZES[n % 2]) for n in range(3)]
+    placed = [(spec, place) for spec in specs if (place := DEMO_LAYOUTS[layout].place(spec))]
+    for spec, place in placed:
+        number = spec.index + 100 * (spec.split == "train") + 200 * spec.is_anomalous
+        image, mask = draw(number, spec.is_anomalous)
+        (root / place.image).parent.mkdir(parents=True, exist_ok=True)
+        cv2.imwrite(str(root / place.image), image)
+        if place.mask:
+            (root / place.mask).parent.mkdir(parents=True, exist_ok=True)
+            cv2.imwrite(str(root / place.mask), mask * place.defect_value)
+    for name, text in DEMO_LAYOUTS[layout].tables(placed).items():
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_text(text)
+
+
+def run(folder: Path, layout: str) -> pd.Series:
+    write_tree(folder / "data", layout)
+    workspace = Workspace(folder)
+    split = "test_public" if layout in ("mvtec_ad_2", "table") else "test"
+    workspace.write_config({"dataset": {"layout": layout, "splits": [split]}})
+    workspace.snakemake("metrics")
+    return pd.read_parquet(workspace.results / f"inp_former/metrics/nut/{split}.parquet").iloc[0]
+
+
+@pytest.fixture(scope="module")
+def expected(tmp_path_factory: pytest.TempPathFactory) -> pd.Series:
+    found = run(tmp_path_factory.mktemp("mvtec_ad_2"), "mvtec_ad_2")
+    assert found[list(METRICS)].between(0, 1).all()
+    assert found["pixel_auroc"] > 0.5, "numbers that could not be otherwise would prove nothing"
+    return found
+
+
+@pytest.mark.parametrize("layout", [name for name in LAYOUTS if name != "mvtec_ad_2"])
+def test_every_layout_gives_the_same_numbers(tmp_path: Path, expected: pd.Series, layout: str) -> None:
+    found = run(tmp_path, layout)
+    same = [*METRICS, "images", "anomalous_images", "defects"]
+    pd.testing.assert_series_equal(found[same], expected[same], check_exact=True)
