@@ -18,8 +18,16 @@ from tests.workflow.conftest import Workspace, write_tiny_dataset
 CATEGORIES = ("bolt", "nut", "washer")
 # The number of threads is the one thing of a profile that may change the last digit of a result.
 THREADS = [f"{rule}=1" for rule in ("crop", "train", "infer", "merge", "binarize", "refine", "evaluate")]
-# No accounting here, and jobs of seconds.
+# No accounting here, and a local disk.
 FOR_TESTS = ["--slurm-status-command=squeue", "--slurm-init-seconds-before-status-checks=1", "--latency-wait=10"]
+# Jobs of seconds: the plugin looks at them 10 s later each time that none has ended.
+LOOK_EVERY_SECOND = """
+from snakemake.cli import main
+from snakemake_executor_plugin_slurm import Executor
+
+Executor.next_seconds_between_status_checks = property(lambda self: 1, lambda self, seconds: None)
+main()
+"""
 
 needs_no_gpu = pytest.mark.skipif(torch.cuda.is_available(), reason="on a GPU, sums may differ in their last digit")
 
@@ -34,8 +42,9 @@ def new_workspace(folder: Path) -> Workspace:
 
 def snakemake(workspace: Workspace, profile: str, *options: str) -> list[str]:
     """The command that makes the metrics of a workspace with a profile as it is shipped, and options in addition."""
+    program = ["-c", LOOK_EVERY_SECOND] if profile == "slurm" else ["-m", "snakemake"]
     return [
-        *(sys.executable, "-m", "snakemake", "--snakefile", str(workspace.code / "Snakefile")),
+        *(sys.executable, *program, "--snakefile", str(workspace.code / "Snakefile")),
         *("--directory", str(workspace.folder), "--configfile", str(workspace.configfile)),
         *("--workflow-profile", str(workspace.code / "profiles" / profile), *options),
         *("--set-threads", *THREADS, "--quiet", "host", "--", "metrics"),
