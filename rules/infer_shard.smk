@@ -6,12 +6,12 @@ rule infer_shard:
         table=tiles_of("table"),
         model=model_of_run,
     output:
-        maps=temp("results/{dataset}/{detector}/tile_maps/{category}/{split}.shard{shard}.npy"),
-        table=temp("results/{dataset}/{detector}/tile_maps/{category}/{split}.shard{shard}.parquet"),
+        maps=temp("results/{dataset}/{detector}/tile_map_shards/{category}/{split}/{shard}.npy"),
+        table=temp("results/{dataset}/{detector}/tile_map_shards/{category}/{split}/{shard}.parquet"),
     log:
-        "results/{dataset}/{detector}/logs/infer_shard/{category}/{split}.{shard}.log",
+        "results/{dataset}/{detector}/logs/infer_shard/{category}/{split}/{shard}.log",
     benchmark:
-        "results/{dataset}/{detector}/benchmarks/infer_shard/{category}/{split}.{shard}.tsv"
+        "results/{dataset}/{detector}/benchmarks/infer_shard/{category}/{split}/{shard}.tsv"
     threads: 4
     resources:
         mem_mb=8000,

@@ -22,9 +22,13 @@ fi
 echo "Installing $name for the tests (missing:$missing)"
 policy=/usr/sbin/policy-rc.d
 if [ ! -e "$policy" ]; then # without it, dpkg starts the daemons
+    # dash runs no EXIT trap when a signal ends it.
+    trap 'rm -f "$policy"' EXIT
+    trap 'exit 129' HUP
+    trap 'exit 130' INT
+    trap 'exit 143' TERM
     printf '#!/bin/sh\nexit 101\n' >"$policy"
     chmod 755 "$policy"
-    trap 'rm -f "$policy"' EXIT
 fi
 log=$(mktemp)
 export DEBIAN_FRONTEND=noninteractive

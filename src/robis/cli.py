@@ -20,6 +20,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except RobisError as error:
         print(f"robis: {error}", file=sys.stderr)
         return 1
+    except OSError as error:
+        print(f"robis: {error.filename or ''}: {error.strerror or error}", file=sys.stderr)
+        return 1
     return 0
 
 
@@ -105,12 +108,17 @@ def _explain(options: argparse.Namespace) -> None:
 def _show_config(options: argparse.Namespace) -> None:
     import yaml
 
+    from robis.detectors import DETECTORS
+    from robis.errors import ConfigError, one_of
     from robis.project import Project
     from robis.settings import load
-    from robis.variants import effective
+    from robis.variants import effective, variants
 
     settings = load(options.configfile)
     chosen = {kind: getattr(options, kind) for kind in ("category", "split", "detector") if getattr(options, kind)}
+    known = [*DETECTORS, *variants(settings)]
+    if options.detector and options.detector not in known:
+        raise ConfigError(f"--detector: {options.detector!r} is none of this config. {one_of(options.detector, known)}")
     if Path(settings.dataset.root).is_dir():
         Project(settings).check_names(**chosen)
     else:
@@ -148,6 +156,8 @@ def _write_demo(options: argparse.Namespace) -> None:
 
     own_name = "demo" if options.layout == "mvtec_ad_2" else f"demo_{options.layout}"
     out = options.out or Path("data", own_name)
+    if options.seed < 0:
+        raise DataError(f"--seed: found {options.seed}; expected 0 or more.")
     write_demo(out, seed=options.seed, layout=options.layout)
     print(f"Demo images: {out}")
 
@@ -155,11 +165,12 @@ def _write_demo(options: argparse.Namespace) -> None:
 def _check_data(options: argparse.Namespace) -> None:
     from robis.datasets.check import check_dataset, format_summary
     from robis.datasets.layouts import LAYOUTS
-    from robis.datasets.problems import grouped
+    from robis.datasets.problems import ProblemsError
     from robis.datasets.samples import Source
     from robis.errors import one_of
     from robis.settings import load
     from robis.tile_budget import tile_counter
+    from robis.variants import needed_splits
 
     settings = load(options.configfile)
     dataset = settings.dataset
@@ -168,11 +179,17 @@ def _check_data(options: argparse.Namespace) -> None:
         raise DataError(f"--layout: {layout!r} is unknown. {one_of(layout, LAYOUTS)}")
     root = Path(options.root or dataset.root).expanduser()
     source = Source(layout, root, options.table or dataset.table, options.outside_root or dataset.outside_root)
-    summaries, problems = check_dataset(source, tile_counter(settings), threads=options.threads)
+    # A config for other data says nothing of the splits that this one needs.
+    needed = needed_splits(settings) if layout == dataset.layout else []
+    try:
+        summaries, problems = check_dataset(source, tile_counter(settings), needed=needed, threads=options.threads)
+    except ProblemsError as error:
+        if options.all:
+            raise ProblemsError(error.where, error.problems, limit=len(error.problems)) from error
+        raise
     print(f"{root}, layout {layout}; tiles as {options.configfile} makes them\n\n{format_summary(summaries)}")
     if problems:
-        count = f"{len(problems)} problem{'s' if len(problems) > 1 else ''}"
-        raise DataError(f"{root}: {count}:\n{grouped(problems, limit=len(problems) if options.all else 5)}")
+        raise ProblemsError(str(root), problems, limit=len(problems) if options.all else 5)
 
 
 def _rescore(options: argparse.Namespace) -> None:

@@ -9,6 +9,14 @@ from pydantic import BaseModel, ValidationError
 
 from robis.errors import one_of
 
+# What a text has to be like, in words.
+PATTERNS = {
+    r"\{\}": "text with {} in it",
+    r"^[^/\\{}]+$": "a name without / \\ { }",
+    r"^[^\s./\\{}]([^/\\{}]*[^\s/\\{}])?$": "a name without / \\ { }, with neither a dot nor a space at its ends",
+    r"^[0-9a-f]{64}$": "64 hexadecimal digits",
+}
+
 
 def explain_mistakes(error: ValidationError, settings: type[BaseModel]) -> Iterator[str]:
     """One line per mistake. A key with alternatives (a word or a number) is reported once, with all of them.
@@ -73,6 +81,8 @@ def _allowed(detail: Any) -> str:
         return "a value"
     if detail["type"] == "string_type" and isinstance(detail["input"], int | float):
         return f"text: put it in quotes, '{detail['input']}'"
+    if detail["type"] == "string_pattern_mismatch":
+        return PATTERNS.get(detail["ctx"]["pattern"], f"text of the form {detail['ctx']['pattern']}")
     message = str(detail["msg"]).partition(", unable to parse")[0]
     if detail["type"] == "too_short":
         return f"at least {detail['ctx']['min_length']} entry"

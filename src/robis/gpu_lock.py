@@ -101,6 +101,8 @@ def visible_gpus(environment: Mapping[str, str] = os.environ) -> list[Gpu]:
         if key is None:
             break
         gpus.setdefault(key, Gpu(name, key))
+    if not gpus and machine and not chosen.strip().startswith("-"):
+        logger.warning("CUDA_VISIBLE_DEVICES=%s names none of %s: the job computes without a GPU.", chosen, machine)
     return list(gpus.values())
 
 
@@ -146,7 +148,7 @@ def _lock_folder() -> Path:
     chosen = os.environ.get("ROBIS_GPU_LOCKS")
     # Inside one SLURM job its devices are its own, and may have the same names as those of another.
     job = os.environ.get("SLURM_JOB_ID", "")
-    folder = Path(chosen or Path(tempfile.gettempdir()) / f"robis-gpus-{os.getuid()}") / job
+    folder = Path(chosen or Path(tempfile.gettempdir()) / f"robis-gpus-{os.getuid()}").expanduser() / job
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         if not os.access(folder, os.W_OK | os.X_OK):

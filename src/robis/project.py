@@ -4,26 +4,25 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable
 from dataclasses import astuple
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
-from robis.architectures import CLIP_ARCHITECTURES, is_clip, is_pretrained_tag, own_input_size
+from robis.architectures import is_clip, own_input_size
 from robis.code_digest import code_digest
-from robis.compared import check_compared, compared_digest
+from robis.compared import compared_digest
 from robis.datasets.fingerprints import file_digest, fingerprint
-from robis.datasets.layouts import LAYOUTS, inspected_splits, list_categories, list_samples, list_splits
+from robis.datasets.layouts import LAYOUTS, list_categories, list_samples
 from robis.datasets.samples import Sample, Source
 from robis.detectors import DETECTORS
 from robis.errors import ConfigError, one_of
-from robis.files import check_file
 from robis.params import Params
-from robis.refinement import check_checkpoint, default_checkpoint
+from robis.plan_checks import check_name, check_plan, check_splits
+from robis.refinement import default_checkpoint
 from robis.report_facts import report_facts
 from robis.settings import Settings
-from robis.stages import readers, stage
+from robis.stages import stage
 from robis.submission.upload import make_upload
 from robis.variants import effective, variants
 
@@ -52,7 +51,7 @@ class Project:
         self._fingerprints: dict[tuple[str, str], str] = {}
         # The splits of a table are known once it is read; linting has no data.
         if isinstance(LAYOUTS[self.source.layout].splits, tuple):
-            self._check_splits()
+            check_splits(self)
 
     def check(self) -> None:
         """Compare the config with what is on disk, before any job starts.
@@ -62,58 +61,7 @@ class Project:
             ConfigError: a category or an override's name that does not exist.
             WeightsError: a weights file that is not there.
         """
-        self._check_splits()
-        check_compared(self.settings.report.compare, self.results)
-        for number, override in enumerate(self.settings.overrides):
-            for kind, names in override.where.items():
-                for name in [names] if isinstance(names, str) else names:
-                    self._check_name(kind, name, f"overrides.{number}.where.{kind}")
-            for key in override.set:
-                self._check_reach(key, override.where, f"overrides.{number}")
-        if not self.settings.overrides:
-            category, split = self.categories[0], self.splits[0]
-            runs = [(detector, category, split) for detector in self.detectors]
-        else:
-            runs = [(d, c, s) for d, c, s in self.runs]
-        for detector, category, split in runs:
-            self._check_run(detector, self.effective(detector=detector, category=category, split=split))
-        for detector, category, split in self.runs:
-            settings = self.effective(detector=detector, category=category, split=split)
-            if trained := self._given_model(self.kind(detector), settings, category):
-                check_file(trained, "inp_former.weights")
-
-    def _check_run(self, detector: str, settings: Settings) -> None:
-        """What can be told of a run's files and options before it starts."""
-        kind = self.kind(detector)
-        rates_images = DETECTORS[kind].rates_images
-        name, weights = settings.encoder.name, settings.encoder.weights
-        if kind == "winclip" and not is_clip(name):
-            raise ConfigError(
-                f"encoder.name: found {name!r}; winclip needs a model with language. {one_of(name, CLIP_ARCHITECTURES)}"
-            )
-        if kind == "inp_former" and is_clip(name):
-            raise ConfigError(
-                f"encoder.name: found {name!r}; inp_former needs a ViT of timm, such as dinov2_reg_vitb14."
-            )
-        if settings.score_images.top_share == "own" and not rates_images:
-            raise ConfigError(
-                f"score_images.top_share: {kind} gives images no score of its own. Set a share of the map's pixels."
-            )
-        if settings.rescore.method == "rscin":
-            self._check_embeddings(kind, settings.rescore.embeddings)
-        if weights not in ("auto", "random") and not (is_clip(name) and is_pretrained_tag(name, weights)):
-            check_file(weights, "encoder.weights")
-        if settings.refine.method == "sam":
-            check_checkpoint(settings.refine.model, settings.refine.checkpoint)
-
-    def _check_embeddings(self, kind: str, embeddings: str) -> None:
-        if embeddings == "own" and not DETECTORS[kind].rates_images:
-            raise ConfigError(
-                f"rescore.embeddings: {kind} has no image embeddings of its own. "
-                f"Set musc, with musc among the detectors, or the path of a file."
-            )
-        if embeddings == "musc" and "musc" not in self.variants:
-            raise ConfigError("rescore.embeddings: musc is not among the detectors. Add it, or give a file's path.")
+        check_plan(self)
 
     def embeddings(self, *, detector: str, category: str, split: str) -> Path | None:
         """The file whose image embeddings re-score a run; None where nothing is re-scored.
@@ -154,9 +102,9 @@ class Project:
         effective = self.effective(detector=detector, category=category, split=split)
         if self.kind(detector) == "winclip":
             return effective.winclip.shots != 0
-        return self._given_model(self.kind(detector), effective, category) is None
+        return self.given_model(self.kind(detector), effective, category) is None
 
-    def _given_model(self, kind: str | None, settings: Settings, category: str | None) -> Path | None:
+    def given_model(self, kind: str | None, settings: Settings, category: str | None) -> Path | None:
         """The file of a model that was trained elsewhere."""
         if kind != "inp_former" or settings.inp_former.weights is None:
             return None
@@ -256,7 +204,7 @@ class Project:
             if encoder["name"].endswith(".json"):
                 found["architecture_digest"] = self._weights_digest(encoder["name"])
             modules += ["robis.clip"] if is_clip(encoder["name"]) else []
-        if name in ("infer", "infer_shard") and (trained := self._given_model(kind, effective, category)):
+        if name in ("infer", "infer_shard") and (trained := self.given_model(kind, effective, category)):
             found |= {"model": trained, "weights_digest": [found["weights_digest"], self._weights_digest(str(trained))]}
             unwatched.add("model")
         if name == "index" and category:
@@ -290,17 +238,20 @@ class Project:
     def _encoders(self) -> str:
         """The runs' encoders, in words."""
         users: dict[str, list[str]] = {}
-        for run in self.detectors:
-            users.setdefault(self.effective(detector=run).encoder.name, []).append(self.kind(run))
+        for d, c, s in self.runs:
+            users.setdefault(self.effective(detector=d, category=c, split=s).encoder.name, []).append(self.kind(d))
         if len(users) == 1:
             return next(iter(users))
         return ", ".join(f"{name} ({', '.join(dict.fromkeys(kinds))})" for name, kinds in users.items())
 
     def _notice(self) -> str | None:
-        if self.settings.encoder.weights != "random":
+        jobs = [(d, self.effective(detector=d, category=c, split=s).encoder.weights) for d, c, s in self.runs]
+        affected = list(dict.fromkeys(detector for detector, weights in jobs if weights == "random"))
+        if not affected:
             return None
+        whose = "" if len(affected) == len(self.detectors) else f" of {', '.join(affected)}"
         return (
-            "The encoder's weights are random: masks and metrics show that the pipeline runs, "
+            f"The encoder's weights{whose} are random: masks and metrics show that the pipeline runs, "
             "not what the method can do. Set encoder.weights for real results."
         )
 
@@ -334,52 +285,14 @@ class Project:
         path = Path(weights or "").expanduser()
         if not path.is_file():
             return None
-        return file_digest(path, self.results / "fingerprints" / "weights" / f"{path.name}.json")
-
-    def _check_splits(self) -> None:
-        known = inspected_splits(self.source)
-        for split in self.splits:
-            if split not in known:
-                raise ConfigError(
-                    f"dataset.splits: layout {self.source.layout} has no {split!r} to inspect. {one_of(split, known)}"
-                )
-
-    def _check_reach(self, key: str, where: Mapping[Any, Any], source: str) -> None:
-        """An override must hold for every stage that reads its key: several jobs share one model, one sample table."""
-        stages = set(readers(key, [variant.detector for variant in self.variants.values()]))
-        shared = {"split": {"train", "embed_prompts"}, "detector": {"index"}}
-        for kind, without in shared.items():
-            if kind in where and (hit := without & stages):
-                raise ConfigError(
-                    f"{source}: {key} is read by {hit.pop()}, which is the same job for every {kind}. "
-                    f"Set it in the config itself, or use where: category."
-                )
-        of_all_runs = {"crop", "embed_prompts", "embed_tiles"} & stages
-        runs = set(_as_list(where.get("detector", []))) - set(DETECTORS)
-        if of_all_runs and runs:
-            raise ConfigError(
-                f"{source}: {key} is read by {of_all_runs.pop()}, which is the same job for every run of a detector. "
-                f"Use where: {{detector: {self.variants[runs.pop()].detector}}}."
-            )
+        # Files of one name may lie in one folder per category.
+        place = hashlib.sha256(str(path.resolve().parent).encode()).hexdigest()[:8]
+        return file_digest(path, self.results / "fingerprints" / "weights" / f"{path.name}.{place}.json")
 
     def check_names(self, **chosen: str) -> None:
         """Raise ConfigError for a category, split or detector that the dataset or robis does not have."""
         for kind, name in chosen.items():
-            self._check_name(kind, name, kind)
-
-    def _check_name(self, kind: str, name: str, source: str) -> None:
-        """What exists is valid, run or not: a config may be narrowed down without dropping its overrides."""
-        existing: Sequence[str] = {
-            "category": lambda: list_categories(self.source),
-            "split": lambda: list_splits(self.source),
-            "detector": lambda: list(DETECTORS | self.variants),
-        }[kind]()
-        if name not in existing:
-            raise ConfigError(f"{source}: {name!r} matches nothing here. {one_of(name, existing)}")
-
-
-def _as_list(value: str | list[str]) -> list[str]:
-    return [value] if isinstance(value, str) else value
+            check_name(self, kind, name, kind)
 
 
 def _joined(digests: Iterable[str]) -> str:

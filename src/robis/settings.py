@@ -35,7 +35,9 @@ class _Section(BaseModel):
 class Dataset(_Section):
     """Which images."""
 
-    name: Name = Field("demo", description="Names the folder of the results: results/NAME/.")
+    name: Annotated[str, Field(pattern=r"^[^\s./\\{}]([^/\\{}]*[^\s/\\{}])?$")] = Field(
+        "demo", description="Names the folder of the results: results/NAME/."
+    )
     layout: Literal["mvtec_ad_2", "mvtec_ad", "mpdd", "btad", "visa", "folder", "table"] = Field(
         "mvtec_ad_2", description="How the images lie on disk (docs/datasets.md shows each layout)."
     )

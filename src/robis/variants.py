@@ -66,5 +66,22 @@ def effective(
     return found.with_values({key: value for key, value in published.items() if found.get(key) == "auto"})
 
 
+def trains(settings: Settings, run: str) -> bool:
+    """Whether a run learns from normal images, as far as the config says so without overrides by category."""
+    variant = variants(settings)[run]
+    found = effective(settings, detector=run)
+    if variant.detector == "winclip":
+        return found.winclip.shots != 0
+    if variant.detector == "inp_former":
+        return found.inp_former.weights is None
+    return "train" in DETECTORS[variant.detector].stages
+
+
+def needed_splits(settings: Settings) -> list[str]:
+    """Splits in which every category must have images: those to inspect, and `train` where a run learns from it."""
+    learns = any(trains(settings, run) for run in variants(settings))
+    return [*settings.dataset.splits, *(["train"] if learns else [])]
+
+
 def _as_list(value: int | list[int]) -> list[int]:
     return list(dict.fromkeys(value)) if isinstance(value, list) else [value]

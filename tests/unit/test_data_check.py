@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -118,6 +119,7 @@ def config(tmp_path: Path) -> Path:
         "dataset": {"layout": "folder", "root": str(tmp_path / "data"), "splits": ["test"]},
         "tiling": {"window": 16},
         "encoder": {"input_size": 28},
+        "detectors": ["musc"],
     }
     (tmp_path / "config.yaml").write_text(yaml.safe_dump(values))
     return tmp_path / "config.yaml"
@@ -152,6 +154,15 @@ def test_the_command_ends_with_all_problems_and_exit_status_1(
     for extra, named in (([], 4), (["--all"], 8)):
         assert main([*arguments, *extra]) == 1
         assert capsys.readouterr().err.count("train/bad") == named, "with 1.png five of nine"
+
+
+def test_training_images_that_a_detector_needs_are_missed(
+    root: Path, config: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config.write_text(config.read_text().replace("musc", "inp_former"))
+    assert main(["data", "check", "--configfile", str(config)]) == 1
+    printed = capsys.readouterr().err
+    assert re.search(r"1 split cannot be listed\..*\n  bolt/train: no images in ", printed)
 
 
 def test_the_command_takes_a_table_from_anywhere(

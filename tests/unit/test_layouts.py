@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import pytest
 
 from robis.datasets import layouts
 from robis.datasets.demo_layouts import DEMO_LAYOUTS
-from robis.datasets.layouts import LAYOUTS, list_categories, list_samples
+from robis.datasets.layouts import LAYOUTS, images_in, list_categories, list_samples
 from robis.datasets.samples import Source
 from robis.datasets.table import read_samples
 from robis.errors import DataError
@@ -159,3 +160,30 @@ def test_every_layout_is_documented_and_can_hold_the_demo() -> None:
     for name in LAYOUTS:
         assert f"### `{name}`" in guide
         assert f"| [`{name}`](#" in guide
+
+
+def test_hidden_folders_are_no_categories_and_braces_are_refused(tmp_path: Path) -> None:
+    for name in (".hidden", "nut"):
+        (tmp_path / name / "train").mkdir(parents=True)
+    source = Source("folder", tmp_path)
+    assert list_categories(source) == ["nut"]
+    (tmp_path / "{x}" / "train").mkdir(parents=True)
+    with pytest.raises(DataError, match=r"the folder '\{x\}' cannot be a category.*Rename it"):
+        list_categories(source)
+
+
+def test_links_upwards_and_pipes_do_not_hang(tmp_path: Path) -> None:
+    masks = tmp_path / "masks" / "dent"
+    masks.mkdir(parents=True)
+    write_image(masks / "0.png")
+    for name in ("up", "up2"):
+        (masks / name).symlink_to("..")
+    os.mkfifo(masks / "pipe.png")
+    assert [path.name for path in images_in(tmp_path / "masks", nested=True)] == ["0.png"]
+
+
+def test_a_name_that_is_not_utf_8_is_said(tmp_path: Path) -> None:
+    write_image(tmp_path / "0.png")
+    (tmp_path / "0.png").rename(os.fsdecode(os.fsencode(tmp_path) + b"/Pr\xfcfling.png"))
+    with pytest.raises(DataError, match=r"the name b'Pr\\xfcfling\.png' is not UTF-8\. Rename"):
+        list(images_in(tmp_path))

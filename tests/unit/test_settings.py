@@ -192,10 +192,19 @@ def test_an_override_of_a_detector_reaches_all_its_runs() -> None:
     [
         ({"musc": {"r": [1, 2]}}, r"musc\.r: found \[1, 2\]; expected odd numbers"),
         ({"musc": {"share": [0.3, 0.1]}}, r"musc\.share: found \[0\.3, 0\.1\]; expected two shares, the lower first"),
-        ({"winclip": {"templates": ["a photo"]}}, r"winclip\.templates\.0: found 'a photo'"),
+        (
+            {"winclip": {"templates": ["a photo"]}},
+            r"winclip\.templates\.0: found 'a photo'; expected text with \{\} in it",
+        ),
         ({"winclip": {"shots": -1}}, r"winclip\.shots: found -1; expected greater than or equal to 0"),
     ],
 )
 def test_options_of_the_zero_shot_detectors_are_checked(values: dict, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         parse(values)
+
+
+@pytest.mark.parametrize("name", [".", "..", " demo", "demo ", "a/b"])
+def test_a_name_that_cannot_be_a_folder_of_results_is_refused(name: str) -> None:
+    with pytest.raises(ConfigError, match=r"dataset\.name: found .*; expected a name"):
+        parse({"dataset": {"name": name}})

@@ -177,10 +177,6 @@ def test_validation_is_held_out_only_where_it_is_needed(root: Path, tmp_path: Pa
             r"overrides\.0: tiling\.window is read by crop, which is the same job for every run of a detector\. "
             r"Use where: \{detector: winclip\}",
         ),
-        (
-            {"overrides": [{"where": {"detector": "inp_former"}, "set": {"merge.normalize": "validation"}}]},
-            r"overrides\.0: merge\.normalize is read by index, which is the same job for every detector",
-        ),
         ({"detectors": ["winclip"], "encoder": {"name": "dino_vits16"}}, r"encoder\.name: .*winclip needs a model"),
         ({"encoder": {"name": "clip_vitb16"}}, r"encoder\.name: .*inp_former needs a ViT of timm"),
         ({"report": {"compare": ["results/nowhere"]}}, r"report\.compare: results/nowhere is not a folder"),
@@ -373,3 +369,86 @@ def test_embeddings_come_from_the_run_musc_or_a_file(project, tmp_path: Path) ->
     (tmp_path / "nut").mkdir()
     (tmp_path / "nut" / "test_public.npy").touch()
     assert file.embeddings(detector="inp_former", **job) == tmp_path / "nut" / "test_public.npy"
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        (
+            {"detectors": ["musc"]},
+            r"rescore\.k: found \[1, 2, 3\]; bolt/test_public has 2 images.*rescore\.method: none",
+        ),
+        (
+            {"detectors": ["musc"], "musc": {"subsets": 2}},
+            r"musc\.subsets: found 2 for the 2 images of bolt/test_public",
+        ),
+        ({"detectors": ["winclip"], "winclip": {"shots": 3}}, r"winclip\.shots: found 3; bolt has 2 training images"),
+        (
+            {"detectors": ["winclip"], "winclip": {"shots": 1, "references": ["good/7"]}},
+            r"winclip\.references: bolt has no training image 'good/7'\. .*Did you mean 'good/",
+        ),
+        (
+            {"rescore": {"method": "rscin", "embeddings": "winclip"}},
+            r"rescore\.embeddings: found 'winclip'; expected own",
+        ),
+        (
+            {"encoder": {"name": "vit_tiny_patch99", "input_size": 224}},
+            r"encoder\.name: 'vit_tiny_patch99' is no known",
+        ),
+    ],
+)
+def test_what_the_images_cannot_serve_is_said_while_planning(
+    root: Path, tmp_path: Path, values: dict, message: str
+) -> None:
+    base = {"dataset": {"root": str(root)}, "refine": {"method": "none"}}
+    rescore = {} if "rescore" in values or values.get("musc") is None else {"rescore": {"method": "none"}}
+    with pytest.raises(RobisError, match=message):
+        Project(parse(base | rescore | values), tmp_path).check()
+
+
+def test_splits_without_images_are_named_while_planning(root: Path, tmp_path: Path) -> None:
+    shutil.rmtree(root / "nut" / "train" / "good")
+    (root / "nut" / "train" / "normal").mkdir()
+    values = {"dataset": {"root": str(root)}, "refine": {"method": "none"}}
+    with pytest.raises(RobisError, match=r"1 split without images:\n  nut/train: no images .*train/normal"):
+        Project(parse(values), tmp_path).check()
+    zero_shot = {"detectors": ["winclip"], "rescore": {"method": "none"}}
+    Project(parse(values | zero_shot), tmp_path).check()
+    shutil.rmtree(root / "nut" / "validation")
+    calibrated = values | zero_shot | {"binarize": {"calibrate": "validation"}}
+    with pytest.raises(RobisError, match=r"nut/validation(.|\n)*calibrate: split need no validation images"):
+        Project(parse(calibrated), tmp_path).check()
+
+
+def test_overrides_reach_the_stages_of_the_detectors_they_name(root: Path, tmp_path: Path) -> None:
+    """None of these keys is read by a job that serves several splits of the detector named."""
+    values = {"dataset": {"root": str(root)}, "refine": {"method": "none"}, "rescore": {"method": "none"}}
+    for detectors, where, key, value in (
+        (["inp_former", "musc"], {"split": "test_public", "detector": "musc"}, "encoder.input_size", 336),
+        (["inp_former", "winclip"], {"split": "test_public", "detector": "inp_former"}, "infer.batch_size", 2),
+        (["winclip"], {"split": "test_public"}, "infer.batch_size", 2),
+        (["inp_former"], {"detector": "inp_former"}, "merge.normalize", "validation"),
+    ):
+        overrides = [{"where": where, "set": {key: value}}]
+        Project(parse(values | {"detectors": detectors, "overrides": overrides}), tmp_path).check()
+    refused = [{"where": {"split": "test_public", "detector": "inp_former"}, "set": {"encoder.input_size": 336}}]
+    with pytest.raises(RobisError, match=r"encoder\.input_size is read by train"):
+        Project(parse(values | {"detectors": ["inp_former", "musc"], "overrides": refused}), tmp_path).check()
+
+
+def test_the_notice_names_the_runs_with_random_weights(project) -> None:
+    where = [{"where": {"detector": "musc"}, "set": {"encoder.weights": "random"}}]
+    mixed = project(detectors=["inp_former", "musc"], where__overrides=where)
+    assert "weights of musc are random" in mixed.params("report")["notice"]
+    assert project().params("report")["notice"] is None
+    assert "weights are random" in project(encoder__weights="random").params("report")["notice"]
+
+
+def test_weights_of_one_name_in_several_folders_are_each_remembered(project, tmp_path: Path) -> None:
+    for name in ("nut", "bolt"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "model.pth").write_bytes(name.encode())
+    given = project(inp_former__weights=str(tmp_path / "{category}" / "model.pth"))
+    for name in ("nut", "bolt"):
+        given.params("infer", detector="inp_former", category=name, split="test_public")
+    assert len(list((given.results / "fingerprints" / "weights").iterdir())) == 2

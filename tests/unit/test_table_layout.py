@@ -261,7 +261,9 @@ def project(root: Path, tmp_path: Path, **dataset) -> Project:
 
 
 def test_splits_of_a_table_are_checked_when_it_is_read(root: Path, tmp_path: Path) -> None:
-    project(root, tmp_path).check()
+    project(root, tmp_path, categories=["nut"]).check()
+    with pytest.raises(RobisError, match=r"1 split without images:\n  bolt/line 3: no images"):
+        project(root, tmp_path).check()
     for splits, message in ((["line 4"], "Did you mean 'line 3'"), (["train"], r"Valid: line 3, night\.")):
         with pytest.raises(RobisError, match=f"dataset\\.splits: layout table has no.*{message}"):
             project(root, tmp_path, splits=splits).check()

@@ -51,7 +51,7 @@ ZERO_SHOT_CHANGES: dict[str, tuple[Any, list[str]]] = {
     "musc.subsets": (2, OF_MUSC),
     "musc.seed": (1, OF_MUSC),
     "musc.memory_gb": (1.0, []),
-    "winclip.references": (["000_regular", "001_regular"], OF_FEW_SHOT),
+    "winclip.references": (["good/000_regular", "good/001_regular"], OF_FEW_SHOT),
     "winclip.scales": ([2], ["embed_tiles", *["train"] * 4, *OF_WINCLIP]),
     "winclip.temperature": (0.1, OF_WINCLIP),
     "winclip.class_name": ("hexagonal nut", ["embed_prompts", *OF_WINCLIP]),

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from robis.datasets import problems
-from robis.datasets.index import Checked, check_samples
+from robis.datasets.index import Checked, check_samples, nothing_found
 from robis.datasets.layouts import list_categories, list_samples, list_splits
 from robis.datasets.problems import Problem
 from robis.datasets.samples import ANOMALOUS, NORMAL, Sample, Source
@@ -51,9 +51,11 @@ class SplitSummary:
 
 
 def check_dataset(
-    source: Source, count_tiles: TileCount, *, threads: int = 1
+    source: Source, count_tiles: TileCount, *, needed: Sequence[str] = (), threads: int = 1
 ) -> tuple[list[SplitSummary], list[Problem]]:
     """Check every category and split as `index` does, and sum up what is there. Writes nothing.
+
+    A category without images in one of the `needed` splits is a problem.
 
     Raises DataError when no category can be told: no such folder, another layout, or a damaged table.
     """
@@ -72,6 +74,8 @@ def check_dataset(
                 checked = check_samples(source, category, samples, threads=threads)
                 found += [one.problem for one in checked if one.problem]
                 summaries.append(_summary(category, split, samples, checked, count_tiles))
+            elif split in needed:
+                found.append(Problem(problems.SPLIT, nothing_found(source, category, split)))
         if before == (len(summaries), len(found)):
             found.append(Problem(problems.EMPTY_CATEGORY, f"{category}: none in {', '.join(splits)}"))
     return summaries, found

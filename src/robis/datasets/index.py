@@ -61,7 +61,7 @@ def index_split(
     source = Source(layout, root, table, outside_root)
     found = list_samples(source, category, split, hold_out=hold_out)
     if not found:
-        raise DataError(_nothing_found(source, category, split))
+        raise DataError(nothing_found(source, category, split))
     checked = check_samples(source, category, found, threads=threads)
     if wrong := [one.problem for one in checked if one.problem]:
         raise DataError(
@@ -109,7 +109,7 @@ def _check(sample: Sample, root: Path, masks_exist: bool) -> Checked:
     return Checked(height, width, share)
 
 
-def _nothing_found(source: Source, category: str, split: str) -> str:
+def nothing_found(source: Source, category: str, split: str) -> str:
     folder = source.root / category
     found = [*folder.glob("*/"), *folder.glob("*/*/")] if folder.is_dir() else []
     names = sorted(path.relative_to(folder).as_posix() for path in found if path.is_dir())[:20]

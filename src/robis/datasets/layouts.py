@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from robis.datasets.listed import TABLE, VISA, listed_categories, listed_splits, read_listed
+from robis.datasets.listed import TABLE, VISA, is_usable, listed_categories, listed_splits, read_listed
 from robis.datasets.samples import ANOMALOUS, LEARNED, NORMAL, Sample, Source
 from robis.errors import DataError, first_few
 from robis.files import is_image
@@ -45,9 +45,37 @@ def images_in(folder: Path, *, nested: bool = False) -> Iterator[Path]:
     """Image files of a folder (with its sub-folders if `nested`), sorted by path."""
     if not folder.is_dir():
         return
-    folders = [Path(name) for name, _, _ in os.walk(folder, followlinks=True)] if nested else [folder]
+    found = [path for one in (_walked(folder) if nested else [folder]) for path in entries(one) if is_image(path)]
     # A link that leads nowhere is kept, so that `index` can name it.
-    yield from sorted(path for one in folders for path in one.iterdir() if is_image(path) and not path.is_dir())
+    for path in sorted(path for path in found if path.is_file() or (path.is_symlink() and not path.exists())):
+        try:
+            path.name.encode()
+        except UnicodeEncodeError as error:
+            name = os.fsencode(path.name)
+            raise DataError(f"{path.parent}: the name {name!r} is not UTF-8. Rename the file.") from error
+        yield path
+
+
+def entries(folder: Path) -> list[Path]:
+    """What lies in a folder. Raises DataError where it cannot be read."""
+    try:
+        return list(folder.iterdir())
+    except OSError as error:
+        raise DataError(f"{folder}: cannot be read ({error.strerror}). Allow reading it, or take it out.") from error
+
+
+def _walked(folder: Path) -> Iterator[Path]:
+    """A folder and all below it, links followed, each real folder once: a link upwards must not go on forever."""
+
+    def stop(error: OSError) -> None:
+        raise DataError(f"{error.filename}: cannot be read ({error.strerror}). Allow reading it, or take it out.")
+
+    seen = {folder.resolve()}
+    for name, folders, _ in os.walk(folder, followlinks=True, onerror=stop):
+        yield Path(name)
+        real = {below: (Path(name) / below).resolve() for below in sorted(folders)}
+        folders[:] = [below for below, place in real.items() if place not in seen]
+        seen.update(real.values())
 
 
 def _sample(root: Path, split_folder: Path, image: Path, **labels: str | None) -> Sample:
@@ -60,11 +88,18 @@ def _normal(root: Path, split_folder: Path, normal_folder: Path) -> list[Sample]
 
 
 def _folders_with(*marks: str) -> Callable[[Source], list[str]]:
-    """Categories are the folders that hold one of the given folders."""
+    """Categories are the folders, hidden ones left out, that hold one of the given folders."""
 
     def categories(source: Source) -> list[str]:
-        folders = (folder for folder in source.root.iterdir() if folder.is_dir())
-        return sorted(folder.name for folder in folders if any((folder / mark).is_dir() for mark in marks))
+        folders = (folder for folder in entries(source.root) if folder.is_dir() and not folder.name.startswith("."))
+        found = sorted(folder.name for folder in folders if any((folder / mark).is_dir() for mark in marks))
+        for name in found:
+            if not is_usable(name):
+                raise DataError(
+                    f"{source.root}: the folder {name!r} cannot be a category: results are named after it. "
+                    f"Rename it: no braces, backslashes or control characters."
+                )
+        return found
 
     return categories
 
@@ -83,7 +118,7 @@ def _defect_folders(split_folder: Path) -> list[Path]:
     """Folders with images in them, one per defect; hidden folders and ground truth are none."""
     return sorted(
         folder
-        for folder in split_folder.iterdir()
+        for folder in entries(split_folder)
         if folder.is_dir()
         and not folder.name.startswith(".")
         and folder.name != "ground_truth"

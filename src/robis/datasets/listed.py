@@ -15,7 +15,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
 from robis.datasets import problems
-from robis.datasets.problems import Kind, Problem, grouped
+from robis.datasets.problems import Kind, Problem, ProblemsError
 from robis.datasets.samples import ANOMALOUS, LEARNED, NORMAL, Sample, Source
 from robis.errors import DataError
 from robis.files import is_image, read_table
@@ -98,14 +98,22 @@ def _check_all(source: Source, form: Form, stamp: object) -> None:
     found: list[Problem] = []
     for rows in _rows(path, form, stamp).values():
         for row, place, sample in _read_rows(source, form, rows, found):
-            missing = [name for name in (sample.image, sample.mask) if name and not (source.root / name).is_file()]
+            missing = [name for name in (sample.image, sample.mask) if name and not _is_file(source.root / name)]
             found += [Problem(problems.NO_FILE, f"{place}: {name}", row.number) for name in missing]
     _raise(path, found)
 
 
+def _is_file(path: Path) -> bool:
+    """Whether there is such a file that can be seen; a name that no file can have is none."""
+    try:
+        return path.is_file()
+    except OSError:
+        return False
+
+
 def _raise(path: Path, found: Sequence[Problem]) -> None:
     if found:
-        raise DataError(f"{path}: {len(found)} problem{'s' if len(found) > 1 else ''}:\n{grouped(found)}")
+        raise ProblemsError(str(path), found)
 
 
 def _table_file(source: Source, form: Form) -> Path:
@@ -225,7 +233,7 @@ def _read_rows(
 def _read_row(source: Source, root: str, form: Form, row: _Row, report: _Report) -> Sample:
     """The sample of a row, of no meaning where something was reported."""
     for column, name in ((form.category, row.category), ("split", row.split)):
-        if not _is_usable(name):
+        if not is_usable(name):
             report(problems.NAME, f"{column} {name!r}")
     if row.surplus:
         report(problems.CELLS, f"{row.surplus} more")
@@ -237,7 +245,7 @@ def _read_row(source: Source, root: str, form: Form, row: _Row, report: _Report)
 
 
 @lru_cache(maxsize=10_000)
-def _is_usable(name: str) -> bool:
+def is_usable(name: str) -> bool:
     """Whether a category or split can name a folder of the results."""
     return re.fullmatch(r"[^./\\{}][^/\\{}]*", name) is not None and name.isprintable()
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from robis.errors import first_few
+from robis.errors import DataError, first_few
 
 
 @dataclass(frozen=True)
@@ -88,6 +88,15 @@ SAME_ID = Kind(
     "Rename one of each pair",
 )
 SHARED_MASK = Kind("mask is given for two images", "masks are given for two images", "Give each image its own")
+
+
+class ProblemsError(DataError):
+    """Problems of one file or data set: the first few of each kind; `problems` holds all."""
+
+    def __init__(self, where: str, problems: Sequence[Problem], limit: int = 5) -> None:
+        self.where, self.problems = where, list(problems)
+        count = f"{len(problems)} problem{'s' if len(problems) > 1 else ''}"
+        super().__init__(f"{where}: {count}:\n{grouped(problems, limit)}")
 
 
 def grouped(problems: Iterable[Problem], limit: int = 5) -> str:

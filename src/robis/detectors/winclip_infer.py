@@ -83,7 +83,7 @@ def infer_split(
         part = records[start : start + batch_size]
         return {name: torch.from_numpy(part[name].astype(np.float32)) for name in names}
 
-    scores, embeddings = np.zeros(len(store)), np.array(records["image"], dtype=np.float32)
+    scores, embeddings = np.zeros(len(store), np.float32), np.array(records["image"], dtype=np.float32)
     with atomic_file(maps) as partial:
         out = new_array(partial, np.float16, (len(store), size, size))
         batches = threaded(read, starts, max(2, threads))

@@ -14,6 +14,8 @@ from robis.submission.upload import Size
 # A map of the benchmark's largest image has 5 million pixels; more than this is a damaged header.
 MAX_PIXELS = 2**26
 FLOAT16_EXPONENT = np.uint16(0x7C00)
+# Where the header of a PNG has the bits of a sample.
+PNG_BIT_DEPTH = 24
 
 
 class Finding(NamedTuple):
@@ -63,6 +65,10 @@ def inspect_mask(data: bytes) -> Finding:
             mode, (width, height) = image.mode, image.size
             if mode != "L":
                 return Finding((height, width), f"mask has mode {mode}; expected one 8-bit grey channel (mode L)")
+            if (bits := data[PNG_BIT_DEPTH]) != 8:
+                return Finding((height, width), f"mask has {bits} bits per pixel; expected 8")
+            if "transparency" in image.info or getattr(image, "n_frames", 1) > 1:
+                return Finding((height, width), "mask has a transparent color or several frames; expected neither")
             if height * width > MAX_PIXELS:
                 return Finding(problem=f"mask of {width} x {height} pixels; expected the map's size")
             image.verify()

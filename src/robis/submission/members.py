@@ -89,7 +89,10 @@ def _kind(status: os.stat_result) -> str:
 
 
 def _folders(root: Path) -> list[Path]:
-    return [path for path in root.iterdir() if path.is_dir()]
+    try:
+        return [path for path in root.iterdir() if path.is_dir()]
+    except OSError as error:
+        raise DataError(f"{root}: cannot be read ({error.strerror}).") from error
 
 
 def _of_archive(path: Path, wanted: Callable[[str], bool]) -> Iterator[Member]:
@@ -105,7 +108,7 @@ def _of_archive(path: Path, wanted: Callable[[str], bool]) -> Iterator[Member]:
                     count += 1
                     yield _member(tar, info, wanted)
                 _read_to_end(tar)
-    except (tarfile.TarError, zlib.error, EOFError, OSError) as error:
+    except (tarfile.TarError, zlib.error, EOFError, OSError, ValueError) as error:
         if not count:
             raise DataError(f"{path}: not a .tar.gz or .tar ({error}).") from error
         raise DamagedError(f"after {count} entries ({error})") from error

@@ -138,7 +138,7 @@ class Names:
     def _misnamed(self, place: str, parts: list[str]) -> Problem:
         kind, category, split, found = parts
         ids = self.upload.ids[category, split]
-        number = re.match(r"\d+", found)
+        number = re.match(r"[0-9]{1,9}(?![0-9])", found)
         near = [one for one in ids if number and one.startswith(f"{int(number[0]):03}_")]
         for sample_id in near:
             file = File(kind, category, split, sample_id)
