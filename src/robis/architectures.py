@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import re
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from difflib import get_close_matches
 from functools import cache
 from importlib.util import find_spec
@@ -16,11 +17,21 @@ from robis.errors import ConfigError
 
 @dataclass(frozen=True)
 class Architecture:
-    """What the short name of a timm ViT stands for."""
+    """What the short name of a timm ViT stands for.
+
+    Attributes:
+        timm_name: the model, with the tag of its published weights.
+        input_size: side of the tile in pixels.
+        blocks: those that INP-Former takes.
+        options: what timm is given beside the name.
+        shipped: name of the weights file in this package that "auto" means; None: timm's.
+    """
 
     timm_name: str
     input_size: int
     blocks: tuple[int, ...]
+    options: Mapping[str, Any] = field(default_factory=dict)
+    shipped: str | None = None
 
 
 @dataclass(frozen=True)
@@ -34,6 +45,8 @@ class ClipArchitecture:
 
 _MIDDLE = tuple(range(2, 10))
 _MIDDLE_OF_24 = tuple(range(4, 19, 2))
+# No paper says which of 32 blocks INP-Former takes: evenly spread over the middle two thirds.
+_MIDDLE_OF_32 = (5, 8, 11, 14, 16, 19, 22, 25)
 
 # Short names as in INP-Former's code (arXiv 2503.02424); blocks as published there.
 ARCHITECTURES: dict[str, Architecture] = {
@@ -46,6 +59,19 @@ ARCHITECTURES: dict[str, Architecture] = {
     "dino_vits16": Architecture("vit_small_patch16_224.dino", 512, _MIDDLE),
     "dino_vitb16": Architecture("vit_base_patch16_224.dino", 512, _MIDDLE),
     "dino_vitb8": Architecture("vit_base_patch8_224.dino", 512, _MIDDLE),
+    # 640: SuperADD's tiles. Rotary position embeddings take any size.
+    "dinov3_vits16": Architecture("vit_small_patch16_dinov3.lvd1689m", 640, _MIDDLE),
+    "dinov3_vitb16": Architecture("vit_base_patch16_dinov3.lvd1689m", 640, _MIDDLE),
+    "dinov3_vitl16": Architecture("vit_large_patch16_dinov3.lvd1689m", 640, _MIDDLE_OF_24),
+    "dinov3_vithplus16": Architecture("vit_huge_plus_patch16_dinov3.lvd1689m", 640, _MIDDLE_OF_32),
+    # Trained on generated images (pretraining/README.md); all of its blocks, there are no more.
+    "robis_vit_tiny": Architecture(
+        "vit_tiny_patch16_224",
+        252,
+        tuple(range(6)),
+        options={"patch_size": 14, "depth": 6},
+        shipped="robis_vit_tiny.safetensors",
+    ),
 }
 
 CLIP_ARCHITECTURES: dict[str, ClipArchitecture] = {
@@ -72,6 +98,11 @@ def quarter_blocks(depth: int) -> tuple[int, ...]:
     return tuple(sorted(ends))
 
 
+def superadd_blocks(depth: int) -> tuple[int, ...]:
+    """SuperADD's: 3, 5, 8, 10 of 12, else the last of each quarter, which is what it takes of 24 and 32."""
+    return (3, 5, 8, 10) if depth == 12 else quarter_blocks(depth)
+
+
 def is_clip(name: str) -> bool:
     """Whether a name means an open_clip model: a short name, open_clip's own, or a model config (.json).
 
@@ -86,6 +117,12 @@ def is_pretrained_tag(name: str, weights: str) -> bool:
     A file has a suffix (.safetensors, .pt, .pth, .bin) or a path separator, which no tag has.
     """
     return is_clip(name) and weights not in ("auto", "random") and bool(re.fullmatch(r"[A-Za-z0-9_-]+", weights))
+
+
+def weights_file(name: str, weights: str) -> str:
+    """`weights`, or the file in this package that "auto" means for this encoder."""
+    shipped = ARCHITECTURES[name].shipped if name in ARCHITECTURES else None
+    return str(Path(__file__).parent / "weights" / shipped) if shipped and weights == "auto" else weights
 
 
 def own_input_size(name: str) -> int:

@@ -108,15 +108,18 @@ def build_clip_encoder(
     sha256: str | None = None,
     input_size: int | None = None,
     blocks: Sequence[int] | None = None,
+    by_depth: Callable[[int], Sequence[int]] | None = None,
     seed: int = 0,
 ) -> ClipEncoder:
     """Make a frozen encoder of a CLIP's image tower; arguments and errors as `build_clip`.
 
-    `blocks` are 0-based indexes; None takes the last of each quarter.
+    `blocks` are 0-based indexes; None takes what `by_depth` gives, or the last of each quarter.
     """
     visual = build_clip(name, weights=weights, sha256=sha256, input_size=input_size, seed=seed).visual
     depth = len(visual.transformer.resblocks)
-    return ClipEncoder(visual, check_blocks(quarter_blocks(depth) if blocks is None else blocks, depth, name))
+    if blocks is None:
+        blocks = (by_depth or quarter_blocks)(depth)
+    return ClipEncoder(visual, check_blocks(blocks, depth, name))
 
 
 def build_clip(

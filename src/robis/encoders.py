@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import redirect_stdout
 from difflib import get_close_matches
 from importlib import import_module
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +14,10 @@ import timm
 import torch
 from safetensors import safe_open
 from safetensors.torch import load_file
-from timm.models.vision_transformer import checkpoint_filter_fn
+from timm.models import eva, vision_transformer
 from torch import Tensor, nn
 
-from robis.architectures import ARCHITECTURES, default_blocks, is_clip, quarter_blocks
+from robis.architectures import ARCHITECTURES, default_blocks, is_clip, weights_file
 from robis.errors import ConfigError, WeightsError
 from robis.files import check_file
 from robis.files import sha256 as digest_of
@@ -106,19 +108,19 @@ def build_encoder(
     sha256: str | None = None,
     input_size: int | None = None,
     blocks: Sequence[int] | None = None,
-    quarters: bool = False,
+    by_depth: Callable[[int], Sequence[int]] | None = None,
     seed: int = 0,
 ) -> Encoder:
     """Make a frozen encoder.
 
     Args:
         name: a short name of `ARCHITECTURES`, the name of any timm ViT, or a CLIP (`robis.clip.build_clip`).
-        weights: "auto" (timm downloads them), "random" (from `seed`), or the path of a local
-            .safetensors or torch file in timm's or the DINOv2 repository's key names.
+        weights: "auto" (timm downloads them, but for `robis_vit_tiny`'s, which lie in this package), "random" (from `seed`), or the path of a local
+            .safetensors or torch file in the key names of timm or of the DINOv2 or DINOv3 repository.
         sha256: digest that the local file must have; None does not check.
         input_size: side of a tile in pixels, a multiple of the patch; None takes the architecture's own.
         blocks: 0-based indexes; None takes INP-Former's, or eight evenly spread ones (CLIP: the last of each quarter).
-        quarters: whether None means the last block of each quarter for every encoder, as in MuSc.
+        by_depth: gives the blocks that None stands for, of a model of so many: `quarter_blocks` in MuSc.
         seed: for random weights.
 
     Raises:
@@ -128,11 +130,13 @@ def build_encoder(
     if is_clip(name):
         # By name, so that a change of CLIP's code re-runs nothing that uses another encoder.
         build: Callable[..., Encoder] = import_module("robis.clip").build_clip_encoder
-        return build(name, weights=weights, sha256=sha256, input_size=input_size, blocks=blocks, seed=seed)
+        options: dict[str, Any] = {"input_size": input_size, "blocks": blocks, "by_depth": by_depth, "seed": seed}
+        return build(name, weights=weights, sha256=sha256, **options)
+    weights = weights_file(name, weights)
     vit = _create(name, input_size, pretrained=weights == "auto", seed=seed)
     depth = len(vit.blocks)
     if blocks is None:
-        blocks = quarter_blocks(depth) if quarters else default_blocks(name, depth)
+        blocks = by_depth(depth) if by_depth else default_blocks(name, depth)
     chosen = check_blocks(blocks, depth, name)
     if weights not in ("auto", "random"):
         state = read_state(Path(weights).expanduser(), sha256=sha256, key="encoder.weights")
@@ -172,6 +176,7 @@ def _create(name: str, input_size: int | None, *, pretrained: bool, seed: int) -
         )
     size = input_size or (known.input_size if known else None)
     extra: dict[str, Any] = {} if size is None else {"img_size": size}
+    extra |= known.options if known else {}
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         try:
@@ -234,7 +239,7 @@ def read_metadata(path: Path) -> dict[str, str]:
 
 
 def load_encoder_state(vit: Any, state: Mapping[str, Tensor], *, source: str, name: str) -> None:
-    """Load weights in timm's or the DINOv2 repository's key names; a classification head is ignored.
+    """Load weights in the key names of timm or of the DINOv2 or DINOv3 repository; a classification head is ignored.
 
     Position embeddings of another grid are resized bicubically (timm).
 
@@ -247,7 +252,10 @@ def load_encoder_state(vit: Any, state: Mapping[str, Tensor], *, source: str, na
         state.setdefault("mask_token", torch.empty(0))
     expected = vit.state_dict()
     try:
-        converted = checkpoint_filter_fn(state, vit)
+        # timm's function for DINOv3's names prints.
+        with redirect_stdout(StringIO()):
+            kind = eva if isinstance(vit, eva.Eva) else vision_transformer
+            converted = kind.checkpoint_filter_fn(state, vit)
     except (RuntimeError, KeyError, AttributeError) as error:
         raise WeightsError(f"{source}: made for another model than {name} ({first_line(error)}).") from error
     converted = {key: value for key, value in converted.items() if not key.startswith(("head.", "fc_norm."))}

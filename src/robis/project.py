@@ -9,7 +9,7 @@ from dataclasses import astuple
 from functools import cached_property
 from pathlib import Path
 
-from robis.architectures import is_clip, own_input_size
+from robis.architectures import is_clip, own_input_size, weights_file
 from robis.code_digest import code_digest
 from robis.compared import compared_digest
 from robis.datasets.fingerprints import file_digest, fingerprint
@@ -199,7 +199,7 @@ class Project:
             found["fingerprint"] = _joined(self._fingerprint(*one) for one in read)
         if found_stage.encodes:
             encoder = effective.encoder.model_dump(include={*found_stage.encodes, "sha256"})
-            found["weights_digest"] = self._weights_digest(encoder["weights"])
+            found["weights_digest"] = self._weights_digest(weights_file(encoder["name"], encoder["weights"]))
             found["encoder"] = Params.of(encoder, ["sha256", "weights"] if found["weights_digest"] else ["sha256"])
             if encoder["name"].endswith(".json"):
                 found["architecture_digest"] = self._weights_digest(encoder["name"])

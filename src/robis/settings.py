@@ -69,7 +69,7 @@ class Tiling(_Section):
     window: Literal["auto", "image"] | Annotated[int, Field(ge=8)] = Field(
         "auto",
         description="Side of the square window in image pixels, or image: one tile per image. "
-        "auto: 1024 for inp_former (RoBiS), image for musc and winclip.",
+        "auto: 1024 for inp_former (RoBiS) and superadd, image for musc and winclip.",
     )
     overlap: float = Field(0.1, ge=0, lt=1, description="Share of a window that its neighbor covers too.")
     edge: Literal["pad", "shift"] = Field(
@@ -89,24 +89,26 @@ class Encoder(_Section):
         "auto",
         description="A short name (dinov2_reg_vitb14, clip_vitl14_336, ...), any timm or open_clip ViT's, or the path "
         "of an open_clip model config (.json). auto: dinov2_reg_vitb14 for inp_former, clip_vitl14_336 for musc, "
-        "clip_vitb16plus for winclip, which needs a CLIP.",
+        "dinov3_vithplus16 for superadd, clip_vitb16plus for winclip, which needs a CLIP.",
     )
     weights: str = Field(
         "auto",
         description="auto (timm or open_clip downloads them), random (seeded, for tests and the demo), a pretrained "
         "tag of open_clip's (openai, laion400m_e32, ...), or the path of a .safetensors, .pth or .pt file in the key "
-        "names of timm, DINOv2 or open_clip.",
+        "names of timm, DINOv2, DINOv3 or open_clip.",
     )
     sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")] | None = Field(
         None, description="Digest that a local weights file must have; null: not checked."
     )
     input_size: Annotated[int, Field(ge=14)] | None = Field(
-        None, description="Side of the tile that the encoder sees, pixels; null: the encoder's own (518 for DINOv2)."
+        None,
+        description="Side of the tile that the encoder sees, pixels; null: the encoder's own (518 for DINOv2, 640 for "
+        "DINOv3).",
     )
     blocks: Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1)] | None = Field(
         None,
         description="Transformer blocks whose tokens are used, 0-based; null: the published ones "
-        "(musc: the last of each quarter; winclip uses none).",
+        "(musc: the last of each quarter; superadd: these, or 3, 5, 8, 10 of 12; winclip uses none).",
     )
 
     @field_validator("blocks")
@@ -200,6 +202,29 @@ class Winclip(_Section):
     templates: Prompts | None = Field(None, description="Sentences with {} for a phrase; null: the 21 published ones.")
 
 
+class Superadd(_Section):
+    """SuperADD (arXiv 2605.14808): the distance to the nearest of a bank of normal tokens."""
+
+    bank_size: Count = Field(100_000, description="Most tokens in the bank of each block.")
+    rounds: Count = Field(
+        100, description="Random parts of the training tokens, each of which gives its share of the bank."
+    )
+    neighbors: Count = Field(100, description="Nearest tokens of a part that may keep a token out of the bank.")
+    growth: float = Field(
+        1.1, gt=1, description="Factor by which the radius grows within which they do, until few enough tokens remain."
+    )
+    jitter: float = Field(
+        0.2, ge=0, le=1, description="Training tiles are brightened by a random factor of 1 - jitter to 1 + jitter."
+    )
+    seed: Seed = Field(0, description="Seed of parts, choice, brightness and random weights.")
+    memory_gb: float = Field(
+        4.0,
+        gt=0,
+        description="Memory for training tokens on the computing device, gigabytes; with less the tiles are encoded "
+        "more often.",
+    )
+
+
 class Infer(_Section):
     """From tiles to raw tile maps."""
 
@@ -208,7 +233,7 @@ class Infer(_Section):
     shards: Annotated[int, Field(ge=1, le=1000)] = Field(
         1,
         description="Jobs that share the inference of one category's split, each on a GPU of its own; "
-        "the maps are the same to the bit (inp_former, musc).",
+        "the maps are the same to the bit (inp_former, musc, superadd).",
     )
 
 
@@ -216,8 +241,10 @@ class Merge(_Section):
     """From tile maps to one anomaly map per image."""
 
     scale: float = Field(0.25, gt=0, le=1, description="Size of maps and masks as a share of the image's.")
-    blend: Literal["mean", "feather"] = Field(
-        "mean", description="Overlapping tiles are averaged (mean, published) or weighted to their centers (feather)."
+    blend: Literal["mean", "feather", "central"] = Field(
+        "mean",
+        description="Overlapping tiles are averaged (mean, RoBiS) or weighted to their centers (feather), or each "
+        "pixel is taken from the tile whose center is nearest (central, SuperADD).",
     )
     normalize: Literal["split", "validation"] = Field(
         "split",
@@ -243,6 +270,22 @@ class Binarize(_Section):
     erosion: Count = Field(6, description="Side of the erosion block, map pixels; 1: no erosion.")
     percentile: float = Field(95.0, ge=0, le=100, description="Percentile of the map pixels (percentile).")
     percentile_factor: float = Field(1.421, gt=0, description="Factor on that percentile (percentile).")
+    closing: list[Annotated[int, Field(ge=1)]] = Field(
+        [],
+        description="Sides of blocks, map pixels, odd numbers: the mask at the threshold is closed with the first, at "
+        "closing_growth times the threshold with the next, and so on; then holes are filled. Empty: neither "
+        "(percentile).",
+    )
+    closing_growth: float = Field(
+        1.25, ge=1, description="Factor from one of these thresholds to the next (percentile)."
+    )
+
+    @field_validator("closing")
+    @classmethod
+    def _odd(cls, value: list[int]) -> list[int]:
+        if any(side % 2 == 0 for side in value):
+            raise ValueError("odd numbers")
+        return value
 
 
 class Refine(_Section):
@@ -267,7 +310,8 @@ class ScoreImages(_Section):
     top_share: Literal["auto", "own"] | Share = Field(
         "auto",
         description="The score is the mean of this share of the highest map pixels, 0: the maximum, or own: the one "
-        "that the detector gives (musc, winclip). auto: 0.01 for inp_former, own for musc and winclip.",
+        "that the detector gives (musc, winclip). auto: 0.01 for inp_former, 0.001 for superadd, own for musc and "
+        "winclip.",
     )
 
 
@@ -323,7 +367,7 @@ class Override(_Section):
         return all(set(chosen.get(kind, ())) & set(_as_list(names)) for kind, names in self.where.items())
 
 
-Detector = Literal["inp_former", "musc", "winclip"]
+Detector = Literal["inp_former", "musc", "winclip", "superadd"]
 
 
 class Settings(_Section):
@@ -336,6 +380,7 @@ class Settings(_Section):
     inp_former: InpFormer = InpFormer()
     musc: Musc = Musc()
     winclip: Winclip = Winclip()
+    superadd: Superadd = Superadd()
     infer: Infer = Infer()
     merge: Merge = Merge()
     binarize: Binarize = Binarize()

@@ -45,6 +45,7 @@ _SHARED: dict[str, Stage] = {
         options=(
             *("binarize.method", "binarize.std_factor", "binarize.rate", "binarize.min_interval"),
             *("binarize.erosion", "binarize.percentile", "binarize.percentile_factor"),
+            *("binarize.closing", "binarize.closing_growth"),
         ),
         also=("binarize.calibrate",),
         only_with={
@@ -54,6 +55,8 @@ _SHARED: dict[str, Stage] = {
             "erosion": ("method", ("mebin", "mean_std", "robis")),
             "percentile": ("method", ("percentile",)),
             "percentile_factor": ("method", ("percentile",)),
+            "closing": ("method", ("percentile",)),
+            "closing_growth": ("method", ("percentile",)),
         },
         after=("merge",),
     ),

@@ -7,8 +7,8 @@ from functools import cache
 
 from robis.architectures import own_input_size
 from robis.settings import Settings
-from robis.tiling import windows
 from robis.variants import effective, variants
+from robis.windows import windows
 
 Tiling = tuple[int | str, float, str, str, int]
 

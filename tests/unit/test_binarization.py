@@ -12,11 +12,12 @@ import numba
 import numpy as np
 import pandas as pd
 import pytest
-from scipy.ndimage import gaussian_filter
+from scipy.ndimage import binary_closing, binary_fill_holes, gaussian_filter
 from skimage.measure import label
 
 from robis import files
 from robis.binarization import METHODS, MapStatistics, binarize_split, estimate, mebin
+from robis.binarization.closing import close_and_fill
 from robis.errors import ConfigError, DataError
 
 KERNEL = np.ones((6, 6), np.uint8)
@@ -179,6 +180,7 @@ def test_component_counts_agree_with_scikit_image(shape: tuple[int, int], depth:
         levels = np.round((image - image.min()) / (np.ptp(image) or 1) * depth).astype(np.uint8)
         expected = [label(levels >= depth - k, connectivity=2).max() for k in range(depth)]
         assert mebin.component_counts(levels, depth).tolist() == expected
+        assert mebin.labeled_counts(levels, depth).tolist() == expected
 
 
 def test_works_without_a_folder_to_cache_compiled_code_in(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -376,3 +378,62 @@ def test_masks_of_an_earlier_run_do_not_stay(tmp_path: Path) -> None:
     assert set(run(tmp_path, folder, method="mean_std")[1]) == {"a", "b"}
     (folder / "b.tiff").unlink()
     assert set(run(tmp_path, folder, method="mean_std")[1]) == {"a"}
+
+
+def closed_by_scipy(mask: np.ndarray, side: int) -> np.ndarray:
+    """Closing on a plane that is empty beyond the image."""
+    plane = np.pad(mask, side)
+    return binary_closing(plane, np.ones((side, side)))[side:-side, side:-side]
+
+
+@pytest.mark.parametrize("sides", [(1,), (3,), (1, 5), (3, 7, 15), (9, 3)])
+def test_closing_and_filling_agree_with_scipy(sides: tuple[int, ...], rng: np.random.Generator) -> None:
+    for shape in [(1, 1), (3, 7), (31, 47), (64, 64)]:
+        for sigma in (1, 3):
+            amap = blobs(rng, shape, sigma, 255)
+            threshold = np.float32(120.7)
+            found = close_and_fill(amap, threshold, sides, 1.25)
+            values = amap.astype(np.float64)
+            levels = [closed_by_scipy(values > 120.7 * 1.25**n, side) for n, side in enumerate(sides)]
+            expected = binary_fill_holes(np.logical_or.reduce([values > 120.7, *levels]))
+            assert found.dtype == bool
+            np.testing.assert_array_equal(found, expected)
+
+
+def test_only_clear_defects_are_joined_over_wide_gaps() -> None:
+    """By hand: pairs of pixels 2 and 4 apart at 110 and at 140; blocks of 3 at 100 and of 5 at 125."""
+    amap = np.zeros((12, 20), np.float16)
+    for row, value in ((0, 110), (9, 140)):
+        amap[row, [2, 4, 10, 14]] = value
+    found = close_and_fill(amap, np.float32(100), [3, 5], 1.25)
+    assert np.flatnonzero(found[0]).tolist() == [2, 3, 4, 10, 14]
+    assert np.flatnonzero(found[9]).tolist() == [2, 3, 4, 10, 11, 12, 13, 14]
+    assert not found[1:9].any()
+
+
+def test_closing_does_not_reach_the_border_by_itself() -> None:
+    amap = np.zeros((9, 9), np.float16)
+    amap[4, 1] = 200
+    assert close_and_fill(amap, np.float32(100), [7], 1.25).sum() == 1
+    ring = np.zeros((9, 9), np.float16)
+    ring[2:7, 2:7] = 200
+    ring[3:6, 3:6] = 0
+    ring[2, 4] = 0
+    assert close_and_fill(ring, np.float32(100), [1], 1.25).sum() == 15, "open: no hole"
+    assert close_and_fill(ring, np.float32(100), [3], 1.25).sum() == 25, "closed first, then filled"
+
+
+def test_percentile_closes_where_the_config_says_so(tmp_path: Path) -> None:
+    amap = np.zeros((20, 20), np.float16)
+    amap[5, [5, 7]] = 100
+    maps = write_maps(tmp_path / "maps", {"a": amap})
+    options = {"method": "percentile", "percentile": 50.0}
+    rows, masks = run(tmp_path, maps, name="plain", **options)
+    assert np.count_nonzero(masks["a"]) == 2 and rows.defects.tolist() == [2]
+    rows, masks = run(tmp_path, maps, name="closed", closing=[3], **options)
+    assert np.flatnonzero(masks["a"][5]).tolist() == [5, 6, 7] and rows.defects.tolist() == [1]
+    assert rows.area.tolist() == [3 / 400] and rows.threshold.tolist() == [0]
+    eroding = {"method": "mean_std", "std_factor": 1.0, "erosion": 1}
+    for name, closing in (("without", []), ("ignored", [9])):
+        _, masks = run(tmp_path, maps, name=name, closing=closing, **eroding)
+        assert np.count_nonzero(masks["a"]) == 2

@@ -10,7 +10,7 @@ import timm
 import torch
 from safetensors.torch import load_file, save_file
 
-from robis.architectures import ARCHITECTURES, default_blocks, own_input_size
+from robis.architectures import ARCHITECTURES, default_blocks, own_input_size, quarter_blocks, superadd_blocks
 from robis.encoders import build_encoder
 from robis.errors import ConfigError, WeightsError
 
@@ -32,8 +32,10 @@ def saved(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_every_short_name_is_a_model_of_timm() -> None:
     for architecture in ARCHITECTURES.values():
-        assert timm.is_model_pretrained(architecture.timm_name)
-        assert len(architecture.blocks) == 8
+        assert timm.is_model(architecture.timm_name.split(".")[0])
+        if architecture.shipped is None:
+            assert timm.is_model_pretrained(architecture.timm_name)
+            assert len(architecture.blocks) == 8
 
 
 def test_blocks_of_unlisted_models_are_spread_evenly() -> None:
@@ -138,9 +140,9 @@ def test_config_mistakes(arguments: dict, message: str) -> None:
 
 
 def test_musc_takes_the_last_block_of_each_quarter() -> None:
-    assert build_encoder("vit_tiny_patch16_224", weights="random", input_size=32, quarters=True).blocks == (2, 5, 8, 11)
-    given = build_encoder("vit_tiny_patch16_224", weights="random", input_size=32, blocks=[1], quarters=True)
-    assert given.blocks == (1,)
+    options = {"weights": "random", "input_size": 32, "by_depth": quarter_blocks}
+    assert build_encoder(TINY, **options).blocks == (2, 5, 8, 11)
+    assert build_encoder(TINY, blocks=[1], **options).blocks == (1,)
 
 
 def test_embeddings_and_tokens_pass_the_final_norm() -> None:
@@ -152,3 +154,63 @@ def test_embeddings_and_tokens_pass_the_final_norm() -> None:
     torch.testing.assert_close(embedding, expected[:, 0])
     torch.testing.assert_close(tokens[1], expected[:, 1:])
     assert [tuple(part.shape) for part in tokens] == [(2, 9, 192)] * 2
+
+
+def dinov3_names(state: dict[str, torch.Tensor], depth: int) -> dict[str, torch.Tensor]:
+    """timm's names as the DINOv3 repository's files have them, with what else is in these."""
+    renamed = {}
+    swaps = {"gamma_1": "ls1.gamma", "gamma_2": "ls2.gamma", "reg_token": "storage_tokens"}
+    swaps |= {"mlp.fc1_g": "mlp.w1", "mlp.fc1_x": "mlp.w2"}
+    for name, value in state.items():
+        gated = "blocks.0.mlp.fc1_g.weight" in state
+        for ours, theirs in (swaps | ({"mlp.fc2": "mlp.w3"} if gated else {})).items():
+            name = name.replace(ours, theirs)
+        renamed[name] = value
+    for block in range(depth):
+        width = 3 * len(state["norm.weight"])
+        renamed[f"blocks.{block}.attn.qkv.bias"] = renamed[f"blocks.{block}.attn.qkv.bias_mask"] = torch.zeros(width)
+    return renamed | {"mask_token": torch.zeros(1, 384), "rope_embed.periods": torch.ones(16)}
+
+
+@pytest.mark.parametrize("name", ["dinov3_vits16", "vit_small_plus_patch16_dinov3"])
+def test_dinov3_drops_its_registers_and_loads_both_kinds_of_names(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str
+) -> None:
+    """Against hooks on timm's own model; rotary embeddings take any size, so one file serves two."""
+    torch.manual_seed(3)
+    known = ARCHITECTURES[name].timm_name if name in ARCHITECTURES else name
+    reference = timm.create_model(known, img_size=48).eval()
+    for part in reference.parameters():  # zeros and ones at the start would hide what is left out
+        part.data += 0.02 * torch.randn_like(part)
+    save_file(reference.state_dict(), tmp_path / "timm.safetensors")
+    torch.save(
+        {"teacher": {f"backbone.{k}": v for k, v in dinov3_names(reference.state_dict(), 12).items()}},
+        tmp_path / "own.pth",
+    )
+    tiles = torch.randint(0, 256, (2, 48, 48, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    outputs: list[torch.Tensor] = []
+    for block in (3, 10):
+        reference.blocks[block].register_forward_hook(lambda _, __, out: outputs.append(out[:, 5:]))
+    images = (tiles.permute(0, 3, 1, 2) / 255 - torch.tensor([0.485, 0.456, 0.406])[:, None, None]) / torch.tensor(
+        [0.229, 0.224, 0.225]
+    )[:, None, None]
+    with torch.inference_mode():
+        features = reference.forward_features(images)
+    for file in ("timm.safetensors", "own.pth"):
+        encoder = build_encoder(name, weights=str(tmp_path / file), input_size=48, blocks=[3, 10])
+        assert (encoder.width, encoder.heads, encoder.grid, encoder.input_size) == (384, 6, 3, 48)
+        for tokens, expected in zip(encoder(tiles), outputs, strict=True):
+            assert tokens.shape == (2, 9, 384)
+            torch.testing.assert_close(tokens, expected, rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(encoder.with_embedding(tiles)[1], features[:, 0], rtol=1e-4, atol=1e-5)
+    larger = build_encoder(name, weights=str(tmp_path / "own.pth"), input_size=80)
+    assert larger.blocks == (2, 3, 4, 5, 6, 7, 8, 9) and larger.grid == 5
+    assert larger(torch.zeros(1, 80, 80, 3))[0].shape == (1, 25, 384)
+    assert capsys.readouterr().out == ""
+
+
+def test_blocks_of_superadd_hold_for_any_encoder() -> None:
+    options = {"weights": "random", "input_size": 32, "by_depth": superadd_blocks}
+    assert build_encoder(TINY, **options).blocks == (3, 5, 8, 10)
+    assert build_encoder("dinov3_vits16", **options).blocks == (3, 5, 8, 10)
+    assert own_input_size("dinov3_vithplus16") == 640

@@ -33,7 +33,7 @@ def test_defaults_are_the_published_values() -> None:
         ),
         ({"tiling": {"overlap": 1.5}}, r"tiling\.overlap: found 1\.5; expected less than 1\."),
         ({"tiling": {"window": "imag"}}, r"tiling\.window: found 'imag'; expected auto, image.*or a valid integer"),
-        ({"merge": {"blend": "mea"}}, r"merge\.blend: found 'mea'; expected mean, feather\. Did you mean 'mean'"),
+        ({"merge": {"blend": "mea"}}, r"merge\.blend: .*expected mean, feather, central\. Did you mean 'mean'"),
         ({"dataset": {"splits": []}}, r"dataset\.splits: found \[\]; expected at least 1 entry"),
         ({"dataset": {"splits": ["test", "test"]}}, r"dataset\.splits: found .*expected names that differ"),
         ({"dataset": 3}, r"dataset: found 3"),
@@ -132,16 +132,17 @@ def test_the_mvtec_ad_2_preset_holds_what_the_published_code_does_by_category_na
 
 
 def test_auto_stands_for_the_published_values_of_each_detector() -> None:
-    settings = parse({"detectors": ["inp_former", "musc", "winclip"]})
+    settings = parse({"detectors": ["inp_former", "musc", "winclip", "superadd"]})
     found = {name: effective(settings, detector=name) for name in settings.detectors}
     assert {name: one.encoder.name for name, one in found.items()} == {
         "inp_former": "dinov2_reg_vitb14",
         "musc": "clip_vitl14_336",
         "winclip": "clip_vitb16plus",
+        "superadd": "dinov3_vithplus16",
     }
-    assert [one.tiling.window for one in found.values()] == [1024, "image", "image"]
-    assert [one.score_images.top_share for one in found.values()] == [0.01, "own", "own"]
-    assert [one.rescore.method for one in found.values()] == ["none", "rscin", "none"]
+    assert [one.tiling.window for one in found.values()] == [1024, "image", "image", 1024]
+    assert [one.score_images.top_share for one in found.values()] == [0.01, "own", "own", 0.001]
+    assert [one.rescore.method for one in found.values()] == ["none", "rscin", "none", "none"]
     assert effective(settings).tiling.window == 1024, "tiles that no detector owns are RoBiS's"
     given = parse({"detectors": ["musc"], "tiling": {"window": 64}, "rescore": {"method": "none"}})
     assert effective(given, detector="musc").tiling.window == 64
@@ -191,6 +192,10 @@ def test_an_override_of_a_detector_reaches_all_its_runs() -> None:
     ("values", "message"),
     [
         ({"musc": {"r": [1, 2]}}, r"musc\.r: found \[1, 2\]; expected odd numbers"),
+        ({"binarize": {"closing": [3, 4]}}, r"binarize\.closing: found \[3, 4\]; expected odd numbers"),
+        ({"binarize": {"closing": 3}}, r"binarize\.closing: found 3; expected a valid list"),
+        ({"superadd": {"growth": 1.0}}, r"superadd\.growth: found 1\.0; expected greater than 1"),
+        ({"merge": {"blend": "centre"}}, r"merge\.blend: found 'centre'; .*'central'"),
         ({"musc": {"share": [0.3, 0.1]}}, r"musc\.share: found \[0\.3, 0\.1\]; expected two shares, the lower first"),
         (
             {"winclip": {"templates": ["a photo"]}},

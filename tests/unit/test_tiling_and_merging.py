@@ -12,7 +12,8 @@ from robis.datasets.table import IndexedSample, write_samples
 from robis.errors import DataError
 from robis.files import read_map
 from robis.merging import merge_split, merge_tiles, merged_size
-from robis.tiling import Window, crop_split, cut, map_size, open_tiles, origins, windows
+from robis.tiling import crop_split, cut, map_size, open_tiles
+from robis.windows import Window, origins, windows
 
 
 @pytest.mark.parametrize(
@@ -249,3 +250,50 @@ def test_flat_maps_become_zero(tmp_path: Path) -> None:
 def test_merged_size_rounds() -> None:
     assert merged_size(2051, 2446, 0.25) == (513, 612)
     assert merged_size(1, 1, 0.25) == (1, 1)
+
+
+def test_central_takes_each_pixel_from_the_tile_whose_center_is_nearest() -> None:
+    """By hand: windows of 4 at 0, 3 and 6 of 10 pixels share columns 3 and 6; centers at 1.5, 4.5 and 7.5."""
+    found = [(x, y, 4, 4) for y in (0, 3) for x in (0, 3, 6)]
+    maps = [np.full((4, 4), n, np.float16) for n in range(6)]
+    merged = merge_tiles(maps, found, 7, 10, scale=1.0, blend="central")
+    assert merged.dtype == np.float32
+    # Column 3 is 1.5 from both centers: the first tile has it. The same holds of row 3.
+    row = [0, 0, 0, 0, 1, 1, 1, 2, 2, 2]
+    np.testing.assert_array_equal(merged, [row] * 4 + [[n + 3 for n in row]] * 3)
+
+
+def test_central_of_tiles_that_overlap_by_different_shares() -> None:
+    """By hand: the last window of `edge: shift` starts at 5, so that three windows cover columns 5 to 7."""
+    found = [(0, 0, 8, 8), (4, 0, 8, 8), (5, 0, 8, 8)]
+    maps = [np.full((8, 8), n, np.float32) for n in range(3)]
+    merged = merge_tiles(maps, found, 8, 13, scale=1.0, blend="central")
+    # Centers at 3.5, 7.5 and 8.5: up to 5.5 the first, up to 8 the second (a tie at 8), then the third.
+    assert merged[4].tolist() == [0] * 6 + [1] * 3 + [2] * 4
+    np.testing.assert_array_equal(merged, np.tile(merged[4], (8, 1)))
+
+
+def test_central_ignores_what_lies_outside_the_image() -> None:
+    """A padded tile keeps its center, which may lie outside: by hand, centers at 3.5 and 10.5 of 9 columns."""
+    found = [(0, 0, 8, 8), (7, 0, 8, 8)]
+    merged = merge_tiles([np.zeros((8, 8)), np.ones((8, 8))], found, 5, 9, scale=1.0, blend="central")
+    assert merged.shape == (5, 9)
+    # Column 7 is 3.5 from both.
+    assert merged[0].tolist() == [0] * 8 + [1]
+
+
+@pytest.mark.parametrize("edge", ["pad", "shift"])
+def test_central_maps_are_those_of_the_nearest_center(edge: str, rng: np.random.Generator) -> None:
+    """Against a search over all tiles for every pixel."""
+    found = windows(61, 83, 24, 0.4, edge)
+    maps = rng.random((len(found), 12, 12)).astype(np.float16)
+    merged = merge_tiles(maps, place(found), 61, 83, scale=0.5, blend="central")
+    for i, j in np.ndindex(merged.shape):
+        candidates = []
+        for n, one in enumerate(found):
+            y, x = i - round(one.y * 0.5), j - round(one.x * 0.5)
+            if 0 <= y < 12 and 0 <= x < 12:
+                candidates.append((max(abs(y - 5.5), abs(x - 5.5)), n, (y - 5.5) ** 2 + (x - 5.5) ** 2, maps[n, y, x]))
+        nearest = min(candidates, key=lambda one: (one[2], one[1]))
+        assert merged[i, j] == np.float32(nearest[3])
+        assert nearest[0] == min(candidates)[0], "it is no nearer to any border than in another tile"

@@ -16,6 +16,7 @@ from PIL import Image
 from robis.stages import every_key, followers, readers, stages
 from tests.conftest import REPOSITORY
 from tests.workflow.conftest import CONFIG, Workspace, write_tiny_dataset
+from tests.workflow.test_superadd import SUPERADD_CHANGES
 from tests.workflow.test_zero_shot import ZERO_SHOT_CHANGES
 
 pytestmark = pytest.mark.workflow
@@ -64,6 +65,8 @@ CHANGES: dict[str, tuple[Any, set[str]]] = {
     "binarize.erosion": (3, {"binarize"}),
     "binarize.percentile": (90.0, set()),
     "binarize.percentile_factor": (1.0, set()),
+    "binarize.closing": ([3], set()),
+    "binarize.closing_growth": (1.5, set()),
     "refine.method": ("none", {"refine"}),
     "refine.boxes": (2, {"refine"}),
     "refine.multimask": (True, set()),
@@ -109,7 +112,8 @@ def planned_after(finished: Workspace, config: Path) -> list[str]:
 
 
 def test_every_key_is_tried() -> None:
-    assert set(CHANGES) | set(ZERO_SHOT_CHANGES) | OTHER_RUNS | REPLACES_JOBS == set(every_key())
+    tried = set(CHANGES) | set(ZERO_SHOT_CHANGES) | set(SUPERADD_CHANGES)
+    assert tried | OTHER_RUNS | REPLACES_JOBS == set(every_key())
 
 
 def test_the_table_follows_the_workflow(finished: Workspace) -> None:

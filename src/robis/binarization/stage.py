@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,9 +11,11 @@ import numpy as np
 import pandas as pd
 
 from robis import files
+from robis.binarization.closing import close_and_fill
 from robis.binarization.mebin import eroded, estimate
 from robis.binarization.statistics import MapStatistics, read_valid_map
 from robis.errors import ConfigError, DataError, one_of
+from robis.half import above
 
 
 @dataclass(frozen=True)
@@ -34,6 +37,9 @@ METHODS: dict[str, Method] = {
     "robis": Method(mean_std=True, mebin=True),  # RoBiS (arXiv 2505.21152): the union of both
     "percentile": Method(percentile=True, erodes=False),  # SuperADD (arXiv 2605.14808)
 }
+
+# Bytes of maps from which on compiled code pays for being loaded: six maps of 512 x 612.
+WORTH_COMPILING = 4_000_000
 
 COLUMNS = {
     "sample_id": "str",
@@ -61,6 +67,8 @@ def binarize_split(
     erosion: int = 6,
     percentile: float = 95.0,
     percentile_factor: float = 1.421,
+    closing: Sequence[int] = (),
+    closing_growth: float = 1.25,
     threads: int = 1,
 ) -> None:
     """Turn every anomaly map of a split into a coarse mask.
@@ -69,7 +77,8 @@ def binarize_split(
     finite, at least 0, usually 0..255, of any size. `method` is one of METHODS; the statistics it
     needs come from the calibration maps: mean + `std_factor` * std, the range of the maxima for
     MEBin (at every `rate`-th of 255 levels, runs of at least `min_interval` levels), or
-    `percentile_factor` times a percentile. `erosion` is in map pixels.
+    `percentile_factor` times a percentile. `erosion` is in map pixels. `closing` and `closing_growth`
+    are those of `close_and_fill`, with `percentile` alone; an empty `closing` leaves its masks as they are.
 
     Writes `masks`/SAMPLE_ID.png, uint8 {0, 255} of the map's size, and the table `thresholds`, one
     row per image: the threshold that made the mask (map units, compared in float32), the votes it is
@@ -91,6 +100,8 @@ def binarize_split(
     if votes.percentile:
         percentile_threshold = percentile_factor * statistics.percentile(percentile)
 
+    compiled = votes.mebin and sum(path.stat().st_size for path in paths.values()) > WORTH_COMPILING
+
     def binarize(sample_id: str) -> dict[str, object]:
         anomaly_map = read_valid_map(paths[sample_id])
         mebin = None
@@ -102,12 +113,16 @@ def binarize_split(
                 rate=rate,
                 min_interval=min_interval,
                 erosion=erosion,
+                compiled=compiled,
             )
         candidates = (mean_std, mebin.threshold if mebin else None, percentile_threshold)
         # In float32: NumPy would round a Python number to the map's float16 to compare them.
         threshold = np.float32(min(value for value in candidates if value is not None))
-        mask = (anomaly_map.astype(np.float32) > threshold).astype(np.uint8)
-        mask = eroded(mask, erosion) if votes.erodes else mask
+        mask = above(anomaly_map, threshold).view(np.uint8)
+        if votes.erodes:
+            mask = eroded(mask, erosion)
+        elif closing:
+            mask = close_and_fill(anomaly_map, threshold, closing, closing_growth).astype(np.uint8)
         files.write_mask(folder / f"{sample_id}.png", mask)
         return {
             "sample_id": sample_id,
@@ -118,7 +133,7 @@ def binarize_split(
             "defects": mebin.defects if mebin else cv2.connectedComponents(mask, connectivity=8)[0] - 1,
             "stable_first": mebin.stable_first if mebin else None,
             "stable_last": mebin.stable_last if mebin else None,
-            "area": float(mask.mean()),
+            "area": cv2.countNonZero(mask) / mask.size,
         }
 
     with files.atomic_folder(masks) as folder:

@@ -14,8 +14,8 @@ import numpy as np
 
 from robis import files
 from robis.errors import DataError
+from robis.half import FINITE_VALUES, histogram
 
-FINITE_VALUES = 0x7C00  # bit patterns 0 .. 0x7BFF; 0x7C00 is infinity
 NEGATIVE_ZERO = 0x8000
 
 
@@ -82,7 +82,7 @@ def read_valid_map(path: Path) -> np.ndarray:
 
 
 def _count(path: Path) -> np.ndarray:
-    return np.bincount(read_valid_map(path).view(np.uint16).ravel(), minlength=FINITE_VALUES)
+    return histogram(read_valid_map(path).view(np.uint16))
 
 
 def _values() -> np.ndarray:

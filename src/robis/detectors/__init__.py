@@ -118,4 +118,28 @@ DETECTORS: dict[str, Detector] = {
         },
         rates_images=True,
     ),
+    "superadd": Detector(
+        stages={
+            "train": Stage(
+                "robis.detectors.superadd_train",
+                options=("superadd", *_BATCHES),
+                unwatched=("memory_gb",),
+                after=("crop",),
+                encodes=_TOKENS,
+            ),
+            "infer": Stage(
+                "robis.detectors.superadd_infer",
+                options=("superadd.seed", *_MAP_SIZE, "infer"),
+                only_with=_TILED,
+                after=("crop", "train"),
+                encodes=_TOKENS,
+            ),
+        },
+        published={
+            "encoder.name": "dinov3_vithplus16",
+            "tiling.window": 1024,
+            "score_images.top_share": 0.001,
+            "rescore.method": "none",
+        },
+    ),
 }

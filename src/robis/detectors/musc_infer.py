@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from robis.architectures import quarter_blocks
 from robis.detectors.inference import shard_of, tile_batches
 from robis.detectors.musc import layer_norm, mean_scores, mutual_scores, random_parts, score_maps, token_store
 from robis.devices import autocast, compute_type, pick_device
@@ -89,7 +90,7 @@ def infer_split(
         "device": where,
         "dtype": compute_type(where, precision),
     }
-    model = build_encoder(**encoder, quarters=True, seed=seed).to(where)
+    model = build_encoder(**encoder, by_depth=quarter_blocks, seed=seed).to(where)
     count = len(model.blocks) * len(r)
     rounds = range(count)[shard_of(count, shard, shards)]
     tokens = token_store((len(model.blocks), len(store), model.grid**2, model.width), images, **scoring)

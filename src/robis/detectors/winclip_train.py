@@ -9,25 +9,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import torch
 from safetensors.torch import save
 
 from robis.clip import build_clip_encoder
+from robis.detectors.history import write_empty_history
 from robis.detectors.winclip_embed import embed_batches
 from robis.devices import pick_device
 from robis.errors import ConfigError, DataError
-from robis.files import atomic_file, write_table
+from robis.files import atomic_file
 from robis.tiling import open_tiles
-
-_HISTORY = {
-    "step": "int64",
-    "epoch": "int64",
-    "loss": "float64",
-    "coherence": "float64",
-    "lr": "float64",
-    "images_per_second": "float64",
-}
 
 
 def train_category(
@@ -93,7 +84,7 @@ def train_category(
     metadata = {"winclip": json.dumps({"encoder": str(encoder["name"]), "references": chosen})}
     with atomic_file(model) as partial:
         partial.write_bytes(save({name: values.contiguous() for name, values in kept.items()}, metadata=metadata))
-    write_table(history, pd.DataFrame({name: pd.Series(dtype=kind) for name, kind in _HISTORY.items()}))
+    write_empty_history(history)
 
 
 def draw(names: Sequence[str], shots: int, seed: int, *, source: Path) -> list[str]:

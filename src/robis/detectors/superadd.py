@@ -1,0 +1,170 @@
+"""SuperADD (arXiv 2605.14808): a bank of normal tokens, and the distance of a token to the nearest of them.
+
+Nothing is learned: the bank is a choice among the tokens of normal tiles, thinner where they lie close together.
+Everything here takes tokens; `superadd_train` and `superadd_infer` bring them from an encoder.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+# A tenth of the mean distance to the neighbors: the first radius within which neighbors count (SuperADD).
+FIRST_RADIUS = 0.1
+BLUR_SIGMA = 4.0
+# Where the filter ends, in sigmas, as in SciPy: 33 x 33 map pixels.
+BLUR_REACH = 4.0
+# Distances are computed for so many tokens at a time, and with so many of the bank: 64 MB of products.
+QUERIES_AT_ONCE, BANK_AT_ONCE = 2048, 8192
+
+
+@dataclass(frozen=True)
+class Bank:
+    """Normal tokens of one block, ready for nearest-neighbor search.
+
+    Distances are the same around any center. Around the tokens' own, the terms of |a - b|^2 = |a|^2 + |b|^2 - 2 ab are
+    small, and float32 leaves enough of their difference: ViTs have channels that are large in all tokens alike.
+
+    Attributes:
+        center: (C,) mean token.
+        tokens: (M, C) float32, the center taken off.
+        squares: (M,) their squared lengths.
+    """
+
+    center: Tensor
+    tokens: Tensor
+    squares: Tensor
+
+    @classmethod
+    def of(cls, tokens: Tensor) -> Bank:
+        """Make a bank of (M, C) float32 tokens, on their device."""
+        center = tokens.mean(0, dtype=torch.float64).float()
+        shifted = tokens - center
+        return cls(center, shifted, shifted.square().sum(1))
+
+    def nearest(self, queries: Tensor) -> Tensor:
+        """Euclidean distance of tokens to the nearest of the bank.
+
+        By blocks of matrix products with a running minimum. Which token is nearest is decided by these float32
+        products; its distance is then computed from the difference itself, so that of equal tokens it is 0.
+
+        Args:
+            queries: (Q, C) float32.
+
+        Returns:
+            float32 (Q,).
+        """
+        return torch.cat([self._nearest(part - self.center) for part in queries.split(QUERIES_AT_ONCE)])
+
+    def _nearest(self, queries: Tensor) -> Tensor:
+        best = queries.new_full((len(queries),), torch.inf)
+        where = torch.zeros(len(queries), dtype=torch.long, device=queries.device)
+        for start in range(0, len(self.tokens), BANK_AT_ONCE):
+            chosen = slice(start, start + BANK_AT_ONCE)
+            # Without |a|^2, which is the same for the whole bank.
+            found, index = torch.addmm(self.squares[chosen], queries, self.tokens[chosen].T, alpha=-2).min(1)
+            nearer = found < best
+            best = torch.where(nearer, found, best)
+            where = torch.where(nearer, index + start, where)
+        return (queries - self.tokens[where]).square_().sum(1).sqrt_()
+
+
+def neighbor_distances(tokens: Tensor, neighbors: int) -> Tensor:
+    """Distances of each token to its nearest others, in no order.
+
+    Args:
+        tokens: float32 (n, C), at least two.
+        neighbors: how many, at most n - 1 are there.
+
+    Returns:
+        float32 (n, min(neighbors, n - 1)).
+    """
+    bank = Bank.of(tokens)
+    count = len(tokens)
+    found = tokens.new_empty(count, min(neighbors, count - 1))
+    step = max(1, QUERIES_AT_ONCE * BANK_AT_ONCE // count)
+    for start in range(0, count, step):
+        rows = bank.tokens[start : start + step]
+        squared = torch.addmm(bank.squares, rows, bank.tokens.T, alpha=-2)
+        own = torch.arange(len(rows), device=rows.device)
+        squared[own, start + own] = torch.inf
+        nearest = squared.topk(found.shape[1], dim=1, largest=False, sorted=False).values
+        found[start : start + step] = (nearest + bank.squares[start : start + step, None]).clamp_(min=0).sqrt_()
+    return found
+
+
+def select(tokens: Tensor, target: int, *, neighbors: int, growth: float, rng: np.random.Generator) -> Tensor:
+    """Choose `target` tokens of a part, fewer where they lie close together.
+
+    A token is kept with probability 1 / (1 + its neighbors nearer than a radius). The radius starts at a tenth of the
+    mean distance to the neighbors and grows until no more than `target` are kept; then random others fill up. A token
+    throws its dice once, so that a larger radius keeps no token that a smaller one did not. When the radius holds all
+    neighbors and still too many are kept, random ones of them go.
+
+    Args:
+        tokens: float32 (n, C).
+        target: how many to choose; all where there are no more.
+        neighbors: nearest others that count for a token.
+        growth: factor of the radius from one try to the next.
+        rng: source of all randomness.
+
+    Returns:
+        Ascending numbers (min(n, target),), int64 on the CPU.
+    """
+    count = len(tokens)
+    if count <= target:
+        return torch.arange(count)
+    dice, order = rng.random(count), rng.permutation(count)
+    if target == 0 or count == 1:
+        return torch.from_numpy(np.sort(order[:target]))
+    distances = neighbor_distances(tokens, neighbors)
+    thrown = torch.from_numpy(dice).to(distances.device)
+    radius, farthest = FIRST_RADIUS * distances.mean(dtype=torch.float64).item(), distances.max().item()
+    while True:
+        kept = thrown * (1 + (distances < radius).sum(1)) < 1
+        if not 0 < radius <= farthest or int(kept.sum()) <= target:
+            break
+        radius *= growth
+    # Kept ones first, each group in random order: what is beyond the target goes, what it lacks is filled up.
+    first = order[np.argsort(~kept.cpu().numpy()[order], kind="stable")]
+    return torch.from_numpy(np.sort(first[:target]))
+
+
+def shares_of(total: int, parts: int) -> list[int]:
+    """Sizes of so many parts that differ by at most one, the larger ones first."""
+    return [total // parts + (number < total % parts) for number in range(parts)]
+
+
+def token_maps(distances: Sequence[Tensor], size: int) -> Tensor:
+    """Anomaly maps from the distances of each block's tokens.
+
+    Bilinear to the map (corners not aligned: a token's value is at its center), mean of the blocks, Gaussian.
+
+    Args:
+        distances: per block float32 (B, g, g).
+        size: side of a map in map pixels.
+
+    Returns:
+        float32 (B, size, size).
+    """
+    maps = [F.interpolate(one[:, None], size=(size, size), mode="bilinear", align_corners=False) for one in distances]
+    return smooth(torch.stack(maps).mean(0)).squeeze(1)
+
+
+def smooth(maps: Tensor, sigma: float = BLUR_SIGMA) -> Tensor:
+    """Gaussian filter of (B, 1, H, W) maps; what lies beyond the border has no weight."""
+    rows, cols = (_blur_weights(side, sigma, maps) for side in maps.shape[-2:])
+    return rows @ maps @ cols.T
+
+
+def _blur_weights(side: int, sigma: float, like: Tensor) -> Tensor:
+    """The filter of one axis as a matrix (side, side) whose rows add up to 1."""
+    place = torch.arange(side, dtype=like.dtype, device=like.device)
+    offsets = (place[:, None] - place[None, :]).abs()
+    weights = torch.exp(-(offsets**2) / (2 * sigma**2)) * (offsets <= int(BLUR_REACH * sigma + 0.5))
+    return weights / weights.sum(1, keepdim=True)

@@ -1,0 +1,125 @@
+"""SuperADD through the real workflow, on a small DINOv3 saved to disk and loaded back."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pandas as pd
+import pytest
+import tifffile
+import timm
+import torch
+import yaml
+from filelock import FileLock
+from safetensors.torch import load_file, save_file
+from scipy.ndimage import binary_closing, binary_fill_holes
+
+from robis.evaluation import METRICS
+from robis.stages import followers, readers
+from tests.workflow.conftest import CONFIG, Workspace, write_tiny_dataset
+
+pytestmark = pytest.mark.workflow
+
+TINY = "vit_tiny_patch16_dinov3_qkvb"
+SUPERADD: dict[str, Any] = {
+    **{name: CONFIG[name] for name in ("tiling", "report")},
+    "dataset": CONFIG["dataset"] | {"splits": ["test_public"]},
+    "detectors": ["superadd"],
+    "encoder": {"name": TINY, "weights": "weights/vit.safetensors", "input_size": 48},
+    "superadd": {"bank_size": 60, "rounds": 4, "neighbors": 5},
+    "infer": {"shards": 2, "batch_size": 4},
+    "merge": {"scale": 0.5, "blend": "central"},
+    "binarize": {"method": "percentile", "calibrate": "validation", "closing": [3, 5]},
+    "refine": {"method": "none"},
+}
+MASKS = ["binarize", "refine", "score_images", "evaluate", "report"]
+# Maps of the split and of the validation split, each inferred in two shards.
+MAPS = [*["infer_shard"] * 4, *["infer", "merge"] * 2, *MASKS]
+SUPERADD_CHANGES: dict[str, tuple[Any, list[str]]] = {
+    "superadd.bank_size": (50, ["train", *MAPS]),
+    "superadd.rounds": (5, ["train", *MAPS]),
+    "superadd.neighbors": (6, ["train", *MAPS]),
+    "superadd.growth": (1.2, ["train", *MAPS]),
+    "superadd.jitter": (0.0, ["train", *MAPS]),
+    "superadd.seed": (1, ["train", *MAPS]),
+    "superadd.memory_gb": (1.0, []),
+    "binarize.closing": ([3], MASKS),
+    "binarize.closing_growth": (1.5, MASKS),
+}
+
+
+def save_encoder(folder: Path) -> None:
+    """Random weights in a file that users would bring."""
+    folder.mkdir(parents=True, exist_ok=True)
+    torch.manual_seed(0)
+    save_file(timm.create_model(TINY, num_classes=0).state_dict(), folder / "vit.safetensors")
+
+
+@pytest.fixture(scope="module")
+def superadd(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
+    """One complete run that nobody may change, made once for all processes that run tests."""
+    base = tmp_path_factory.getbasetemp()
+    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "superadd"
+    workspace = Workspace(folder)
+    with FileLock(f"{folder}.lock"):
+        if not (folder / "done").exists():
+            write_tiny_dataset(folder / "data")
+            save_encoder(folder / "weights")
+            workspace.configfile.write_text(yaml.safe_dump(SUPERADD))
+            workspace.snakemake("all", "metrics")
+            (folder / "done").touch()
+    return workspace
+
+
+def test_a_run_from_normal_images_to_metrics_and_the_report(superadd: Workspace) -> None:
+    run = superadd.results / "superadd"
+    assert pd.read_parquet(run / "metrics" / "nut" / "test_public.parquet")[list(METRICS)].iloc[0].notna().all()
+    bank = load_file(run / "models" / "nut" / "model.safetensors")
+    assert {name: tuple(tokens.shape) for name, tokens in bank.items()} == {
+        f"block_{block}": (60, 192) for block in (3, 5, 8, 10)
+    }
+    assert pd.read_parquet(run / "models" / "nut" / "training.parquet").empty
+    for number in range(3):
+        found = tifffile.imread(run / "anomaly_images/nut/test_public/bad" / f"{number:03}_regular.tiff").astype(float)
+        truth = cv2.imread(str(superadd.folder / f"data/nut/test_public/ground_truth/bad/{number:03}_regular_mask.png"))
+        defect = cv2.resize(truth[..., 0], found.shape[::-1], interpolation=cv2.INTER_NEAREST) > 0
+        assert found[defect].mean() > found[~defect].mean(), "a bright spot is no normal token"
+    assert "superadd" in (superadd.results / "report" / "index.html").read_text()
+    assert not (superadd.results / "superadd" / "tile_map_shards").exists() or not list(
+        (superadd.results / "superadd" / "tile_map_shards").rglob("*.npy")
+    )
+
+
+def test_masks_are_those_of_the_validation_split_closed_and_filled(superadd: Workspace) -> None:
+    run = superadd.results / "superadd"
+    normal = [tifffile.imread(path).ravel() for path in (run / "anomaly_images/nut/validation").rglob("*.tiff")]
+    threshold = 1.421 * np.percentile(np.concatenate(normal).astype(np.float64), 95)
+    table = pd.read_parquet(run / "thresholds" / "nut" / "test_public.parquet")
+    np.testing.assert_allclose(table["threshold"], threshold, rtol=1e-6)
+    seen = 0
+    for sample_id in table["sample_id"]:
+        values = tifffile.imread(run / "anomaly_images/nut/test_public" / f"{sample_id}.tiff").astype(np.float32)
+        levels = [np.pad(values > np.float32(level), 5) for level in (threshold, 1.25 * threshold)]
+        closed = [binary_closing(one, np.ones((side, side))) for one, side in zip(levels, (3, 5), strict=True)]
+        expected = binary_fill_holes(levels[0] | closed[0] | closed[1])[5:-5, 5:-5]
+        for folder in ("coarse_masks", "anomaly_images_thresholded"):
+            mask = cv2.imread(str(run / folder / "nut/test_public" / f"{sample_id}.png"), cv2.IMREAD_UNCHANGED)
+            np.testing.assert_array_equal(mask, np.where(expected, 255, 0))
+        seen += int(expected.sum())
+    assert seen > 0
+
+
+@pytest.mark.parametrize("key", list(SUPERADD_CHANGES))
+def test_a_changed_key_plans_what_the_table_says(superadd: Workspace, tmp_path: Path, key: str) -> None:
+    value, jobs = SUPERADD_CHANGES[key]
+    section, _, name = key.partition(".")
+    changed = Workspace(superadd.folder)
+    changed.configfile = tmp_path / "config.yaml"
+    changed.configfile.write_text(yaml.safe_dump(SUPERADD | {section: SUPERADD[section] | {name: value}}))
+    assert changed.planned("all", "metrics") == sorted(jobs)
+    read = {stage for stage, condition in readers(key, ["superadd"]).items()}
+    assert set(jobs) - {"infer_shard"} == followers(read, ["superadd"]) - {"submit"}
