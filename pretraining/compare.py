@@ -1,0 +1,49 @@
+"""Compare objectives at equal numbers of steps: `python -m pretraining.compare --out FOLDER`.
+
+Each is judged on families of textures and kinds of defects that it was not trained on (`train --held-out`).
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+from safetensors import safe_open
+
+from pretraining.objectives import OBJECTIVES
+from pretraining.train import held_out_plan
+from pretraining.trunk import build_trunk
+from pretraining.validation import validate
+
+
+def main() -> None:
+    """Train each objective in a process of its own, then print the table."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--steps", type=int, default=600)
+    parser.add_argument("--threads", type=int, default=0)
+    parser.add_argument("--device", default="cpu")
+    options = parser.parse_args()
+    rows = {"untrained": validate(build_trunk(0).to(options.device), held_out_plan(), options.device)}
+    for name in OBJECTIVES:
+        out = options.out / name
+        shared = ["--steps", str(options.steps), "--threads", str(options.threads), "--device", options.device]
+        file = out / "robis_vit_tiny.safetensors"
+        if not file.exists():
+            command = [sys.executable, "-m", "pretraining.train", "--out", str(out), "--objective", name]
+            subprocess.run([*command, "--held-out", "--large", "0", *shared], check=True)
+        with safe_open(file, framework="pt") as stream:
+            rows[name] = json.loads(stream.metadata()["log"])[-1]
+    measures = ["minutes", *rows["untrained"]]
+    print("| objective | " + " | ".join(measures) + " |")
+    print("| --- " * (len(measures) + 1) + "|")
+    for name, row in rows.items():
+        cells = [f"{row[m]:.3f}" if m != "minutes" else f"{row.get(m, 0):.0f}" for m in measures]
+        print(f"| {name} | " + " | ".join(cells) + " |")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,41 @@
+"""How well nearest neighbors on an encoder's tokens find generated defects of generated textures it has not seen."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from sklearn.metrics import roc_auc_score
+
+from pretraining.episodes import Episodes, Plan
+from pretraining.objectives import nearest, patch_labels
+from pretraining.trunk import PATCH, tokens_of
+
+
+@torch.no_grad()
+def validate(vit: Any, plan: Plan, device: str = "cpu") -> dict[str, float]:
+    """AUROC of patches and images within textures, and of all patches, by the blocks' mean Euclidean distance."""
+    vit.eval()
+    within, images, scores, labels = [], [], [], []
+    for pictures, masks in (Episodes(plan)[n] for n in range(plan.steps)):
+        side = plan.size // PATCH
+        corner = ((18 - side) // 2,) * 2
+        tokens = tokens_of(vit, pictures.flatten(0, 1).to(device), grid=18, corner=corner)
+        distance = nearest(tokens, plan.textures, plan.queries)[-1].cpu().unflatten(1, (plan.queries, -1))
+        target, weight = (x.unflatten(0, (plan.textures, plan.queries)) for x in patch_labels(masks.flatten(0, 1)))
+        for d, t, w in zip(distance, target, weight, strict=True):
+            bad, sure = t > 0.5, w > 0
+            if bad.any():
+                within.append(roc_auc_score(bad[sure], d[sure]))
+                whole, hurt = d[~bad.any(1)].amax(1), d[bad.any(1)].amax(1)
+                if len(whole):
+                    images.append(float((hurt[:, None] > whole).float().mean()))
+            scores.append(d[sure])
+            labels.append(bad[sure])
+    vit.train()
+    return {
+        "patches within a texture": float(np.mean(within)),
+        "images of a texture": float(np.mean(images)),
+        "patches of all textures": float(roc_auc_score(torch.cat(labels), torch.cat(scores))),
+    }

@@ -1,0 +1,199 @@
+"""The shipped encoder and what it was trained with."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors import safe_open
+
+from pretraining.defects import KINDS, damage
+from pretraining.episodes import Episodes, Plan
+from pretraining.objectives import OBJECTIVES, nearest, patch_labels
+from pretraining.statistics import COUNT, patch_statistics
+from pretraining.textures import FAMILIES, Texture
+from pretraining.train import main as train
+from pretraining.trunk import GRID, PATCH, READ, build_trunk, tokens_of
+from robis.architectures import ARCHITECTURES, own_input_size, quarter_blocks, superadd_blocks, weights_file
+from robis.encoders import build_encoder
+
+NAME = "robis_vit_tiny"
+SHIPPED = Path(weights_file(NAME, "auto"))
+
+
+def test_the_shipped_encoder_keeps_its_size() -> None:
+    assert SHIPPED.stat().st_size <= 12_000_000
+    encoder = build_encoder(NAME)
+    assert sum(parameter.numel() for parameter in encoder.vit.parameters()) <= 6_000_000
+    assert encoder.input_size == own_input_size(NAME) == 252
+    assert encoder.grid == GRID == 252 // PATCH
+    assert encoder.blocks == ARCHITECTURES[NAME].blocks
+
+
+def test_auto_means_the_shipped_file_and_needs_no_network() -> None:
+    named = build_encoder(NAME, input_size=196)
+    given = build_encoder(NAME, weights=str(SHIPPED), input_size=196)
+    for one, other in zip(named.vit.state_dict().values(), given.vit.state_dict().values(), strict=True):
+        assert torch.equal(one, other)
+    assert weights_file(NAME, "random") == "random"
+    assert weights_file("dinov2_vits14", "auto") == "auto"
+
+
+def test_the_shipped_file_says_how_it_was_made() -> None:
+    with safe_open(SHIPPED, framework="pt") as stream:
+        about = stream.metadata()
+    assert about["made_by"] == "pretraining.train"
+    assert json.loads(about["options"])["objective"] in OBJECTIVES
+    assert json.loads(about["log"])[-1]["step"] == json.loads(about["options"])["steps"]
+
+
+@pytest.mark.parametrize("size", [196, 224, 252])
+def test_robis_and_the_training_see_the_same_tokens(size: int) -> None:
+    tiles = torch.randint(0, 256, (2, size, size, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    encoder = build_encoder(NAME, input_size=size, blocks=READ)
+    whole = build_encoder(NAME)
+    # timm's own resizing of position embeddings against the training's.
+    expected = tokens_of(whole.vit, tiles, grid=size // PATCH, corner=(0, 0)) if size == 252 else None
+    found = encoder(tiles)
+    assert [one.shape for one in found] == [(2, (size // PATCH) ** 2, 192)] * 4
+    if expected is not None:
+        for one, other in zip(found, expected, strict=True):
+            torch.testing.assert_close(one, other.detach(), atol=1e-4, rtol=1e-4)
+
+
+def test_the_blocks_that_were_trained_are_those_that_detectors_read() -> None:
+    depth = len(build_trunk(0).blocks)
+    assert quarter_blocks(depth) == superadd_blocks(depth) == READ
+
+
+def test_the_shipped_encoder_finds_a_defect_that_a_random_one_does_not() -> None:
+    """A texture and a defect made here, not by the training's generator: stripes, and a disk where they run across."""
+    side = 196
+    y, x = np.mgrid[0:side, 0:side]
+    noise = np.random.default_rng(0)
+
+    def picture(defect: bool) -> torch.Tensor:
+        stripes = np.where((np.hypot(x - 90, y - 110) < 16) & defect, y, x)
+        gray = 120 + 50 * np.sin(2 * np.pi * stripes / 11) + noise.normal(0, 4, (side, side))
+        return torch.from_numpy(np.repeat(gray.clip(0, 255).astype(np.uint8)[..., None], 3, axis=2))
+
+    tiles = torch.stack([picture(False), picture(False), picture(True)])
+    center = torch.zeros(14, 14, dtype=torch.bool)
+    center[7:9, 6:7] = True
+
+    def rank(weights: str) -> float:
+        tokens = build_encoder(NAME, weights=weights, input_size=side, blocks=READ)(tiles)
+        distance = nearest(tokens, 1, 1)[-1].view(14, 14)
+        return float((distance[center].min() > distance[distance < distance[center].min()]).float().sum() / 196)
+
+    assert rank("auto") > 0.9
+    assert rank("auto") > rank("random")
+
+
+@pytest.mark.parametrize("family", list(FAMILIES))
+def test_pictures_depend_on_their_seeds_alone(family: str) -> None:
+    first, again, other = (
+        Texture(seed, (family,)).picture(np.random.default_rng(picture), 112)
+        for seed, picture in ((1, 2), (1, 2), (1, 3))
+    )
+    np.testing.assert_array_equal(first, again)
+    assert np.abs(first - other).mean() > 0.05
+    photo = Texture(1, (family,)).photograph(np.random.default_rng(0), first)
+    assert photo.dtype == np.uint8 and photo.shape == (112, 112, 3)
+
+
+@pytest.mark.parametrize("kind", list(KINDS))
+def test_a_mask_holds_what_changed_visibly(kind: str) -> None:
+    rng = np.random.default_rng(3)
+    before, donor = (Texture(seed, ("weave",)).picture(rng, 112) for seed in (5, 6))
+    masks = []
+    for _ in range(6):
+        after, mask = damage(rng, before, donor, (kind,))
+        change = np.abs(after - before).max(axis=2)
+        masks.append(mask.sum())
+        # A 3 x 3 mean above 10 levels needs a pixel above 10 within it.
+        assert not mask[change.max() <= 10].any()
+        if mask.any():
+            rows, columns = np.nonzero(mask)
+            around = change[max(0, rows[0] - 1) : rows[0] + 2, max(0, columns[0] - 1) : columns[0] + 2]
+            assert around.max() > 10
+        assert (change[~mask] < 90.1).all()
+    assert max(masks) > 0
+
+
+def test_a_batch_depends_on_seed_and_step_alone() -> None:
+    plan = Plan(seed=4, steps=3, textures=2)
+    pictures, masks = Episodes(plan)[1]
+    again = Episodes(plan)[1]
+    assert pictures.shape == (2, 4, 112, 112, 3) and masks.shape == (2, 2, 112, 112)
+    assert torch.equal(pictures, again[0]) and torch.equal(masks, again[1])
+    assert not torch.equal(pictures, Episodes(plan)[2][0])
+
+
+def test_statistics_of_a_flat_and_of_a_striped_patch() -> None:
+    flat = np.full((112, 112, 3), 128, np.uint8)
+    striped = flat.copy()
+    striped[:, ::2] = 200
+    plain, stripes = patch_statistics(torch.from_numpy(np.stack([flat, striped])))
+    assert plain.shape == (64, COUNT)
+    # Every patch of an even picture is like every other, and gradients are as low as the logarithm goes.
+    torch.testing.assert_close(plain, plain[:1].expand_as(plain), atol=1e-5, rtol=0)
+    torch.testing.assert_close(plain[:, :4], torch.full((64, 4), 0.5 * np.log(1e-3)), atol=1e-3, rtol=0)
+    # Stripes: from left to right (72 / 127.5)^2, from top to bottom none. The last column has no right neighbor.
+    torch.testing.assert_close(stripes[0, 0], torch.tensor(0.5 * np.log((72 / 127.5) ** 2 + 1e-3)), atol=1e-3, rtol=0)
+    torch.testing.assert_close(stripes[:, 1], plain[:, 1], atol=1e-3, rtol=0)
+
+
+def test_labels_of_patches() -> None:
+    masks = torch.zeros(1, 28, 28, dtype=torch.bool)
+    masks[0, :14, :14] = True
+    masks[0, 14, 14:16] = True  # 2 of 196 pixels: too little to ask for
+    target, weight = patch_labels(masks)
+    assert target[0, 0] == 1 and target[0, 1] == target[0, 2] == 0
+    # The whole patches beside a wholly damaged one see it too, at the edge: they do not count.
+    assert weight.tolist() == [[1.0, 0.0, 0.0, 0.0]]
+
+
+def test_distances_to_the_nearest_are_those_of_cdist() -> None:
+    tokens = torch.randn(2 * 3, 5, 7, generator=torch.Generator().manual_seed(0))
+    found = nearest([tokens], 2, 1)
+    spread = tokens.flatten(0, 1).var(0).sum().sqrt()
+    for episode in range(2):
+        support, query = tokens[3 * episode : 3 * episode + 2].flatten(0, 1), tokens[3 * episode + 2]
+        expected = torch.cdist(query.double(), support.double()).amin(1) / spread
+        torch.testing.assert_close(found[0][episode].double(), expected.double(), atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(found[-1], found[0])
+
+
+@pytest.mark.parametrize("objective", list(OBJECTIVES))
+def test_every_objective_teaches_the_encoder(objective: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    vit = build_trunk(0)
+    task = OBJECTIVES[objective](vit)
+    pictures, masks = Episodes(Plan(seed=1, steps=1, textures=2))[0]
+    optimizer = torch.optim.AdamW([p for p in task.parameters() if p.requires_grad], lr=1e-3)
+    losses = []
+    for _ in range(6):
+        loss = task.loss(pictures, masks, torch.Generator().manual_seed(0))
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        task.after_step()
+        losses.append(float(loss.detach()))
+    assert losses[-1] < losses[0]
+    assert all(block.mlp.fc1.weight.grad is not None for block in list(vit.blocks)[: READ[0] + 1])
+
+
+def test_the_command_writes_an_encoder_that_robis_reads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    arguments = ["train", "--steps", "2", "--large", "0", "--workers", "0", "--validation", "1", "--out"]
+    written = []
+    for folder in (tmp_path / "a", tmp_path / "b"):
+        monkeypatch.setattr("sys.argv", [*arguments, str(folder)])
+        train()
+        written.append(build_encoder(NAME, weights=str(folder / "robis_vit_tiny.safetensors")).vit.state_dict())
+    assert all(torch.equal(one, written[1][key]) for key, one in written[0].items())
+    assert not torch.equal(
+        written[0]["blocks.0.mlp.fc1.weight"], build_trunk(0).state_dict()["blocks.0.mlp.fc1.weight"]
+    )
