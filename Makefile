@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/ready
 
-.PHONY: help setup demo test test-cluster cluster browser lint format config clean
+.PHONY: help setup demo test test-cluster cluster browser lint format config bench bench-gpu clean
 
 help:
 	@echo "make demo    set up, generate images, run the whole pipeline, print metrics and the report's path"
@@ -12,6 +12,8 @@ help:
 	@echo "make test-cluster  the part of the tests that runs jobs on a SLURM of its own (skipped where there can be none)"
 	@echo "make format  rewrite the code in the project's style"
 	@echo "make config  rewrite config/schema.json, the commented configs and docs/config.md from the settings"
+	@echo "make bench   time every stage beside its straightforward formulation (docs/performance.md)"
+	@echo "make bench-gpu  training and inference on a GPU; needs no setup where torch and timm are installed"
 	@echo "make clean   delete the demo's data and results (not your own)"
 
 setup: $(READY)
@@ -56,6 +58,13 @@ format: setup
 
 config: setup
 	$(BIN)/python -m robis.reference
+
+bench: setup
+	$(BIN)/python benchmarks/bench.py
+
+# Also on a machine that has torch, timm, NumPy and OpenCV only; ARGS are the benchmark's.
+bench-gpu:
+	PYTHONPATH=src $$(test -x $(BIN)/python && echo $(BIN)/python || echo $(PYTHON)) benchmarks/gpu.py $(ARGS)
 
 clean:
 	rm -rf data/demo results/demo

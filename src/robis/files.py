@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import mmap
 import os
 import shutil
 import struct
@@ -13,15 +14,18 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO, TypeVar
+from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar
 
 import cv2
 import numpy as np
-import pandas as pd
-import tifffile
 from PIL import Image, TiffImagePlugin, UnidentifiedImageError
 
 from robis.errors import DataError, WeightsError
+from robis.half import to_float16
+
+# Imported where they are used: both are slow to import, and models run without them.
+if TYPE_CHECKING:
+    import pandas as pd
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -43,6 +47,9 @@ EXIF_TURNS: dict[int, Callable[[np.ndarray], np.ndarray]] = {
 TIFF_BEGINNINGS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 TIFF_SUBFILE_TYPE = 254
 TIFF_PIXELS = {2: "signed", 3: "floating-point", 5: "complex", 6: "complex"}
+
+# Masks: rows as they are compress better than differences, and in a fifth of the time. OpenCV 4.11 and newer.
+UNFILTERED = [cv2.IMWRITE_PNG_FILTER, cv2.IMWRITE_PNG_FILTER_NONE] if hasattr(cv2, "IMWRITE_PNG_FILTER") else []
 
 # OpenCV's own limit. Inspection images are large on purpose, but a damaged header may ask for all memory.
 MAX_PIXELS = 2**30
@@ -255,12 +262,12 @@ def _why(path: str | Path, error: Exception) -> str:
 
 def write_mask(path: str | Path, mask: np.ndarray) -> None:
     """Write a bool or {0, 255} mask (H, W) as an 8-bit single-channel PNG of 0 and 255."""
-    pixels = np.where(mask, np.uint8(255), np.uint8(0))
+    pixels = (mask != 0).view(np.uint8) * np.uint8(255)
     _write_png(Path(path), pixels)
 
 
 def _write_png(path: Path, pixels: np.ndarray) -> None:
-    done, data = cv2.imencode(".png", pixels, [cv2.IMWRITE_PNG_COMPRESSION, 3])
+    done, data = cv2.imencode(".png", pixels, [cv2.IMWRITE_PNG_COMPRESSION, 3, *UNFILTERED])
     if not done:
         raise DataError(f"{path}: the PNG encoder failed on an array of shape {pixels.shape}.")
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -269,13 +276,18 @@ def _write_png(path: Path, pixels: np.ndarray) -> None:
 
 def write_map(path: str | Path, anomaly_map: np.ndarray) -> None:
     """Write an anomaly map (H, W) as a single-channel float16 TIFF, uncompressed."""
+    import tifffile
+
     Path(path).parent.mkdir(parents=True, exist_ok=True)
     # The settings that vary between machines or runs (date, software) stay out: same map, same bytes.
-    tifffile.imwrite(path, anomaly_map.astype(np.float16, copy=False), software="robis", metadata=None)
+    pixels = to_float16(anomaly_map) if anomaly_map.dtype == np.float32 else anomaly_map.astype(np.float16, copy=False)
+    tifffile.imwrite(path, pixels, software="robis", metadata=None)
 
 
 def read_map(path: str | Path) -> np.ndarray:
     """Read an anomaly map written by `write_map`: float16 (H, W). Raises DataError."""
+    import tifffile
+
     try:
         anomaly_map = tifffile.imread(path)
     except (OSError, ValueError, struct.error, tifffile.TiffFileError) as error:
@@ -309,6 +321,16 @@ def scratch_array(target: str | Path, dtype: np.dtype | type, shape: tuple[int, 
         partial.unlink(missing_ok=True)
 
 
+def release(array: np.ndarray) -> None:
+    """Let go of the pages of a memory map: they stay on disk and in the system's cache, not in this process.
+
+    Without it a process that goes through a whole map counts as large as the map.
+    """
+    mapped = getattr(array, "_mmap", None)
+    if mapped is not None and hasattr(mmap, "MADV_DONTNEED"):
+        mapped.madvise(mmap.MADV_DONTNEED)
+
+
 def write_table(path: str | Path, table: pd.DataFrame) -> None:
     """Write a table as Parquet, atomically."""
     with atomic_file(path) as partial:
@@ -317,6 +339,8 @@ def write_table(path: str | Path, table: pd.DataFrame) -> None:
 
 def read_table(path: str | Path) -> pd.DataFrame:
     """Read a Parquet table. Raises DataError when it is missing or damaged."""
+    import pandas as pd
+
     try:
         return pd.read_parquet(path)
     except (OSError, ValueError) as error:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -31,26 +32,47 @@ class StableAdamW(torch.optim.Optimizer):
     def step(self, closure: None = None) -> None:  # type: ignore[override]
         """Update every parameter that has a gradient."""
         for group in self.param_groups:
-            beta1, beta2 = group["betas"]
-            for p in group["params"]:
-                if p.grad is None:
-                    continue
-                state = self.state[p]
-                if not state:
-                    state["step"] = 0
-                    for name in ("mean", "square", "largest_square"):
-                        state[name] = torch.zeros_like(p)
-                state["step"] += 1
-                p.mul_(1 - group["lr"] * group["weight_decay"])
-                state["mean"].lerp_(p.grad, 1 - beta1)
-                state["square"].mul_(beta2).addcmul_(p.grad, p.grad, value=1 - beta2)
-                torch.maximum(state["largest_square"], state["square"], out=state["largest_square"])
-                correction = 1 - beta1 ** state["step"]
-                root_correction = math.sqrt(1 - beta2 ** state["step"])
-                denominator = (state["largest_square"].sqrt() / root_correction).add_(group["eps"])
-                # Kept as a tensor: asking for its value would make a GPU wait.
-                too_large = (p.grad / denominator).square_().mean().sqrt_().clamp_(min=1)
-                p.sub_(state["mean"] / denominator * (group["lr"] / correction / too_large))
+            params = [p for p in group["params"] if p.grad is not None]
+            for p in params:
+                if not self.state[p]:
+                    zeros = {name: torch.zeros_like(p) for name in ("mean", "square", "largest_square")}
+                    self.state[p].update({"step": 0} | zeros)
+            for together in _launched_together(params):
+                self._update(together, group)
+
+    def _update(self, params: list[Tensor], group: dict[str, Any]) -> None:
+        beta1, beta2 = group["betas"]
+        states = [self.state[p] for p in params]
+        gradients = [p.grad for p in params if p.grad is not None]
+        mean, square, largest = ([state[name] for state in states] for name in ("mean", "square", "largest_square"))
+        for state in states:
+            state["step"] += 1
+        correction = 1 - beta1 ** states[0]["step"]
+        root_correction = math.sqrt(1 - beta2 ** states[0]["step"])
+        torch._foreach_mul_(params, 1 - group["lr"] * group["weight_decay"])
+        torch._foreach_lerp_(mean, gradients, 1 - beta1)
+        torch._foreach_mul_(square, beta2)
+        torch._foreach_addcmul_(square, gradients, gradients, value=1 - beta2)
+        torch._foreach_maximum_(largest, square)
+        denominator = torch._foreach_sqrt(largest)
+        torch._foreach_div_(denominator, root_correction)
+        torch._foreach_add_(denominator, group["eps"])
+        # Kept as tensors: asking for their values would make a GPU wait.
+        too_large = torch._foreach_norm(torch._foreach_div(gradients, denominator))
+        torch._foreach_div_(too_large, [math.sqrt(p.numel()) for p in params])
+        torch._foreach_clamp_min_(too_large, 1.0)
+        torch._foreach_reciprocal_(too_large)
+        torch._foreach_mul_(too_large, group["lr"] / correction)
+        update = torch._foreach_div(mean, denominator)
+        torch._foreach_mul_(update, too_large)
+        torch._foreach_sub_(params, update)
+
+
+def _launched_together(params: list[Tensor]) -> list[list[Tensor]]:
+    """On a GPU all at once, a few launches instead of thousands; on a CPU one by one, which stay in its caches."""
+    if not params or params[0].device.type == "cpu":
+        return [[p] for p in params]
+    return [params]
 
 
 def learning_rate(step: int, total: int, *, warmup: int, highest: float, final: float) -> float:

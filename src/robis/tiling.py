@@ -1,10 +1,9 @@
-"""Which windows cover an image, and the memory-mapped store of their tiles (RoBiS, arXiv 2505.21152, Swin-Cropping)."""
+"""The memory-mapped store of the tiles of images."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
-from dataclasses import astuple, dataclass
+from dataclasses import astuple
 from pathlib import Path
 
 import numpy as np
@@ -13,51 +12,13 @@ from PIL import Image
 
 from robis.datasets.table import IndexedSample, read_samples
 from robis.errors import DataError
-from robis.files import atomic_file, new_array, read_image, read_table, threaded, write_table
+from robis.files import atomic_file, new_array, read_image, read_table, release, threaded, write_table
+from robis.windows import Window, windows
 
 TILE_COLUMNS = ["tile", "sample_id", "row", "col", "x", "y", "width", "height"]
 
 
-@dataclass(frozen=True)
-class Window:
-    """A rectangle in image pixels; with padding it may reach beyond the right and bottom border."""
-
-    row: int
-    col: int
-    x: int
-    y: int
-    width: int
-    height: int
-
-
 Planned = tuple[IndexedSample, list[Window]]
-
-
-def origins(length: int, window: int, overlap: float, edge: str) -> list[int]:
-    """First pixels of the windows along one axis.
-
-    Published: step = int(window * (1 - overlap)), at 0, step, 2 step, ... until the axis is covered.
-    With `edge="shift"` the last window ends at the border instead of beyond it.
-    """
-    step = max(1, int(window * (1 - overlap)))
-    count = max(1, math.ceil((length - window) / step) + 1)
-    starts = [n * step for n in range(count)]
-    if edge == "shift":
-        starts[-1] = max(0, length - window)
-    return starts
-
-
-def windows(height: int, width: int, window: int | str, overlap: float, edge: str) -> list[Window]:
-    """The windows of one image, row by row; `window="image"` gives a single one, the whole image."""
-    if window == "image":
-        return [Window(0, 0, 0, 0, width, height)]
-    side = int(window)
-    return [
-        Window(row, col, x, y, side, side)
-        for row, y in enumerate(origins(height, side, overlap, edge))
-        for col, x in enumerate(origins(width, side, overlap, edge))
-    ]
-
 
 # Pillow's filters, which antialias.
 FILTERS = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
@@ -118,6 +79,7 @@ def crop_split(
                 )
             for n, one in enumerate(found):
                 store[first + n] = cut(image, one, size, resample)
+            release(store)
 
         for _ in threaded(fill, zip(_starts(plan), plan, strict=True), threads):
             pass

@@ -1,46 +1,20 @@
-"""Run any detector over a tile store, one batch ahead of the arithmetic."""
+"""Run any detector over a tile store, reading ahead of the arithmetic and writing behind it."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
+from robis.detectors.batches import one_behind, tile_batches
 from robis.devices import autocast
 from robis.errors import DataError
-from robis.files import atomic_file, new_array, read_table, threaded, write_table
+from robis.files import atomic_file, new_array, read_table, write_table
 from robis.tiling import open_tiles
-
-
-def tile_batches(
-    store: np.ndarray, batch_size: int, device: torch.device, threads: int, name: str = "infer"
-) -> Iterator[tuple[int, Tensor]]:
-    """Batches of a tile store on the device, read ahead of the arithmetic, with a progress bar.
-
-    Args:
-        store: uint8 (N, s, s, 3) RGB.
-        batch_size: tiles per batch.
-        device: where the batches go.
-        threads: batches read ahead.
-        name: what the progress bar says.
-
-    Yields:
-        Number of the first tile, and uint8 (B, s, s, 3).
-    """
-    starts = range(0, len(store), batch_size)
-
-    def read(start: int) -> Tensor:
-        batch = torch.from_numpy(np.array(store[start : start + batch_size]))
-        return batch.pin_memory() if device.type == "cuda" else batch
-
-    batches = threaded(read, starts, max(2, threads))
-    for start, batch in zip(tqdm(starts, desc=name, unit="batch", disable=None), batches, strict=True):
-        yield start, batch.to(device, non_blocking=True)
 
 
 def shard_of(items: int, shard: int, shards: int, step: int = 1) -> slice:
@@ -102,10 +76,12 @@ def write_tile_maps(
     with atomic_file(maps) as partial:
         shape = (len(store), size, size)
         out = new_array(partial, np.float16, shape)
-        for start, batch in tile_batches(store, batch_size, device, threads):
+
+        def compute(batch: Tensor) -> Tensor:
             with autocast(device, precision):
-                found = tile_maps(batch, size)
-            values = found.float().cpu().numpy()
+                return tile_maps(batch, size)
+
+        for start, values in one_behind(tile_batches(store, batch_size, device, threads), compute):
             if not np.isfinite(values).all():
                 bad = own.start + start + int(np.flatnonzero(~np.isfinite(values).all(axis=(1, 2)))[0])
                 raise DataError(f"{tiles}: the map of tile {bad} is not finite. Use precision float32, or train again.")

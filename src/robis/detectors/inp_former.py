@@ -5,7 +5,7 @@ The names of the parameters are those of the public code, so that published chec
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -16,6 +16,8 @@ from robis.errors import ConfigError
 
 LAYER_NORM_EPS = 1e-8
 BLUR_SIZE, BLUR_SIGMA = 5, 4.0
+# Of a CPU, roughly; a few cores share this much.
+CACHE_BYTES = 16 << 20
 
 
 class Mlp(nn.Module):
@@ -31,7 +33,7 @@ class Mlp(nn.Module):
 
 
 class _CrossAttention(nn.Module):
-    """Projections and heads that the two attentions below share."""
+    """Projections that the two attentions below share."""
 
     def __init__(self, width: int, heads: int) -> None:
         super().__init__()
@@ -46,28 +48,51 @@ class _CrossAttention(nn.Module):
         k, v = self.kv(y).unflatten(-1, (2, self.heads, -1)).permute(2, 0, 3, 1, 4)
         return q, k, v
 
-    def join(self, x: Tensor) -> Tensor:
-        return self.proj(x.transpose(1, 2).flatten(2))
-
 
 class SoftmaxAttention(_CrossAttention):
     """softmax(q k^T / sqrt(C/h)) v."""
 
     def forward(self, x: Tensor, y: Tensor) -> Tensor:
-        return self.join(F.scaled_dot_product_attention(*self.project(x, y)))
+        found = F.scaled_dot_product_attention(*self.project(x, y))
+        return self.proj(found.transpose(1, 2).flatten(2))
 
 
 class ReluAttention(_CrossAttention):
-    """Cosine similarity times a learned scale per head, ReLU, no normalization: what no INP explains stays out."""
+    """Cosine similarity times a learned scale per head, ReLU, no normalization: what no INP explains stays out.
+
+    There are many queries x (N tokens) and few keys y (P INPs): what is found for a token is a sum of heads * P rows.
+    So queries are neither normalized nor copied head by head, and rows are projected instead of tokens.
+    """
+
+    same_head: Tensor
 
     def __init__(self, width: int, heads: int) -> None:
         super().__init__(width, heads)
         self.learn_scale = nn.Parameter(torch.ones(heads, 1, 1))
+        # 1 where two heads are the same: keeps each head's queries from the other heads' keys.
+        self.register_buffer("same_head", torch.eye(heads).view(heads, 1, heads, 1), persistent=False)
 
     def forward(self, x: Tensor, y: Tensor) -> Tensor:
-        q, k, v = self.project(x, y)
-        scores = F.normalize(q, dim=-1) @ F.normalize(k, dim=-1).transpose(-2, -1)
-        return self.join(F.relu(scores * self.learn_scale) @ v)
+        weights, rows = self.factors(x, y)
+        return weights @ rows
+
+    def factors(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+        """Weights (B, N, R) and rows (B, R, C) whose product is the attention's result.
+
+        The rows are the projected values, the projection's bias, whose weight is 1, and zeros: at least one, and up to
+        a multiple of eight, which GPUs multiply fastest.
+        """
+        q = self.q(x)
+        k, v = self.kv(y).unflatten(-1, (2, self.heads, -1)).permute(2, 0, 3, 4, 1)
+        lengths = q.unflatten(-1, (self.heads, -1)).norm(dim=-1, dtype=torch.promote_types(q.dtype, torch.float32))
+        keys = F.normalize(_full(k), dim=2).unsqueeze(3) * self.same_head
+        cosines = (q @ keys.flatten(3).flatten(1, 2)).unflatten(-1, (self.heads, -1))
+        weights = F.relu(cosines * (self.learn_scale[:, 0] / lengths.clamp_min(1e-12).unsqueeze(-1))).flatten(2)
+        rows = (v.transpose(-2, -1) @ self.proj.weight.T.unflatten(0, (self.heads, -1))).flatten(1, 2)
+        zeros = 1 + -(rows.shape[1] + 2) % 8
+        bias = F.pad(self.proj.bias.to(rows.dtype).unsqueeze(0), (0, 0, 0, zeros)).expand(len(rows), -1, -1)
+        one = F.pad(weights.new_ones(1), (0, zeros)).expand(*weights.shape[:2], -1)
+        return torch.cat([weights, one], -1), torch.cat([rows, bias], 1)
 
 
 class _Block(nn.Module):
@@ -88,11 +113,25 @@ class AggregationBlock(_Block):
 
 
 class DecoderBlock(_Block):
-    """Tokens rebuilt from the INPs. No residual around the attention: a defect must not slip past the INPs."""
+    """Tokens rebuilt from the INPs. No residual around the attention: a defect must not slip past the INPs.
+
+    attn, then x + mlp(norm2(x)). As every token of x is a weighted sum of the same few rows, so is its distance from
+    its mean, and fc1 is applied to the rows instead of the tokens; norm2's division goes into the weights.
+    """
+
+    attn: ReluAttention
 
     def forward(self, x: Tensor, inps: Tensor) -> Tensor:
-        x = self.attn(self.norm1(x), self.norm1(inps))
-        return x + self.mlp(self.norm2(x))
+        weights, rows = self.attn.factors(self.norm1(x), self.norm1(inps))
+        x = weights @ rows
+        spread = torch.rsqrt(_full(x).var(-1, correction=0, keepdim=True) + self.norm2.eps)
+        rows = _full(rows)
+        rows = (rows - rows.mean(-1, keepdim=True)) * self.norm2.weight
+        # What is the same for all tokens becomes the last row, which is free.
+        last = F.pad(weights.new_ones(1), (weights.shape[-1] - 1, 0))
+        constant = F.linear(self.norm2.bias, self.mlp.fc1.weight, self.mlp.fc1.bias)
+        hidden = torch.addcmul(last, weights, spread) @ (rows @ self.mlp.fc1.weight.T + last.unsqueeze(-1) * constant)
+        return x + self.mlp.fc2(F.gelu(hidden))
 
 
 class InpFormer(nn.Module):
@@ -123,21 +162,38 @@ class InpFormer(nn.Module):
         Returns:
             Two encoder maps and two decoder maps (B, g*g, C) each, and the INP coherence loss, a scalar.
         """
-        tokens = self.encoder(tiles)
-        x = torch.stack(tokens).mean(0)
+        encoded, x, inps = self._gather(tiles)
+        return encoded, self._rebuild(x, inps), coherence_loss(x, inps)
+
+    def _gather(self, tiles: Tensor) -> tuple[list[Tensor], Tensor, Tensor]:
+        """Both encoder maps, their mean (B, g*g, C), and the INPs (B, P, C)."""
+        encoded = self._encode(tiles)
+        x = (encoded[0] + encoded[1]) / 2
         inps = self.prototype_token.expand(len(x), -1, -1)
         for block in self.aggregation:
             inps = block(inps, x)
-        coherence = coherence_loss(x, inps)
+        return encoded, x, inps
+
+    def _encode(self, tiles: Tensor) -> list[Tensor]:
+        found = [_two_groups(self.encoder(part)) for part in self._parts(tiles)]
+        return found[0] if len(found) == 1 else [torch.cat(group) for group in zip(*found, strict=True)]
+
+    def _parts(self, tiles: Tensor) -> Sequence[Tensor]:
+        """Tiles that are computed at the same time: on a CPU only as many as its caches hold the values of."""
+        if tiles.device.type != "cpu":
+            return [tiles]
+        widest = 4 * self.encoder.width * self.encoder.grid**2 * 4  # bytes in the middle of an MLP
+        return tiles.split(max(1, CACHE_BYTES // widest))
+
+    def _rebuild(self, x: Tensor, inps: Tensor) -> list[Tensor]:
         for mlp in self.bottleneck:
             x = mlp(x)
         rebuilt = []
         for block in self.decoder:
             x = block(x, inps)
             rebuilt.append(x)
-        half = len(tokens) // 2
         rebuilt.reverse()
-        return _two_groups(tokens, half), _two_groups(rebuilt, half), coherence
+        return _two_groups(rebuilt)
 
     def trainable(self) -> dict[str, Tensor]:
         """Everything that is stored for a category: parameters without the frozen encoder's, by name."""
@@ -145,13 +201,20 @@ class InpFormer(nn.Module):
 
     def tile_maps(self, tiles: Tensor, size: int) -> Tensor:
         """Anomaly maps of tiles, float32 (B, size, size), range 0..2; see `anomaly_maps`."""
-        encoded, decoded, _ = self(tiles)
+        found = [self._maps_of(part, size) for part in self._parts(tiles)]
+        return found[0] if len(found) == 1 else torch.cat(found)
+
+    def _maps_of(self, tiles: Tensor, size: int) -> Tensor:
+        encoded, x, inps = self._gather(tiles)
+        decoded = self._rebuild(x, inps)
         grid, input_size = self.encoder.grid, self.encoder.input_size
         return anomaly_maps(encoded, decoded, grid=grid, input_size=input_size, size=size)
 
 
-def _two_groups(tokens: list[Tensor], half: int) -> list[Tensor]:
-    return [torch.stack(tokens[:half]).mean(0), torch.stack(tokens[half:]).mean(0)]
+def _two_groups(tokens: list[Tensor]) -> list[Tensor]:
+    """Means of the first and the second half, without a copy of all."""
+    half = len(tokens) // 2
+    return [sum(group[1:], group[0]) / half for group in (tokens[:half], tokens[half:])]
 
 
 def float32(like: Tensor) -> torch.autocast:
@@ -201,8 +264,8 @@ def soft_mining_loss(encoded: list[Tensor], decoded: list[Tensor], power: float 
 def anomaly_maps(encoded: list[Tensor], decoded: list[Tensor], *, grid: int, input_size: int, size: int) -> Tensor:
     """Cosine distances of both groups as smooth maps.
 
-    Per group 1 - cos, bilinear to the tile (corners aligned), mean of the groups, bilinear to the map
-    (corners not aligned), Gaussian 5 x 5 with sigma 4 and zero border.
+    Per group 1 - cos, mean of the groups (before or after the interpolation is the same), bilinear to the tile
+    (corners aligned), bilinear to the map (corners not aligned), Gaussian 5 x 5 with sigma 4 and zero border.
 
     Args:
         encoded, decoded: (B, grid*grid, C) maps of each group.
@@ -213,14 +276,14 @@ def anomaly_maps(encoded: list[Tensor], decoded: list[Tensor], *, grid: int, inp
     Returns:
         float32 (B, size, size), range 0..2.
     """
-    maps = []
     with float32(encoded[0]):
-        for target, rebuilt in zip(encoded, decoded, strict=True):
-            distance = 1 - F.cosine_similarity(_full(target), _full(rebuilt), dim=-1)
-            distance = distance.unflatten(1, (1, grid, grid))
-            maps.append(F.interpolate(distance, size=input_size, mode="bilinear", align_corners=True))
-        mean = torch.stack(maps).mean(0)
-        return _blur(F.interpolate(mean, size=size, mode="bilinear", align_corners=False)).squeeze(1)
+        cosines = [
+            F.cosine_similarity(_full(target), _full(rebuilt), dim=-1)
+            for target, rebuilt in zip(encoded, decoded, strict=True)
+        ]
+        distance = (1 - torch.stack(cosines).mean(0)).unflatten(1, (1, grid, grid))
+        tile = F.interpolate(distance, size=input_size, mode="bilinear", align_corners=True)
+        return _blur(F.interpolate(tile, size=size, mode="bilinear", align_corners=False)).squeeze(1)
 
 
 def _blur(maps: Tensor) -> Tensor:

@@ -8,7 +8,8 @@ from typing import Any
 from safetensors.torch import save
 
 from robis.detectors.inp_former import InpFormer, initialize
-from robis.detectors.training import Recipe, train
+from robis.detectors.training import train
+from robis.detectors.training_step import Recipe
 from robis.devices import pick_device
 from robis.encoders import build_encoder
 from robis.files import atomic_file, write_table

@@ -10,7 +10,6 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -18,15 +17,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
-from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
-from robis.augmentation import augment
-from robis.detectors.inp_former import InpFormer, soft_mining_loss
-from robis.devices import autocast
+from robis.detectors.inp_former import InpFormer
+from robis.detectors.training_step import Recipe, train_step, training_batches
 from robis.errors import DataError, TrainingError
-from robis.files import atomic_file, threaded
+from robis.files import atomic_file
 from robis.optimization import StableAdamW, learning_rate
 
 logger = logging.getLogger(__name__)
@@ -38,26 +35,6 @@ Rows = list[dict[str, float]]
 SAVE_EVERY = 600
 # What schedulers and people send before they end a job: SLURM SIGTERM or, if told so, SIGUSR1; Ctrl-C SIGINT.
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)
-
-
-@dataclass(frozen=True)
-class Recipe:
-    """How a category's model is trained; the published values are the defaults of the config."""
-
-    epochs: int
-    batch_size: int
-    learning_rate: float
-    final_learning_rate: float
-    warmup_steps: int
-    weight_decay: float
-    gradient_clip: float
-    coherence_weight: float
-    mining_power: float
-    augment: bool
-    precision: str
-    compile: bool
-    checkpoint_every: int
-    seed: int
 
 
 def train(
@@ -112,82 +89,48 @@ def train(
         tqdm(total=total, initial=len(rows), desc="train", unit="step", disable=None) as bar,
         _asked_to_stop() as signals,
     ):
-        saved = time.monotonic()
-        for epoch in range(first_epoch, recipe.epochs):
-            started = time.perf_counter()
-            first = done * batch_size if epoch == first_epoch else 0
-            for batch in _batches(tiles, recipe, epoch, batch_size, first, threads):
-                step = len(rows)
-                lr = learning_rate(
-                    step,
-                    total,
-                    warmup=recipe.warmup_steps,
-                    highest=recipe.learning_rate,
-                    final=recipe.final_learning_rate,
+        saved, started = time.monotonic(), time.perf_counter()
+        for epoch, batch in training_batches(
+            tiles,
+            device,
+            seed=recipe.seed,
+            epochs=range(first_epoch, recipe.epochs),
+            batch_size=batch_size,
+            first=done * batch_size,
+            augmented=recipe.augment,
+            threads=threads,
+        ):
+            step = len(rows)
+            lr = learning_rate(
+                step,
+                total,
+                warmup=recipe.warmup_steps,
+                highest=recipe.learning_rate,
+                final=recipe.final_learning_rate,
+            )
+            loss, coherence = train_step(forward, optimizer, batch, lr, recipe)
+            if not math.isfinite(loss):
+                raise TrainingError(_not_finite(step, total, loss, state_file))
+            now = time.perf_counter()
+            speed, started = len(batch) / (now - started), now
+            row = {"loss": loss, "coherence": coherence, "lr": lr, "images_per_second": speed}
+            rows.append({"step": step, "epoch": epoch, **row})
+            for name, value in row.items():
+                writer.add_scalar(name, value, step)
+            bar.update()
+            bar.set_postfix(loss=f"{loss:.4f}", refresh=False)
+            if len(rows) == total:
+                break  # the model is written next
+            due = len(rows) % (recipe.checkpoint_every * steps_per_epoch) == 0
+            if signals or due or time.monotonic() - saved > SAVE_EVERY:
+                _save(model, optimizer, state_file, identity, rows)
+                saved, started = time.monotonic(), time.perf_counter()
+            if signals:
+                raise TrainingError(
+                    f"stopped by {signals[0]} after {len(rows)} of {total} steps. "
+                    f"The state is saved; the next run goes on from it."
                 )
-                loss, coherence = _step(forward, optimizer, batch.to(device), lr, recipe)
-                if not math.isfinite(loss):
-                    raise TrainingError(_not_finite(step, total, loss, state_file))
-                now = time.perf_counter()
-                speed, started = len(batch) / (now - started), now
-                row = {"loss": loss, "coherence": coherence, "lr": lr, "images_per_second": speed}
-                rows.append({"step": step, "epoch": epoch, **row})
-                for name, value in row.items():
-                    writer.add_scalar(name, value, step)
-                bar.update()
-                bar.set_postfix(loss=f"{loss:.4f}", refresh=False)
-                if len(rows) == total:
-                    break  # the model is written next
-                due = len(rows) % (recipe.checkpoint_every * steps_per_epoch) == 0
-                if signals or due or time.monotonic() - saved > SAVE_EVERY:
-                    _save(model, optimizer, state_file, identity, rows)
-                    saved, started = time.monotonic(), time.perf_counter()
-                if signals:
-                    raise TrainingError(
-                        f"stopped by {signals[0]} after {len(rows)} of {total} steps. "
-                        f"The state is saved; the next run goes on from it."
-                    )
     return pd.DataFrame(rows).astype({"step": "int64", "epoch": "int64"})
-
-
-def _step(forward: Any, optimizer: StableAdamW, batch: Tensor, lr: float, recipe: Recipe) -> tuple[float, float]:
-    for group in optimizer.param_groups:
-        group["lr"] = lr
-    with autocast(batch.device, recipe.precision):
-        encoded, decoded, coherence = forward(batch)
-        loss = soft_mining_loss(encoded, decoded, recipe.mining_power) + recipe.coherence_weight * coherence
-    optimizer.zero_grad(set_to_none=True)
-    loss.backward()
-    norm = torch.nn.utils.clip_grad_norm_(optimizer.param_groups[0]["params"], recipe.gradient_clip)
-    # Both in one transfer. A gradient that is not finite must not reach the weights, which may be saved next.
-    value, size = torch.stack([loss.detach(), norm.to(loss.dtype)]).tolist()
-    if not math.isfinite(value) or not math.isfinite(size):
-        return (value if not math.isfinite(value) else size), coherence.item()
-    optimizer.step()
-    return value, coherence.item()
-
-
-def _batches(
-    tiles: np.ndarray, recipe: Recipe, epoch: int, batch_size: int, first: int, threads: int
-) -> Iterator[Tensor]:
-    """Shuffled batches of one epoch from tile number `first` of its order on, prepared ahead of the arithmetic.
-
-    The last short batch is dropped.
-    """
-    order = np.random.default_rng([recipe.seed, epoch]).permutation(len(tiles))
-
-    def prepare(start: int) -> Tensor:
-        batch = [_prepare(tiles, int(tile), recipe, epoch) for tile in order[start : start + batch_size]]
-        return torch.from_numpy(np.stack(batch))
-
-    starts = range(first, len(order) - batch_size + 1, batch_size)
-    return threaded(prepare, starts, max(2, threads))
-
-
-def _prepare(tiles: np.ndarray, tile: int, recipe: Recipe, epoch: int) -> np.ndarray:
-    if not recipe.augment:
-        return tiles[tile]
-    return augment(np.asarray(tiles[tile]), np.random.default_rng([recipe.seed, epoch, tile]))
 
 
 @contextmanager

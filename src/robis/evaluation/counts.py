@@ -12,18 +12,17 @@ from dataclasses import dataclass, field
 import cv2
 import numpy as np
 
-VALUES = 0x7C00  # the bits of infinity: every finite non-negative float16 lies below
+from robis.half import FINITE_VALUES, histogram, to_float16, to_float32
+
 NEGATIVE_ZERO = 0x8000
-# Pixels counted at a time: np.bincount widens its input to 8 bytes a pixel.
-BLOCK = 1 << 20
 
 
 def _counts() -> np.ndarray:
-    return np.zeros(VALUES, np.int64)
+    return np.zeros(FINITE_VALUES, np.int64)
 
 
 def _weights() -> np.ndarray:
-    return np.zeros(VALUES, np.float64)
+    return np.zeros(FINITE_VALUES, np.float64)
 
 
 @dataclass(eq=False)
@@ -57,13 +56,11 @@ class PixelCounts:
         if not anomaly_map.size:
             return
         bits = np.ascontiguousarray(anomaly_map).view(np.uint16)
-        if bits.max() >= VALUES:
+        if bits.max() >= FINITE_VALUES:
             bits = np.where(bits == NEGATIVE_ZERO, np.uint16(0), bits)
-            if bits.max() >= VALUES:
+            if bits.max() >= FINITE_VALUES:
                 raise ValueError("the anomaly map holds values that are negative or not finite")
-        flat = bits.reshape(-1)
-        for start in range(0, flat.size, BLOCK):
-            self.normal += np.bincount(flat[start : start + BLOCK], minlength=VALUES)
+        self.normal += histogram(bits)
         if mask.any():
             self._add_defects(bits, mask)
 
@@ -77,10 +74,10 @@ class PixelCounts:
         region = labels[inside] - 1
         value = bits[window][inside]
         area = np.bincount(region)
-        defects = np.bincount(value, minlength=VALUES)
+        defects = np.bincount(value, minlength=FINITE_VALUES)
         self.anomalous += defects
         self.normal -= defects
-        self.coverage += np.bincount(value, weights=(1.0 / area)[region], minlength=VALUES)
+        self.coverage += np.bincount(value, weights=(1.0 / area)[region], minlength=FINITE_VALUES)
         self.regions += len(area)
 
     def merge(self, other: PixelCounts) -> None:
@@ -126,10 +123,11 @@ def resize_map(anomaly_map: np.ndarray, height: int, width: int) -> np.ndarray:
     Pixel centers lie at half-integers (PyTorch's `align_corners=False`) and shrinking does not blur first,
     as in the published evaluations. Interpolation is in float32. The map has to be finite.
     """
-    pixels = np.maximum(anomaly_map.astype(np.float32), 0)
+    pixels = to_float32(anomaly_map)
+    np.maximum(pixels, 0, out=pixels)
     if anomaly_map.shape != (height, width):
         pixels = cv2.resize(pixels, (width, height), interpolation=cv2.INTER_LINEAR)
-    return pixels.astype(np.float16)
+    return to_float16(pixels)
 
 
 def resize_mask(mask: np.ndarray, height: int, width: int) -> np.ndarray:

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from robis.evaluation.counts import VALUES, PixelCounts, SegmentationCounts
+from robis.evaluation.counts import PixelCounts, SegmentationCounts
+from robis.half import FINITE_VALUES
 
 METRICS = (
     "image_auroc",
@@ -59,7 +60,7 @@ def rank_pixels(counts: PixelCounts) -> Ranking:
         # The shares of all regions sum to 1 each but for rounding, which must not show as PRO above 1.
         pro = np.minimum(np.cumsum(counts.coverage[value]) / counts.regions, 1.0)
     return Ranking(
-        thresholds=np.arange(VALUES, dtype=np.uint16).view(np.float16)[value].astype(np.float64),
+        thresholds=np.arange(FINITE_VALUES, dtype=np.uint16).view(np.float16)[value].astype(np.float64),
         tp=np.cumsum(counts.anomalous[value]),
         fp=np.cumsum(counts.normal[value]),
         pro=pro,

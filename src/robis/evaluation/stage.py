@@ -24,6 +24,7 @@ from robis.evaluation.metrics import (
     segmentation_metrics,
     typed,
 )
+from robis.half import value_range
 
 GROUND_TRUTH = "ground_truth"
 NORMAL, ANOMALOUS = "normal", "anomalous"
@@ -187,7 +188,7 @@ def _count(sample: _Sample, resolution: str | int) -> tuple[PixelCounts, Segment
     truth = _read_truth(sample)
     final = resize_mask(files.read_mask(sample.final_mask), sample.height, sample.width)
     anomaly_map = files.read_map(sample.anomaly_map)
-    if not np.isfinite(anomaly_map).all():
+    if anomaly_map.size and not np.isfinite(value_range(anomaly_map)).all():
         raise DataError(
             f"{sample.anomaly_map}: holds NaN or infinite values; expected finite ones. Make the map again."
         )

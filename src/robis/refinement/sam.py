@@ -18,6 +18,7 @@ from robis.devices import autocast, pick_device
 from robis.errors import ConfigError, WeightsError, one_of
 from robis.refinement import CHECKPOINTS, SOURCE, check_checkpoint, default_checkpoint
 from robis.refinement.boxes import fill_holes, largest_components
+from robis.refinement.sam_attention import without_score_matrices
 
 SAM_BUILDERS: dict[str, Callable[[], Sam]] = {name: sam_model_registry[name] for name in CHECKPOINTS}
 
@@ -102,7 +103,8 @@ def load_sam(model: str, checkpoint: str | Path | None = None, sha256: str | Non
         sam = SAM_BUILDERS[model]()
     _check_shapes(path, model, sam.state_dict(), state)
     sam.load_state_dict(state, strict=True, assign=True)
-    return sam.float().requires_grad_(False).eval().to(target)
+    sam = sam.float().requires_grad_(False).eval().to(target)
+    return without_score_matrices(sam) if target.type == "cpu" else sam
 
 
 def _read_state(path: Path, name: str, sha256: str | None) -> dict[str, torch.Tensor]:

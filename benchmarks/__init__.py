@@ -1,0 +1,1 @@
+"""Comparisons with what is published and with what users would otherwise pick."""

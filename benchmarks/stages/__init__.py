@@ -1,0 +1,1 @@
+"""One module per stage; each has `rows(options)`, which yields what it measured."""

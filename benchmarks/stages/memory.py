@@ -1,0 +1,126 @@
+"""Peak memory of every stage without a model: a process of its own, for few and for many images."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pandas as pd
+
+from benchmarks import harness, inputs
+from benchmarks.stages.merge import write_tile_maps
+from robis.files import write_mask
+
+TABLE = "Peak memory by the number of images, MB (the libraries alone: `imports`)"
+SIZE, WINDOW = (512, 612), 256
+# Stage, the function that its script calls, paths in and out, and options.
+CALLS: dict[str, tuple[str, list[str], dict[str, Any]]] = {
+    "crop": (
+        "robis.tiling:crop_split",
+        ["samples.parquet", "", "out/tiles.npy", "out/tiles.parquet"],
+        {"window": WINDOW, "overlap": 0.1, "edge": "pad", "size": 128},
+    ),
+    "merge": (
+        "robis.merging:merge_split",
+        ["samples.parquet", "tile_maps.npy", "tile_maps.parquet", "tile_maps.npy", "out/maps"],
+        {"scale": 0.25, "blend": "mean"},
+    ),
+    "binarize": (
+        "robis.binarization.stage:binarize_split",
+        ["maps", "maps", "out/coarse", "out/thresholds.parquet"],
+        {"method": "robis"},
+    ),
+    "refine (grabcut)": (
+        "robis.refinement.stage:refine_split",
+        ["samples.parquet", "", "masks", "out/grabcut"],
+        {"method": "grabcut"},
+    ),
+    "refine (none)": (
+        "robis.refinement.stage:refine_split",
+        ["samples.parquet", "", "masks", "out/none"],
+        {"method": "none"},
+    ),
+    "score_images": (
+        "robis.image_scores:score_images",
+        ["samples.parquet", "maps", "masks", "tile_maps.parquet", "out/scores.parquet"],
+        {"top_share": 0.01, "method": "none"},
+    ),
+    "evaluate": (
+        "robis.evaluation.stage:evaluate_split",
+        ["samples.parquet", "", "maps", "masks", "scores.parquet", "out/metrics.parquet", "out/curves.parquet"],
+        {"category": "c", "split": "test", "detector": "d"},
+    ),
+}
+CHILD = """
+import importlib, json, sys, time
+from pathlib import Path
+module, function = sys.argv[1].split(":")
+call = getattr(importlib.import_module(module), function)
+paths, options = json.loads(sys.argv[2]), json.loads(sys.argv[3])
+started = time.perf_counter()
+if paths:
+    import cv2
+    cv2.setNumThreads(options["threads"])
+    call(*map(Path, paths), **options)
+told = {"seconds": time.perf_counter() - started}
+"""
+
+
+def rows(options: harness.Options) -> Iterator[harness.Fact]:
+    """Small images (512 x 612, tiles of 128), so that a thousand fit: it is the growth that is shown."""
+    counts = (10, 1000) if not options.quick else (2, 8)
+    folders = {}
+    for count in counts:
+        folders[count] = options.folder / f"memory_{count}"
+        _prepare(folders[count], count)
+    calls = {stage: CALLS[stage] for stage in ("crop", "merge", "evaluate")} if options.quick else CALLS
+    for stage, (call, paths, chosen) in calls.items():
+        values: dict[str, str | float | None] = {}
+        alone = harness.child(CHILD, call, "[]", "{}", threads=options.threads)
+        values["imports"] = round(alone["peak_mb"])
+        for count, folder in folders.items():
+            found = harness.child(
+                CHILD,
+                call,
+                json.dumps([str(folder / path) for path in paths]),
+                json.dumps({**chosen, "threads": options.threads}),
+                threads=options.threads,
+            )
+            values[f"{count} images"] = round(found["peak_mb"])
+            values[f"{count} images, s"] = round(found["seconds"], 2)
+        yield harness.Fact(TABLE, stage, values)
+
+
+def _prepare(folder: Path, count: int) -> None:
+    """The files of a split of `count` images, eight of them different, the others links to these."""
+    inputs.write_samples(folder / "samples.parquet", count, SIZE, masks=True)
+    write_tile_maps(folder, count, SIZE, WINDOW)
+    rng = np.random.default_rng(0)
+    quarter = (round(SIZE[0] / 4), round(SIZE[1] / 4))
+    for index, name in enumerate(inputs.names(count)):
+        files = {
+            "images": folder / "images" / f"{name}.png",
+            "truth": folder / "truth" / f"{name}.png",
+            "maps": folder / "maps" / f"{name}.tiff",
+            "masks": folder / "masks" / f"{name}.png",
+        }
+        if index >= 8:
+            for kind, path in files.items():
+                os.link(folder / kind / f"{inputs.names(8)[index % 8]}{path.suffix}", path)
+            continue
+        for path in files.values():
+            path.parent.mkdir(parents=True, exist_ok=True)
+        anomaly_map, truth = inputs.map_and_truth(rng, SIZE, inputs.defects_of(index))
+        inputs.write_png(files["images"], inputs.photo(rng, SIZE))
+        write_mask(files["truth"], truth)
+        small = cv2.resize(anomaly_map.astype(np.float32), quarter[::-1])
+        inputs.write_map(files["maps"], small.astype(np.float16))
+        write_mask(files["masks"], small > 80)
+    names = inputs.names(count)
+    scores = {"sample_id": names, "score": rng.random(count), "rescored": rng.random(count), "is_anomalous": True}
+    pd.DataFrame(scores).to_parquet(folder / "scores.parquet", index=False)

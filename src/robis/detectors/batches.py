@@ -1,0 +1,87 @@
+"""Batches of tiles on the device, read ahead of the arithmetic. Needs no tables and no workflow."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from robis.files import threaded
+
+
+class Tiles(Protocol):
+    """A tile store: uint8 (N, s, s, 3) RGB."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, chosen: slice, /) -> np.ndarray: ...
+
+
+def tile_batches(
+    store: Tiles, batch_size: int, device: torch.device, threads: int, name: str = "infer"
+) -> Iterator[tuple[int, Tensor]]:
+    """Batches of a tile store on the device, read ahead of the arithmetic, with a progress bar.
+
+    Args:
+        store: uint8 (N, s, s, 3) RGB.
+        batch_size: tiles per batch.
+        device: where the batches go.
+        threads: batches read ahead.
+        name: what the progress bar says.
+
+    Yields:
+        Number of the first tile, and uint8 (B, s, s, 3).
+    """
+    starts = range(0, len(store), batch_size)
+
+    def read(start: int) -> Tensor:
+        return gathered([store[start : start + batch_size]], device)
+
+    batches = threaded(read, starts, max(2, threads))
+    for start, batch in zip(tqdm(starts, desc=name, unit="batch", disable=None), batches, strict=True):
+        yield start, batch.to(device, non_blocking=True)
+
+
+def gathered(parts: Sequence[np.ndarray], device: torch.device) -> Tensor:
+    """Arrays one after another in memory from which a GPU can fetch by itself: one copy, none if there is no GPU."""
+    shape = (sum(map(len, parts)), *parts[0].shape[1:])
+    batch = torch.empty(shape, dtype=torch.uint8, pin_memory=device.type == "cuda")
+    np.concatenate(parts, out=batch.numpy())
+    return batch
+
+
+def one_behind(
+    batches: Iterator[tuple[int, Tensor]], compute: Callable[[Tensor], Tensor]
+) -> Iterator[tuple[int, np.ndarray]]:
+    """Results of batches in memory, each given out while a GPU computes the next.
+
+    Args:
+        batches: number of the first tile, and the tiles on the device.
+        compute: from a batch to its results.
+
+    Yields:
+        Number of the first tile, and float32 results.
+    """
+    waiting: tuple[int, Tensor, torch.cuda.Event | None] | None = None
+    for start, batch in batches:
+        found = compute(batch).float()
+        fetched = None
+        if found.device.type == "cuda":
+            found = torch.empty(found.shape, pin_memory=True).copy_(found, non_blocking=True)
+            fetched = torch.cuda.Event()
+            fetched.record()
+        if waiting:
+            yield _fetched(*waiting)
+        waiting = start, found, fetched
+    if waiting:
+        yield _fetched(*waiting)
+
+
+def _fetched(start: int, found: Tensor, fetched: torch.cuda.Event | None) -> tuple[int, np.ndarray]:
+    if fetched:
+        fetched.synchronize()
+    return start, found.numpy()
