@@ -91,14 +91,18 @@ def most_at_once(events: list[tuple[str, int, str]]) -> dict[str, int]:
 
 
 @pytest.mark.parametrize("limit", [1, 2])
-def test_forty_jobs_never_exceed_a_device_and_none_is_lost_with_a_killed_holder(tmp_path: Path, limit: int) -> None:
+def test_forty_jobs_never_exceed_a_device_and_none_is_lost_with_a_killed_holder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, limit: int
+) -> None:
     events = workstation(tmp_path, [limit] * 40, victim=5)
     most = most_at_once(events)
     assert sorted(most) == ["0", "1", "2", "3"]
     assert max(most.values()) <= limit
     assert sorted(job for what, job, _ in events if what == "end") == list(range(40))
-    killed = events.index(next(event for event in events if event[:2] == ("end", 5)))
-    assert [e for e in events[killed:] if e[0] == "start" and e[2] == events[killed][2]], "its GPU is used again"
+    of_killed = next(gpu for what, job, gpu in events if (what, job) == ("end", 5))
+    monkeypatch.setenv("ROBIS_GPUS", of_killed)
+    with gpu_of_job(1, 1, poll=0.01) as gpu:
+        assert gpu == of_killed, "its GPU is free, for one that wants it alone, too"
 
 
 def test_a_job_alone_on_its_device_is_alone_among_jobs_that_share(tmp_path: Path) -> None:
