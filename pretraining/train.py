@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import copy
 import json
 import math
 import time
@@ -48,7 +49,7 @@ def main() -> None:
     matrices, others = [p for p in trained if p.ndim > 1], [p for p in trained if p.ndim <= 1]
     groups = [{"params": matrices, "weight_decay": 0.05}, {"params": others, "weight_decay": 0.0}]
     optimizer = torch.optim.AdamW(groups, lr=options.rate, betas=(0.9, 0.98))
-    average = torch.optim.swa_utils.AveragedModel(vit, multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(0.998))
+    average = copy.deepcopy(vit)
     rng = torch.Generator().manual_seed(options.seed)
     log: list[dict[str, Any]] = []
     began, recent = time.perf_counter(), 0.0
@@ -63,14 +64,23 @@ def main() -> None:
         nn.utils.clip_grad_norm_(trained, 1.0)
         optimizer.step()
         objective.after_step()
-        average.update_parameters(vit)
+        _follow(average, vit, min(0.998, (1 + step) / (10 + step)))
         recent = float(loss.detach()) if step == 0 else 0.98 * recent + 0.02 * float(loss.detach())
         if (step + 1) % 250 == 0 or step + 1 == options.steps:
-            found = validate(average.module, _validation_plan(options), options.device)
+            found = validate(average, _validation_plan(options), options.device)
             row = {"step": step + 1, "minutes": round((time.perf_counter() - began) / 60, 1), "loss": round(recent, 4)}
             log.append({**row, **{name: round(value, 4) for name, value in found.items()}})
             print(json.dumps(log[-1]), flush=True)
-            _save(average.module, options, log)
+            _save(average, options, log)
+
+
+@torch.no_grad()
+def _follow(average: nn.Module, vit: nn.Module, decay: float) -> None:
+    """Move the average of past weights towards the present ones."""
+    now = vit.state_dict()
+    for name, value in average.state_dict().items():
+        if value.is_floating_point():
+            value.lerp_(now[name], 1 - decay)
 
 
 def _batches(options: argparse.Namespace) -> Any:
@@ -110,7 +120,10 @@ def _rate(step: int, options: argparse.Namespace) -> float:
 
 
 def _save(vit: nn.Module, options: argparse.Namespace, log: list[dict[str, Any]]) -> None:
-    state = {name: value.detach().cpu().half().contiguous() for name, value in vit.state_dict().items()}
+    # Statistics of the batch norm stay as they are: a variance may be too small for float16.
+    kept = {name for name, _ in vit.named_buffers()}
+    state = {name: value.detach().cpu().contiguous() for name, value in vit.state_dict().items()}
+    state = {name: value if name in kept else value.half() for name, value in state.items()}
     about = {"made_by": "pretraining.train", "options": json.dumps(vars(options), default=str), "log": json.dumps(log)}
     save_file(state, options.out / "robis_vit_tiny.safetensors", metadata=about)
 

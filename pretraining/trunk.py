@@ -5,37 +5,33 @@ from __future__ import annotations
 import math
 from typing import Any
 
-import timm
 import torch
 from torch import Tensor, nn
 
-PATCH, WIDTH, DEPTH, GRID = 14, 192, 6, 18
+from robis.encoders import build_encoder
+
+PATCH, WIDTH, GRID = 14, 192, 18
 # The last block of each quarter: what superadd and MuSc read.
 READ = (1, 2, 4, 5)
 MEAN, STD = (0.5, 0.5, 0.5), (0.5, 0.5, 0.5)
 
 
 def build_trunk(seed: int) -> Any:
-    """The encoder before training, a timm VisionTransformer of 2.9 M parameters for 252 px.
+    """The encoder before training, a timm VisionTransformer of 3.3 M parameters for 252 px.
 
-    The patch embedding starts as a cosine transform and the position embeddings as sines: a start from which an hour
-    of training gets further than from random numbers, and no more than that; both are trained.
+    Its first filters are edges, spots and colors, its position embedding faint sines, its layers near the identity.
     """
-    torch.manual_seed(seed)
-    vit: Any = timm.create_model(
-        "vit_tiny_patch16_224",
-        pretrained=False,
-        patch_size=PATCH,
-        img_size=PATCH * GRID,
-        depth=DEPTH,
-        num_classes=0,
-    )
-    with torch.no_grad():
-        vit.patch_embed.proj.weight.copy_(_cosines())
-        vit.patch_embed.proj.bias.zero_()
-        vit.pos_embed.zero_()
-        vit.pos_embed[:, 1:] = 0.5 * _sines()
+    vit: Any = build_encoder("robis_vit_tiny", weights="random", seed=seed).vit.train().requires_grad_(True)
     vit.patch_embed.strict_img_size = False
+    with torch.no_grad():
+        vit.pos_embed.zero_()[:, 1:] = 0.02 * _sines()
+        filters = _filters(vit.patch_embed.backbone[0].conv.kernel_size[0])
+        vit.patch_embed.backbone[0].conv.weight[: len(filters)] = filters
+        for block in vit.blocks:
+            # On a CPU the backward pass of fused attention is the slower one for so few tokens.
+            block.attn.fused_attn = False
+            block.attn.proj.weight.mul_(0.1)
+            block.mlp.fc2.weight.mul_(0.1)
     return vit
 
 
@@ -61,8 +57,15 @@ def tokens_of(
     Returns:
         One (B, N, C) tensor per block of `READ`.
     """
-    images = images.permute(0, 3, 1, 2).float().div(127.5).sub(1)
-    x = vit.patch_embed(images)
+    with torch.autocast(images.device.type, torch.bfloat16, enabled=vit.training):
+        read = _read(vit, images, grid, corner, hidden, mask)
+    return [tokens.float() for tokens in read]
+
+
+def _read(
+    vit: Any, images: Tensor, grid: int, corner: tuple[int, int], hidden: Tensor | None, mask: Tensor | None
+) -> list[Tensor]:
+    x = vit.patch_embed(images.permute(0, 3, 1, 2).float().div(127.5).sub(1)).float()
     if hidden is not None and mask is not None:
         x = torch.where(mask[..., None], hidden, x)
     side = math.isqrt(x.shape[1])
@@ -80,28 +83,33 @@ def tokens_of(
     return read
 
 
-def _cosines() -> Tensor:
-    """Two-dimensional cosines of a patch, low frequencies first: 5/6 on luminance, the rest on two colors."""
-    n = torch.arange(PATCH) + 0.5
-    basis = torch.cos(math.pi / PATCH * torch.arange(PATCH)[:, None] * n)
-    basis = basis / basis.norm(dim=1, keepdim=True)
-    order = sorted(((i, j) for i in range(PATCH) for j in range(PATCH)), key=lambda ij: (ij[0] ** 2 + ij[1] ** 2, ij))
-    planes = torch.stack([torch.outer(basis[i], basis[j]) for i, j in order])
-    # Natural pictures have little power at high frequencies: what carries it is amplified.
-    gain = torch.tensor([0.25 * (1 + i * i + j * j) ** 0.5 for i, j in order]).clamp(max=2)
-    planes = planes * gain[:, None, None]
-    gray = torch.tensor([1.0, 1.0, 1.0]) / 3
-    colors = (torch.tensor([1.0, -1.0, 0.0]) / 2**0.5, torch.tensor([0.5, 0.5, -1.0]) / 1.5**0.5)
-    count = WIDTH * 5 // 6
-    rest = (WIDTH - count) // 2
-    kernels = [planes[:count, None] * gray.view(1, 3, 1, 1)]
-    kernels += [planes[:rest, None] * color.view(1, 3, 1, 1) for color in colors]
-    return torch.cat(kernels)
-
-
 def _sines() -> Tensor:
     rates = 1 / 100 ** (torch.arange(WIDTH // 4) / (WIDTH // 4))
     angles = torch.arange(GRID)[:, None] * rates
     one = torch.cat([angles.sin(), angles.cos()], dim=1)
     both = torch.cat([one[:, None].expand(-1, GRID, -1), one[None].expand(GRID, -1, -1)], dim=2)
     return both.reshape(1, GRID * GRID, WIDTH)
+
+
+def _filters(size: int) -> Tensor:
+    """Gaussians, their derivatives in four directions and their Laplacians, each with its negative, in gray and color.
+
+    float32 (n, 3, size, size), of length 1.
+    """
+    place = torch.arange(size) - (size - 1) / 2
+    gray, *colors = torch.tensor([[1.0, 1.0, 1.0], [1.0, -1.0, 0.0], [0.5, 0.5, -1.0]])
+    found = []
+    for sigma in (0.5, 1.0, 2.0):
+        bell = torch.exp(-place.square() / (2 * sigma**2))
+        spot = torch.outer(bell, bell)
+        across, down = -place[None, :] * spot, -place[:, None] * spot
+        bend = ((place[None, :] ** 2 + place[:, None] ** 2) / (2 * sigma**2) - 1) * spot
+        planes = [across, down, across + down, across - down, bend - bend.mean()]
+        found += [torch.einsum("c,hw->chw", gray, plane) for plane in (spot, *planes)]
+        found += [
+            torch.einsum("c,hw->chw", color, plane)
+            for color in colors
+            for plane in (spot, across, down)[: 1 + 2 * (sigma == 1)]
+        ]
+    both = torch.stack([sign * one / one.norm() for one in found for sign in (1, -1)])
+    return both

@@ -24,6 +24,7 @@ class Architecture:
         input_size: side of the tile in pixels.
         blocks: those that INP-Former takes.
         options: what timm is given beside the name.
+        stem: channels, kernel sizes and strides of the convolutions that embed patches; None: one per patch.
         shipped: name of the weights file in this package that "auto" means; None: timm's.
     """
 
@@ -31,6 +32,7 @@ class Architecture:
     input_size: int
     blocks: tuple[int, ...]
     options: Mapping[str, Any] = field(default_factory=dict)
+    stem: tuple[tuple[int, ...], ...] | None = None
     shipped: str | None = None
 
 
@@ -69,7 +71,8 @@ ARCHITECTURES: dict[str, Architecture] = {
         "vit_tiny_patch16_224",
         252,
         tuple(range(6)),
-        options={"patch_size": 14, "depth": 6},
+        options={"depth": 6},
+        stem=((64, 192), (7, 7), (2, 7)),
         shipped="robis_vit_tiny.safetensors",
     ),
 }

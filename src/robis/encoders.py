@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import redirect_stdout
 from difflib import get_close_matches
+from functools import partial
 from importlib import import_module
 from io import StringIO
 from pathlib import Path
@@ -15,6 +16,7 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file
 from timm.models import eva, vision_transformer
+from timm.models.vision_transformer_hybrid import ConvStem, HybridEmbed
 from torch import Tensor, nn
 
 from robis.architectures import ARCHITECTURES, default_blocks, is_clip, weights_file
@@ -115,8 +117,8 @@ def build_encoder(
 
     Args:
         name: a short name of `ARCHITECTURES`, the name of any timm ViT, or a CLIP (`robis.clip.build_clip`).
-        weights: "auto" (timm downloads them, but for `robis_vit_tiny`'s, which lie in this package), "random" (from `seed`), or the path of a local
-            .safetensors or torch file in the key names of timm or of the DINOv2 or DINOv3 repository.
+        weights: "auto" (timm downloads them; `robis_vit_tiny`'s lie in this package), "random" (from `seed`), or the
+            path of a local .safetensors or torch file in the key names of timm or of the DINOv2 or DINOv3 repository.
         sha256: digest that the local file must have; None does not check.
         input_size: side of a tile in pixels, a multiple of the patch; None takes the architecture's own.
         blocks: 0-based indexes; None takes INP-Former's, or eight evenly spread ones (CLIP: the last of each quarter).
@@ -180,6 +182,8 @@ def _create(name: str, input_size: int | None, *, pretrained: bool, seed: int) -
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         try:
+            if known and known.stem:
+                extra |= _with_stem(*known.stem)
             vit: Any = timm.create_model(timm_name, pretrained=pretrained, num_classes=0, **extra)
         except (OSError, RuntimeError, AssertionError, ValueError, TypeError) as error:
             if not pretrained or isinstance(error, TypeError):
@@ -193,10 +197,21 @@ def _create(name: str, input_size: int | None, *, pretrained: bool, seed: int) -
     parts = ("patch_embed", "forward_intermediates", "blocks", "embed_dim")
     if not all(hasattr(vit, part) for part in parts) or not hasattr(vit.blocks[0], "attn") or "samvit" in timm_name:
         raise ConfigError(f"encoder.name: {name} is not a vision transformer; expected one of timm's ViTs.")
-    patch = vit.patch_embed.patch_size[0]
+    patch = vit.patch_embed.feat_ratio()
     if size is not None and size % patch:
         raise ConfigError(f"encoder.input_size: found {size}; expected a multiple of {name}'s patch, {patch} pixels.")
     return vit
+
+
+def _with_stem(channels: tuple[int, ...], kernels: tuple[int, ...], strides: tuple[int, ...]) -> dict[str, Any]:
+    """Options of timm's ViTs for patches that are embedded by convolutions, batch norm and GELU between them."""
+    margins = tuple(
+        (kernel - 1) // 2 if stride < kernel else 0 for kernel, stride in zip(kernels, strides, strict=True)
+    )
+    stem = ConvStem(
+        depth=len(channels), channels=channels, kernel_size=kernels, stride=strides, padding=margins, act_layer=nn.GELU
+    )
+    return {"embed_layer": partial(HybridEmbed, backbone=stem, proj=False), "patch_size": 1}
 
 
 def first_line(error: Exception) -> str:

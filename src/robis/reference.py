@@ -25,8 +25,9 @@ MODELINE = "# yaml-language-server: $schema=./schema.json"
 
 DEMO: dict[str, Any] = {
     "dataset": {"splits": ["test_public", "test_private", "test_private_mixed"]},
+    "detectors": ["inp_former", "superadd"],
     "tiling": {"window": 256, "edge": "shift"},
-    "encoder": {"name": "vit_tiny_patch16_224", "weights": "random", "input_size": 192},
+    "encoder": {"name": "robis_vit_tiny"},
     "inp_former": {"epochs": 10, "warmup_steps": 10},
     "refine": {"method": "grabcut"},
 }
@@ -38,7 +39,7 @@ FOLDER: dict[str, Any] = {
     "refine": {"method": "grabcut"},
 }
 
-DEMO_HEAD = """The default config: it runs the demo, on generated images and a small encoder with random weights.
+DEMO_HEAD = """The default config: it runs the demo, on generated images with the small encoder that robis brings.
 Every key is here. Where a value differs from robis's default, which is the published one, the comment says so.
 Written by `make config`; your own config needs only the keys that you change."""
 FOLDER_HEAD = """A template for your own images: copy it, then set dataset.name and dataset.root.

@@ -93,9 +93,9 @@ class Encoder(_Section):
     )
     weights: str = Field(
         "auto",
-        description="auto (timm or open_clip downloads them), random (seeded, for tests and the demo), a pretrained "
-        "tag of open_clip's (openai, laion400m_e32, ...), or the path of a .safetensors, .pth or .pt file in the key "
-        "names of timm, DINOv2, DINOv3 or open_clip.",
+        description="auto (robis brings robis_vit_tiny's, timm or open_clip downloads others), random (seeded), a "
+        "pretrained tag of open_clip's (openai, laion400m_e32, ...), or the path of a .safetensors, .pth or .pt file "
+        "in the key names of timm, DINOv2, DINOv3 or open_clip.",
     )
     sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")] | None = Field(
         None, description="Digest that a local weights file must have; null: not checked."

@@ -130,6 +130,10 @@ def test_nothing_but_tensors_is_unpickled(tmp_path: Path) -> None:
         ({"name": "dinov2_reg_vitb"}, "Did you mean 'dinov2_reg_vitb14'"),
         ({"name": "resnet18"}, "not a vision transformer"),
         ({"name": TINY, "input_size": 100}, r"input_size: found 100; expected a multiple of .* 16 pixels"),
+        (
+            {"name": "robis_vit_tiny", "input_size": 200},
+            r"input_size: found 200; expected a multiple of robis_vit_tiny's patch, 14 pixels",
+        ),
         ({"name": TINY, "blocks": [3, 12]}, r"blocks: found \[3, 12\]; expected ascending numbers from 0 to 11"),
         ({"name": TINY, "blocks": [5, 3]}, "ascending"),
     ],

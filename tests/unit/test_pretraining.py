@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from safetensors import safe_open
+from sklearn.metrics import roc_auc_score
 
 from pretraining.defects import KINDS, damage
 from pretraining.episodes import Episodes, Plan
@@ -55,13 +56,22 @@ def test_robis_and_the_training_see_the_same_tokens(size: int) -> None:
     tiles = torch.randint(0, 256, (2, size, size, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
     encoder = build_encoder(NAME, input_size=size, blocks=READ)
     whole = build_encoder(NAME)
+    whole.vit.patch_embed.strict_img_size = False
     # timm's own resizing of position embeddings against the training's.
-    expected = tokens_of(whole.vit, tiles, grid=size // PATCH, corner=(0, 0)) if size == 252 else None
+    expected = tokens_of(whole.vit, tiles, grid=size // PATCH, corner=(0, 0))
     found = encoder(tiles)
     assert [one.shape for one in found] == [(2, (size // PATCH) ** 2, 192)] * 4
-    if expected is not None:
-        for one, other in zip(found, expected, strict=True):
-            torch.testing.assert_close(one, other.detach(), atol=1e-4, rtol=1e-4)
+    for one, other in zip(found, expected, strict=True):
+        torch.testing.assert_close(one, other.detach(), atol=1e-3, rtol=1e-4)
+
+
+def test_a_trunk_begins_with_filters_without_offset_but_for_means() -> None:
+    """Edges and Laplacians see no even light; every filter has its negative, which GELU lets through in turn."""
+    filters = build_trunk(0).patch_embed.backbone[0].conv.weight[:56].detach()
+    assert torch.equal(filters[::2], -filters[1::2])
+    torch.testing.assert_close(filters.flatten(1).norm(dim=1), torch.ones(56))
+    means = filters.sum((1, 2, 3)).abs()
+    assert (means < 1e-5).sum() == 56 - 2 * 3, "all but the three gray Gaussians"
 
 
 def test_the_blocks_that_were_trained_are_those_that_detectors_read() -> None:
@@ -69,28 +79,30 @@ def test_the_blocks_that_were_trained_are_those_that_detectors_read() -> None:
     assert quarter_blocks(depth) == superadd_blocks(depth) == READ
 
 
-def test_the_shipped_encoder_finds_a_defect_that_a_random_one_does_not() -> None:
-    """A texture and a defect made here, not by the training's generator: stripes, and a disk where they run across."""
-    side = 196
+def test_the_shipped_encoder_finds_defects_that_a_random_one_does_not() -> None:
+    """Textures and defects made here, not by the training's generator: noisy stripes, turned a little in a disk."""
+    side, radius = 196, 14
     y, x = np.mgrid[0:side, 0:side]
-    noise = np.random.default_rng(0)
+    centers = np.mgrid[0:14, 0:14] * PATCH + PATCH / 2
 
-    def picture(defect: bool) -> torch.Tensor:
-        stripes = np.where((np.hypot(x - 90, y - 110) < 16) & defect, y, x)
-        gray = 120 + 50 * np.sin(2 * np.pi * stripes / 11) + noise.normal(0, 4, (side, side))
+    def picture(noise: np.random.Generator, phase: float, row: int = 0, column: int = -99) -> torch.Tensor:
+        turned = np.where(np.hypot(x - column, y - row) < radius, x + 0.3 * (y - row), x)
+        gray = 120 + 25 * np.sin(2 * np.pi * turned / 11 + phase) + noise.normal(0, 12, (side, side))
         return torch.from_numpy(np.repeat(gray.clip(0, 255).astype(np.uint8)[..., None], 3, axis=2))
 
-    tiles = torch.stack([picture(False), picture(False), picture(True)])
-    center = torch.zeros(14, 14, dtype=torch.bool)
-    center[7:9, 6:7] = True
+    def auroc(weights: str) -> float:
+        """Of patches, those in the disk against the others, mean of four disks."""
+        encoder, noise = build_encoder(NAME, weights=weights, input_size=side, blocks=READ), np.random.default_rng(0)
+        normal = [picture(noise, phase) for phase in (0, 1, 2.5)]
+        found = []
+        for n, (row, column) in enumerate([(60, 60), (130, 90), (90, 140), (150, 150)]):
+            tokens = encoder(torch.stack([*normal, picture(noise, 0.7 * n, row, column)]))
+            inside = np.hypot(centers[0] - row, centers[1] - column) < radius
+            found.append(roc_auc_score(inside.ravel(), nearest(tokens, 1, 1)[-1].flatten()))
+        return float(np.mean(found))
 
-    def rank(weights: str) -> float:
-        tokens = build_encoder(NAME, weights=weights, input_size=side, blocks=READ)(tiles)
-        distance = nearest(tokens, 1, 1)[-1].view(14, 14)
-        return float((distance[center].min() > distance[distance < distance[center].min()]).float().sum() / 196)
-
-    assert rank("auto") > 0.9
-    assert rank("auto") > rank("random")
+    assert auroc("auto") > 0.95
+    assert auroc("random") < 0.9
 
 
 @pytest.mark.parametrize("family", list(FAMILIES))
@@ -143,7 +155,7 @@ def test_statistics_of_a_flat_and_of_a_striped_patch() -> None:
     torch.testing.assert_close(plain, plain[:1].expand_as(plain), atol=1e-5, rtol=0)
     torch.testing.assert_close(plain[:, :4], torch.full((64, 4), 0.5 * np.log(1e-3)), atol=1e-3, rtol=0)
     # Stripes: from left to right (72 / 127.5)^2, from top to bottom none. The last column has no right neighbor.
-    torch.testing.assert_close(stripes[0, 0], torch.tensor(0.5 * np.log((72 / 127.5) ** 2 + 1e-3)), atol=1e-3, rtol=0)
+    torch.testing.assert_close(stripes[0, 0], torch.tensor((72 / 127.5) ** 2 + 1e-3).log() / 2, atol=1e-3, rtol=0)
     torch.testing.assert_close(stripes[:, 1], plain[:, 1], atol=1e-3, rtol=0)
 
 
