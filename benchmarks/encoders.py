@@ -63,9 +63,9 @@ DATA: dict[str, Data] = {
     "demo": Data(
         {"layout": "mvtec_ad_2", "root": "data/demo", "splits": ["test_public"]},
         {"window": 256, "edge": "shift"},
-        input_size=252,
+        input_size=196,
         scale=0.25,
-        epochs=8,
+        epochs=20,
     ),
     "magnetic_tile, whole": Data(
         {"layout": "mvtec_ad", "root": str(SHARED / "magnetic_tile"), "splits": ["test"]},
@@ -80,7 +80,7 @@ DATA: dict[str, Data] = {
         input_size=196,
         scale=1.0,
         epochs=2,
-        musc={"neighborhoods": [3], "subsets": 4},
+        musc={"r": [3], "subsets": 4},
     ),
     "pcb_panel": Data(
         {"layout": "mvtec_ad_2", "root": str(SHARED / "pcb_panel"), "splits": ["test_public"]},
@@ -88,7 +88,7 @@ DATA: dict[str, Data] = {
         input_size=252,
         scale=0.25,
         epochs=4,
-        musc={"neighborhoods": [3]},
+        musc={"r": [3]},
     ),
 }
 WEIGHTS = {"random": "random", "ours": "auto"}
@@ -113,7 +113,7 @@ def run(data: Data, encoder: str, detector: str, seed: int, results: Path) -> di
         "tiling": data.tiling,
         "encoder": {"name": ENCODER, "weights": WEIGHTS.get(encoder, "auto"), "input_size": data.input_size},
         "merge": {"scale": data.scale, "blend": "feather", "normalize": "validation"},
-        "inp_former": {"epochs": data.epochs, "warmup_steps": 20, "batch_size": 8, "seed": seed},
+        "inp_former": {"epochs": data.epochs, "warmup_steps": 20, "batch_size": 4, "seed": seed},
         "superadd": {"bank_size": 20_000, "rounds": 20, "seed": seed},
         "musc": {"seed": seed, **data.musc},
         "binarize": {"calibrate": "validation"},

@@ -66,11 +66,11 @@ ARCHITECTURES: dict[str, Architecture] = {
     "dinov3_vitb16": Architecture("vit_base_patch16_dinov3.lvd1689m", 640, _MIDDLE),
     "dinov3_vitl16": Architecture("vit_large_patch16_dinov3.lvd1689m", 640, _MIDDLE_OF_24),
     "dinov3_vithplus16": Architecture("vit_huge_plus_patch16_dinov3.lvd1689m", 640, _MIDDLE_OF_32),
-    # Trained on generated images (pretraining/README.md); all of its blocks, there are no more.
+    # Trained on generated images (pretraining/README.md), at these blocks.
     "robis_vit_tiny": Architecture(
         "vit_tiny_patch16_224",
         252,
-        tuple(range(6)),
+        (1, 2, 4, 5),
         options={"depth": 6},
         stem=((64, 192), (7, 7), (2, 7)),
         shipped="robis_vit_tiny.safetensors",

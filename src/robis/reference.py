@@ -27,8 +27,9 @@ DEMO: dict[str, Any] = {
     "dataset": {"splits": ["test_public", "test_private", "test_private_mixed"]},
     "detectors": ["inp_former", "superadd"],
     "tiling": {"window": 256, "edge": "shift"},
-    "encoder": {"name": "robis_vit_tiny"},
-    "inp_former": {"epochs": 10, "warmup_steps": 10},
+    "encoder": {"name": "robis_vit_tiny", "input_size": 196},
+    "inp_former": {"epochs": 20, "batch_size": 4, "warmup_steps": 20},
+    "superadd": {"bank_size": 10_000, "rounds": 20},
     "refine": {"method": "grabcut"},
 }
 FOLDER: dict[str, Any] = {
