@@ -124,7 +124,8 @@ def _save(vit: nn.Module, options: argparse.Namespace, log: list[dict[str, Any]]
     kept = {name for name, _ in vit.named_buffers()}
     state = {name: value.detach().cpu().contiguous() for name, value in vit.state_dict().items()}
     state = {name: value if name in kept else value.half() for name, value in state.items()}
-    about = {"made_by": "pretraining.train", "options": json.dumps(vars(options), default=str), "log": json.dumps(log)}
+    told = {name: value for name, value in vars(options).items() if name != "out"}
+    about = {"made_by": "pretraining.train", "options": json.dumps(told), "log": json.dumps(log)}
     save_file(state, options.out / "robis_vit_tiny.safetensors", metadata=about)
 
 

@@ -111,5 +111,4 @@ def _filters(size: int) -> Tensor:
             for color in colors
             for plane in (spot, across, down)[: 1 + 2 * (sigma == 1)]
         ]
-    both = torch.stack([sign * one / one.norm() for one in found for sign in (1, -1)])
-    return both
+    return torch.stack([sign * one / one.norm() for one in found for sign in (1, -1)])
