@@ -14,9 +14,10 @@ from pathlib import Path
 from safetensors import safe_open
 
 from pretraining.objectives import OBJECTIVES
+from pretraining.statistics import Standard
 from pretraining.train import held_out_plan
 from pretraining.trunk import build_trunk
-from pretraining.validation import validate
+from pretraining.validation import judge, validate
 
 
 def main() -> None:
@@ -27,7 +28,11 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=0)
     parser.add_argument("--device", default="cpu")
     options = parser.parse_args()
-    rows = {"untrained": validate(build_trunk(0).to(options.device), held_out_plan(), options.device)}
+    statistics = Standard()
+    rows = {
+        "(plain statistics)": judge(lambda pictures: [statistics(pictures)], held_out_plan()),
+        "(untrained)": validate(build_trunk(0).to(options.device), held_out_plan(), options.device),
+    }
     for name in OBJECTIVES:
         out = options.out / name
         shared = ["--steps", str(options.steps), "--threads", str(options.threads), "--device", options.device]
@@ -37,7 +42,7 @@ def main() -> None:
             subprocess.run([*command, "--held-out", "--large", "0", *shared], check=True)
         with safe_open(file, framework="pt") as stream:
             rows[name] = json.loads(stream.metadata()["log"])[-1]
-    measures = ["minutes", *rows["untrained"]]
+    measures = ["minutes", *rows["(untrained)"]]
     print("| objective | " + " | ".join(measures) + " |")
     print("| --- " * (len(measures) + 1) + "|")
     for name, row in rows.items():

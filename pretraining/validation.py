@@ -2,26 +2,34 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import torch
 from sklearn.metrics import roc_auc_score
+from torch import Tensor
 
 from pretraining.episodes import Episodes, Plan
 from pretraining.objectives import nearest, patch_labels
-from pretraining.trunk import PATCH, tokens_of
+from pretraining.trunk import GRID, PATCH, tokens_of
+
+
+def validate(vit: Any, plan: Plan, device: str = "cpu") -> dict[str, float]:
+    """`judge` of a trunk, its pictures in the middle of the grid."""
+    corner = ((GRID - plan.size // PATCH) // 2,) * 2
+    vit.eval()
+    found = judge(lambda pictures: tokens_of(vit, pictures.to(device), grid=GRID, corner=corner), plan)
+    vit.train()
+    return found
 
 
 @torch.no_grad()
-def validate(vit: Any, plan: Plan, device: str = "cpu") -> dict[str, float]:
+def judge(tokens_of_pictures: Callable[[Tensor], list[Tensor]], plan: Plan) -> dict[str, float]:
     """AUROC of patches and images within textures, and of all patches, by the blocks' mean Euclidean distance."""
-    vit.eval()
     within, images, scores, labels = [], [], [], []
     for pictures, masks in (Episodes(plan)[n] for n in range(plan.steps)):
-        side = plan.size // PATCH
-        corner = ((18 - side) // 2,) * 2
-        tokens = tokens_of(vit, pictures.flatten(0, 1).to(device), grid=18, corner=corner)
+        tokens = tokens_of_pictures(pictures.flatten(0, 1))
         distance = nearest(tokens, plan.textures, plan.queries)[-1].cpu().unflatten(1, (plan.queries, -1))
         target, weight = (x.unflatten(0, (plan.textures, plan.queries)) for x in patch_labels(masks.flatten(0, 1)))
         for d, t, w in zip(distance, target, weight, strict=True):
@@ -33,7 +41,6 @@ def validate(vit: Any, plan: Plan, device: str = "cpu") -> dict[str, float]:
                     images.append(float((hurt[:, None] > whole).float().mean()))
             scores.append(d[sure])
             labels.append(bad[sure])
-    vit.train()
     return {
         "patches within a texture": float(np.mean(within)),
         "images of a texture": float(np.mean(images)),

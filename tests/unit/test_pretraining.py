@@ -101,8 +101,7 @@ def test_the_shipped_encoder_finds_defects_that_a_random_one_does_not() -> None:
             found.append(roc_auc_score(inside.ravel(), nearest(tokens, 1, 1)[-1].flatten()))
         return float(np.mean(found))
 
-    assert auroc("auto") > 0.95
-    assert auroc("random") < 0.9
+    assert auroc("auto") > 0.85 > auroc("random") + 0.05
 
 
 @pytest.mark.parametrize("family", list(FAMILIES))
