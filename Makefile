@@ -29,7 +29,7 @@ demo: setup
 	$(BIN)/robis data demo --out data/demo
 	$(BIN)/snakemake --quiet host reason
 	$(BIN)/robis metrics results/demo
-	@echo "The demo's encoder is a small one that robis brings: real weights find more (docs/weights.md)."
+	@echo "The demo's encoder is a small one that robis brings; for real results take published weights (docs/weights.md)."
 
 test: setup lint browser
 	$(BIN)/pytest -n auto --dist worksteal --ignore tests/cluster

@@ -262,24 +262,12 @@ class _Steps:
 
 def table(done: dict[str, dict[str, float]], seeds: int) -> str:
     """Mean and spread over the seeds, one row per data, encoder and detector."""
-    shown = [
-        "image_auroc",
-        "image_ap",
-        "pixel_auroc",
-        "pixel_ap",
-        "pixel_f1_max",
-        "aupro_0.30",
-        "aupro_0.05",
-        "seg_f1",
-        "seg_iou",
-        "class_f1",
-    ]
-    rows = ["| data | encoder | detector | " + " | ".join(shown) + " |", "| --- " * (len(shown) + 3) + "|"]
+    rows = ["| data | encoder | detector | " + " | ".join(METRICS) + " |", "| --- " * (len(METRICS) + 3) + "|"]
     for data in DATA:
         for _, encoder, detector, _ in cells(data, 1):
             found = [done[key] for s in range(seeds) if (key := f"{data}/{encoder}/{detector}/{s}") in done]
             if found:
-                values = np.array([[one[name] for name in shown] for one in found])
+                values = np.array([[one[name] for name in METRICS] for one in found])
                 numbers = [f"{m:.3f} ± {s:.3f}" for m, s in zip(values.mean(0), values.std(0), strict=True)]
                 rows.append(f"| {data} | {encoder} | {detector} | " + " | ".join(numbers) + " |")
     return "\n".join(rows)
