@@ -13,7 +13,6 @@ from robis.encoders import build_encoder
 PATCH, WIDTH, GRID = 14, 192, 18
 # The last block of each quarter: what superadd and MuSc read.
 READ = (1, 2, 4, 5)
-MEAN, STD = (0.5, 0.5, 0.5), (0.5, 0.5, 0.5)
 
 
 def build_trunk(seed: int) -> Any:
