@@ -15,7 +15,7 @@ from safetensors import safe_open
 
 from pretraining.objectives import OBJECTIVES
 from pretraining.statistics import Standard
-from pretraining.train import held_out_plan
+from pretraining.train import validation_episodes
 from pretraining.trunk import build_trunk
 from pretraining.validation import judge, validate
 
@@ -28,18 +28,20 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=0)
     parser.add_argument("--device", default="cpu")
     options = parser.parse_args()
-    statistics = Standard()
-    rows = {
-        "(plain statistics)": judge(lambda pictures: [statistics(pictures)], held_out_plan()),
-        "(untrained)": validate(build_trunk(0).to(options.device), held_out_plan(), options.device),
-    }
+    statistics, trunk = Standard(), build_trunk(0).to(options.device)
+    rows: dict[str, dict[str, float]] = {"(plain statistics)": {}, "(untrained)": {}}
+    for kind, episodes in validation_episodes(held_out=True).items():
+        plain = judge(lambda pictures: [statistics(pictures)], episodes)
+        untrained = validate(trunk, episodes, options.device)
+        for row, found in zip(rows.values(), (plain, untrained), strict=True):
+            row |= {f"{kind}, {name}": value for name, value in found.items()}
     for name in OBJECTIVES:
         out = options.out / name
         shared = ["--steps", str(options.steps), "--threads", str(options.threads), "--device", options.device]
         file = out / "robis_vit_tiny.safetensors"
         if not file.exists():
             command = [sys.executable, "-m", "pretraining.train", "--out", str(out), "--objective", name]
-            subprocess.run([*command, "--held-out", "--large", "0", *shared], check=True)
+            subprocess.run([*command, "--held-out", *shared], check=True)
         with safe_open(file, framework="pt") as stream:
             rows[name] = json.loads(stream.metadata()["log"])[-1]
     measures = ["minutes", *rows["(untrained)"]]

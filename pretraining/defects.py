@@ -31,9 +31,12 @@ def damage(
     """
     size = len(image)
     kind = str(rng.choice(kinds or tuple(KINDS)))
-    region = (_stroke if kind in _THIN or (kind not in _WIDE and rng.random() < 0.25) else _blob)(rng, size)
+    if kind in _THIN or (kind not in _WIDE and rng.random() < 0.25):
+        region = _stroke(rng, size)
+    else:
+        region = _blob(rng, size, (14, 60) if kind in _FAINT else (2.5, 28))
     after = KINDS[kind](rng, image, donor, region)
-    soft = rng.choice([0.0, 0.6, 1.5])
+    soft = size * rng.uniform(0.02, 0.12) if kind in _FAINT else rng.choice([0.0, 0.6, 1.5])
     alpha = region.astype(np.float32)
     if soft:
         alpha = np.asarray(cv2.GaussianBlur(alpha, (0, 0), float(soft)))
@@ -42,9 +45,9 @@ def damage(
     return damaged.astype(np.float32), change > VISIBLE
 
 
-def _blob(rng: np.random.Generator, size: int) -> np.ndarray:
-    """A patch with a ragged, round or cornered outline, bool (size, size)."""
-    radius = size / 112 * np.exp(rng.uniform(np.log(2.5), np.log(28)))
+def _blob(rng: np.random.Generator, size: int, radii: tuple[float, float]) -> np.ndarray:
+    """A patch with a ragged, round or cornered outline, bool (size, size), its radius given for 112 px."""
+    radius = size / 112 * np.exp(rng.uniform(*np.log(radii)))
     squash, turn = rng.uniform(0.3, 1), rng.uniform(0, np.pi)
     cx, cy = rng.uniform(0.05, 0.95, 2) * size
     form = rng.random()
@@ -142,6 +145,14 @@ def _worn(rng: np.random.Generator, image: np.ndarray, donor: np.ndarray, region
     return small + rng.uniform(0, 6) * rng.standard_normal((*image.shape[:2], 1)).astype(np.float32)
 
 
+def _shade(rng: np.random.Generator, image: np.ndarray, donor: np.ndarray, region: np.ndarray) -> np.ndarray:
+    """A wide, soft change of brightness or contrast: uneven coating, wear, damp."""
+    gain = np.exp(rng.choice([-1, 1]) * rng.uniform(0.15, 0.6))
+    mean = image.mean(axis=(0, 1))
+    flat = rng.choice([1.0, 1.0, 0.4, 1.8])
+    return np.asarray((mean + flat * (image - mean)) * gain, np.float32)
+
+
 def _rough(rng: np.random.Generator, image: np.ndarray, donor: np.ndarray, region: np.ndarray) -> np.ndarray:
     """Grain where there was none: corrosion, spatter, dust."""
     grain = noise(rng, len(image), rng.uniform(1.2, 5))
@@ -166,8 +177,10 @@ KINDS: dict[str, Painter] = {
     "worn": _worn,
     "rough": _rough,
     "contrast": _contrast,
+    "shade": _shade,
     "scratch": _flat,
     "crack": _stain,
 }
 _THIN = ("scratch", "crack")
-_WIDE = ("pit", "turned", "bent", "worn", "rough", "contrast")
+_FAINT = ("shade",)
+_WIDE = ("pit", "turned", "bent", "worn", "rough", "contrast", *_FAINT)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import cv2
 import numpy as np
+import skimage.data
 import torch
 from torch import Tensor
 from torch.utils.data import Dataset
@@ -29,6 +31,7 @@ class Plan:
     size: int = 112
     families: tuple[str, ...] = tuple(FAMILIES)
     kinds: tuple[str, ...] = tuple(KINDS)
+    unsteady: bool = True
 
 
 class Episodes(Dataset[tuple[Tensor, Tensor]]):
@@ -51,7 +54,7 @@ class Episodes(Dataset[tuple[Tensor, Tensor]]):
         masks = np.zeros((plan.textures, plan.queries, plan.size, plan.size), bool)
         donor = Texture(int(rng.integers(2**31)), plan.families).picture(rng, plan.size)
         for n in range(plan.textures):
-            texture = Texture(int(rng.integers(2**31)), plan.families)
+            texture = self.texture(rng)
             for k in range(plan.supports + plan.queries):
                 image = texture.picture(rng, plan.size)
                 query = k - plan.supports
@@ -62,3 +65,31 @@ class Episodes(Dataset[tuple[Tensor, Tensor]]):
                 pictures[n, k] = texture.photograph(rng, image)
             donor = image
         return torch.from_numpy(pictures), torch.from_numpy(masks)
+
+    def texture(self, rng: np.random.Generator) -> Texture:
+        """The next texture of a batch."""
+        return Texture(int(rng.integers(2**31)), self.plan.families, unsteady=self.plan.unsteady)
+
+
+class PhotographEpisodes(Episodes):
+    """Episodes of photographed brick, grass and gravel, which come with scikit-image, to validate on."""
+
+    def texture(self, rng: np.random.Generator) -> Photograph:
+        """One of the three, looked at from some distance."""
+        return Photograph(int(rng.integers(2**31)))
+
+
+class Photograph(Texture):
+    """A photographed surface: pictures of it are parts of one photograph, which do overlap, under different light."""
+
+    def __init__(self, seed: int) -> None:
+        super().__init__(seed, parts=0.0, unsteady=True)
+        style = np.random.default_rng([seed, 2])
+        photograph = getattr(skimage.data, str(style.choice(["brick", "grass", "gravel"])))()
+        shrink = style.uniform(0.6, 1.0)
+        shrunk = cv2.resize(photograph, None, fx=shrink, fy=shrink, interpolation=cv2.INTER_AREA)
+        self._photograph = np.repeat(shrunk[..., None], 3, axis=2).astype(np.float32)
+
+    def _surface(self, rng: np.random.Generator, size: int) -> np.ndarray:
+        row, column = (int(rng.integers(0, side - size + 1)) for side in self._photograph.shape[:2])
+        return self._photograph[row : row + size, column : column + size]

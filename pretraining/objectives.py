@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 import torch
@@ -16,6 +17,7 @@ from torch.nn.functional import (
     layer_norm,
     max_pool2d,
     normalize,
+    pad,
     smooth_l1_loss,
 )
 
@@ -34,7 +36,13 @@ class Place:
 
 
 class Objective(nn.Module):
-    """A loss on a batch of episodes; its heads are thrown away after training."""
+    """A loss on a batch of episodes; its heads are thrown away after training.
+
+    Attributes:
+        supports: how many of a texture's four pictures are surely whole.
+    """
+
+    supports = 2
 
     def __init__(self, vit: Any) -> None:
         super().__init__()
@@ -203,6 +211,61 @@ class Mixed(Objective):
         self.share = max(0.1, self.share * 0.999)
 
 
+class Material(Objective):
+    """Every picture in turn is judged by the whole patches of the other pictures of its texture.
+
+    Damaged patches have to be further from the nearest of them than whole ones are, by the same measures as in
+    `Retrieval`. And whole ones have to be nearer to them than to patches of the batch's other textures: which material
+    a patch belongs to asks for more than whether it is damaged. A little of the statistics keeps tokens from drifting.
+    """
+
+    supports = 1
+    # Whole patches of a batch that are asked for their material.
+    ASKED = 128
+
+    def __init__(self, vit: Any) -> None:
+        super().__init__(vit)
+        self.slope = nn.Parameter(torch.full((2 * len(READ) + 1,), 1.5))
+        self.offset = nn.Parameter(torch.full((2 * len(READ) + 1,), -2.0))
+        self.sharpness = nn.Parameter(torch.full((2 * len(READ),), 2.0))
+        self.statistics = Statistics(vit)
+
+    def loss(self, pictures: Tensor, masks: Tensor, rng: torch.Generator) -> Tensor:
+        flat = pictures.flatten(0, 1)
+        place = Place(rng, flat.shape[1] // PATCH)
+        tokens = tokens_of(self.vit, flat, grid=place.grid, corner=place.corner)
+        masks = pad(masks, (0, 0, 0, 0, pictures.shape[1] - masks.shape[1], 0))
+        return self.told(tokens, masks, rng) + 0.02 * self.statistics.gap(tokens, flat)
+
+    def told(self, tokens: list[Tensor], masks: Tensor, rng: torch.Generator) -> Tensor:
+        """How badly distances tell damaged patches, and materials, of masks (E, K, s, s) of all pictures."""
+        textures, each = masks.shape[:2]
+        target, weight = (x.flatten() for x in patch_labels(masks.flatten(0, 1)))
+        clean = (target == 0) & (weight > 0)
+        picture = torch.arange(textures * each, device=clean.device).repeat_interleave(tokens[0].shape[1])
+        places = clean.nonzero().squeeze(1)
+        asked = places[torch.randperm(len(places), generator=rng)[: self.ASKED].to(places.device)]
+        elsewhere = clean & (picture[asked, None] != picture)
+        own = elsewhere & (picture[asked, None] // each == picture // each)
+        apart = clean.view(textures, 1, -1) & (picture.view(textures, -1, 1) != picture.view(textures, 1, -1))
+        measures, wrong = [], []
+        for block in tokens:
+            x = block.flatten(0, 1)
+            grouped = x.unflatten(0, (textures, -1))
+            for measure in (partial(euclidean, tokens=x), one_minus_cosine):
+                measures.append(measure(grouped, grouped).masked_fill(~apart, 99).amin(-1).flatten())
+                near = -self.sharpness[len(wrong)].exp() * measure(x[asked], x)
+                wrong.append(_share_of(near, elsewhere) - _share_of(near, own))
+        measures.append(torch.stack(measures[::2]).mean(0))
+        logits = self.slope.exp()[:, None] * torch.stack(measures) + self.offset[:, None]
+        return balanced(logits, target.expand_as(logits), weight.expand_as(logits)) + torch.stack(wrong).mean()
+
+
+def _share_of(logits: Tensor, chosen: Tensor) -> Tensor:
+    """Logarithm of the summed exponentials of the chosen."""
+    return logits.masked_fill(~chosen, -1e4).logsumexp(-1)
+
+
 OBJECTIVES: Mapping[str, type[Objective]] = {
     "masked": MaskedStatistics,
     "contrast": Contrast,
@@ -211,6 +274,7 @@ OBJECTIVES: Mapping[str, type[Objective]] = {
     "statistics": Statistics,
     "retrieval": Retrieval,
     "mixed": Mixed,
+    "material": Material,
 }
 
 
@@ -223,13 +287,22 @@ def nearest(tokens: list[Tensor], episodes: int, queries: int) -> list[Tensor]:
     for block in tokens:
         grouped = block.unflatten(0, (episodes, -1))
         support, query = grouped[:, :-queries].flatten(1, 2), grouped[:, -queries:].flatten(1, 2)
-        spread = block.detach().flatten(0, 1).var(0).sum().sqrt()
-        squares = query.square().sum(-1)[..., None] + support.square().sum(-1)[:, None]
-        gaps = (squares - 2 * query @ support.transpose(1, 2)).clamp(min=1e-6)
-        euclid.append(gaps.amin(-1).sqrt() / spread)
-        q, s = (normalize(layer_norm(x, (x.shape[-1],)), dim=-1) for x in (query, support))
-        cosine.append(1 - (q @ s.transpose(1, 2)).amax(-1))
+        euclid.append(euclidean(query, support, block).amin(-1))
+        cosine.append(one_minus_cosine(query, support).amin(-1))
     return [*euclid, *cosine, torch.stack(euclid).mean(0)]
+
+
+def euclidean(queries: Tensor, keys: Tensor, tokens: Tensor) -> Tensor:
+    """Distances (..., Q, K) in units of the spread of `tokens` (..., C)."""
+    spread = tokens.detach().flatten(0, -2).var(0).sum().sqrt()
+    squares = queries.square().sum(-1)[..., None] + keys.square().sum(-1)[..., None, :]
+    return (squares - 2 * queries @ keys.mT).clamp(min=1e-6).sqrt() / spread
+
+
+def one_minus_cosine(queries: Tensor, keys: Tensor) -> Tensor:
+    """1 - cos (..., Q, K) after normalization of each token."""
+    q, k = (normalize(layer_norm(x, x.shape[-1:]), dim=-1) for x in (queries, keys))
+    return 1 - q @ k.mT
 
 
 def patch_labels(masks: Tensor) -> tuple[Tensor, Tensor]:

@@ -258,9 +258,15 @@ FAMILIES: dict[str, Callable[[np.random.Generator], Drawer]] = {
 
 
 class Texture:
-    """One texture, or two that meet at an edge: family, parameters, colors and light, drawn from `seed`."""
+    """One texture, or two that meet at an edge: family, parameters, colors and light, drawn from `seed`.
 
-    def __init__(self, seed: int, families: tuple[str, ...] = tuple(FAMILIES), parts: float = 0.35) -> None:
+    An unsteady one changes from picture to picture, as lots of a product and the exposures of a line do: a part of them
+    much in contrast, in scale, or in light.
+    """
+
+    def __init__(
+        self, seed: int, families: tuple[str, ...] = tuple(FAMILIES), parts: float = 0.35, unsteady: bool = False
+    ) -> None:
         style = np.random.default_rng([seed, 1])
         first, second = style.choice(families, 2)
         self.family = str(first)
@@ -272,8 +278,15 @@ class Texture:
         self._blur = style.choice([0.0, 0.0, style.uniform(0.4, 1.2)])
         self._zoom = style.choice([0.6, 0.8, 1.0, 1.0, 1.3])
         self._camera = Camera(style)
-        self._inner = Texture(seed + 1_000_000_007, families, 0.0) if style.random() < parts else None
+        self._inner = Texture(seed + 1_000_000_007, families, 0.0, unsteady) if style.random() < parts else None
         self._outline = Outline(style)
+        self._lots = self._stretch = 0.0
+        if unsteady:
+            # Of its own stream: the same seed is the same texture, steady or not.
+            change = np.random.default_rng([seed, 3])
+            self._lots, self._stretch = change.choice([0.0, 0.1, 0.35]), change.choice([0.0, 0.0, 0.08, 0.25])
+            self._camera.exposure *= change.choice([1.0, 1.0, 3.0])
+            self._camera.gamma *= change.choice([1.0, 2.0])
 
     def picture(self, rng: np.random.Generator, size: int) -> np.ndarray:
         """One picture as it lies before the camera, float32 (size, size, 3) RGB, about 0..255; see `photograph`."""
@@ -287,20 +300,24 @@ class Texture:
         return self._camera.shoot(rng, image)
 
     def _surface(self, rng: np.random.Generator, size: int) -> np.ndarray:
-        drawn = round(size * self._zoom)
+        stretch = np.exp(rng.normal(0, self._stretch, 2)).clip(0.6, 1.6) if self._stretch else np.ones(2)
+        height, width = (round(side) for side in size * self._zoom * stretch)
+        drawn = max(height, width)
         field = self._draw(rng, drawn)
         if self._other is not None:
             field = (1 - self._mix) * field + self._mix * self._other(rng, drawn)
         low, high = np.quantile(field[::4, ::4], [0.02, 0.98])
         # A nearly even surface stays so: its little noise is not stretched to full contrast.
-        level = 0.5 + self._contrast * ((field - (low + high) / 2) / max(high - low, 0.8))
+        contrast = self._contrast * (np.exp(rng.normal(0, self._lots)) if self._lots else 1.0)
+        level = 0.5 + contrast * ((field - (low + high) / 2) / max(high - low, 0.8))
         level = np.clip(level, 0, 1) * (len(self._colors) - 1)
         lower = np.minimum(level.astype(int), len(self._colors) - 2)
         part = (level - lower)[..., None].astype(np.float32)
         image = self._colors[lower] * (1 - part) + self._colors[lower + 1] * part
         if self._blur:
             image = cv2.GaussianBlur(image, (0, 0), float(self._blur))
-        if drawn != size:
+        image = image[:height, :width]
+        if (height, width) != (size, size):
             image = cv2.resize(image, (size, size), interpolation=cv2.INTER_AREA if drawn > size else cv2.INTER_LINEAR)
         return np.asarray(image, np.float32)
 
@@ -310,7 +327,7 @@ class Camera:
 
     def __init__(self, style: np.random.Generator) -> None:
         unsteady = style.choice([0.3, 1.0, 2.0])
-        self._exposure, self._gamma = 0.08 * unsteady, 0.06 * unsteady
+        self.exposure, self.gamma = 0.08 * unsteady, 0.06 * unsteady
         self._tint = 0.01 * unsteady
         self._slope = style.uniform(0, 0.12) * unsteady
         self._noise, self._blur = style.uniform(0, 5), style.uniform(0, 0.5)
@@ -324,9 +341,9 @@ class Camera:
         ramp = np.linspace(-1, 1, size, dtype=np.float32)
         angle = rng.uniform(0, 2 * np.pi)
         light = np.exp(self._slope * (np.cos(angle) * ramp[:, None] + np.sin(angle) * ramp))
-        gain = np.exp(rng.normal(0, self._exposure) + rng.normal(0, self._tint, 3)).astype(np.float32)
+        gain = np.exp(rng.normal(0, self.exposure) + rng.normal(0, self._tint, 3)).astype(np.float32)
         image = np.clip(image * light[..., None] * gain, 0, 255)
-        image = 255 * (image / 255) ** np.exp(rng.normal(0, self._gamma))
+        image = 255 * (image / 255) ** np.exp(rng.normal(0, self.gamma))
         image = image + self._noise * rng.standard_normal((size, size, 1), dtype=np.float32)
         image = np.clip(image, 0, 255).astype(np.uint8)
         if self._jpeg:

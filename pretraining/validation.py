@@ -10,25 +10,26 @@ import torch
 from sklearn.metrics import roc_auc_score
 from torch import Tensor
 
-from pretraining.episodes import Episodes, Plan
+from pretraining.episodes import Episodes
 from pretraining.objectives import nearest, patch_labels
 from pretraining.trunk import GRID, PATCH, tokens_of
 
 
-def validate(vit: Any, plan: Plan, device: str = "cpu") -> dict[str, float]:
+def validate(vit: Any, episodes: Episodes, device: str = "cpu") -> dict[str, float]:
     """`judge` of a trunk, its pictures in the middle of the grid."""
-    corner = ((GRID - plan.size // PATCH) // 2,) * 2
+    corner = ((GRID - episodes.plan.size // PATCH) // 2,) * 2
     vit.eval()
-    found = judge(lambda pictures: tokens_of(vit, pictures.to(device), grid=GRID, corner=corner), plan)
+    found = judge(lambda pictures: tokens_of(vit, pictures.to(device), grid=GRID, corner=corner), episodes)
     vit.train()
     return found
 
 
 @torch.no_grad()
-def judge(tokens_of_pictures: Callable[[Tensor], list[Tensor]], plan: Plan) -> dict[str, float]:
+def judge(tokens_of_pictures: Callable[[Tensor], list[Tensor]], episodes: Episodes) -> dict[str, float]:
     """AUROC of patches and images within textures, and of all patches, by the blocks' mean Euclidean distance."""
+    plan = episodes.plan
     within, images, scores, labels = [], [], [], []
-    for pictures, masks in (Episodes(plan)[n] for n in range(plan.steps)):
+    for pictures, masks in (episodes[n] for n in range(plan.steps)):
         tokens = tokens_of_pictures(pictures.flatten(0, 1))
         distance = nearest(tokens, plan.textures, plan.queries)[-1].cpu().unflatten(1, (plan.queries, -1))
         target, weight = (x.unflatten(0, (plan.textures, plan.queries)) for x in patch_labels(masks.flatten(0, 1)))

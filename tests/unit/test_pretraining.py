@@ -9,15 +9,18 @@ import numpy as np
 import pytest
 import torch
 from safetensors import safe_open
+from safetensors.torch import load_file, save_file
 from sklearn.metrics import roc_auc_score
 
 from pretraining.defects import KINDS, damage
-from pretraining.episodes import Episodes, Plan
-from pretraining.objectives import OBJECTIVES, nearest, patch_labels
+from pretraining.episodes import Episodes, PhotographEpisodes, Plan
+from pretraining.objectives import OBJECTIVES, Material, nearest, patch_labels
 from pretraining.statistics import COUNT, patch_statistics
 from pretraining.textures import FAMILIES, Texture
+from pretraining.train import RECIPE
 from pretraining.train import main as train
-from pretraining.trunk import GRID, PATCH, READ, build_trunk, tokens_of
+from pretraining.trunk import GRID, PATCH, READ, WIDTH, build_trunk, tokens_of
+from pretraining.validation import judge
 from robis.architectures import ARCHITECTURES, own_input_size, quarter_blocks, superadd_blocks, weights_file
 from robis.encoders import build_encoder
 
@@ -47,8 +50,11 @@ def test_the_shipped_file_says_how_it_was_made() -> None:
     with safe_open(SHIPPED, framework="pt") as stream:
         about = stream.metadata()
     assert about["made_by"] == "pretraining.train"
-    assert json.loads(about["options"])["objective"] in OBJECTIVES
-    assert json.loads(about["log"])[-1]["step"] == json.loads(about["options"])["steps"]
+    log = json.loads(about["log"])
+    stages = [row["stage"] for row in log if "stage" in row]
+    for stage, recipe in zip(stages, RECIPE, strict=True):
+        assert (stage["objective"], stage["steps"], stage["seed"]) == (recipe.objective, recipe.steps, recipe.seed)
+    assert log[-1]["step"] == RECIPE[-1].steps
 
 
 @pytest.mark.parametrize("size", [196, 224, 252])
@@ -198,13 +204,69 @@ def test_every_objective_teaches_the_encoder(objective: str, tmp_path: Path, mon
 
 
 def test_the_command_writes_an_encoder_that_robis_reads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    arguments = ["train", "--steps", "2", "--large", "0", "--workers", "0", "--validation", "1", "--out"]
-    written = []
-    for folder in (tmp_path / "a", tmp_path / "b"):
-        monkeypatch.setattr("sys.argv", [*arguments, str(folder)])
+    arguments = ["train", "--steps", "2", "--workers", "0", "--validation", "0", "--out"]
+    files = [tmp_path / name / "robis_vit_tiny.safetensors" for name in "ab"]
+    for file in files:
+        monkeypatch.setattr("sys.argv", [*arguments, str(file.parent)])
         train()
-        written.append(build_encoder(NAME, weights=str(folder / "robis_vit_tiny.safetensors")).vit.state_dict())
-    assert all(torch.equal(one, written[1][key]) for key, one in written[0].items())
-    assert not torch.equal(
-        written[0]["blocks.0.mlp.fc1.weight"], build_trunk(0).state_dict()["blocks.0.mlp.fc1.weight"]
-    )
+    first, again = (build_encoder(NAME, weights=str(file)).vit.state_dict() for file in files)
+    assert all(torch.equal(one, again[key]) for key, one in first.items())
+    before = load_file(files[0].with_name("stage_1.safetensors"))
+    key = "blocks.0.mlp.fc1.weight"
+    assert not torch.equal(before[key].float(), build_trunk(0).state_dict()[key])
+    assert not torch.equal(before[key].float(), first[key])
+    # A stage whose file is there is not trained again; the next goes on from it.
+    written = files[0].read_bytes(), before
+    files[0].unlink()
+    train_again = [*arguments, str(files[0].parent)]
+    monkeypatch.setattr("sys.argv", train_again)
+    changed = {name: value * 0 if name == "norm.weight" else value for name, value in before.items()}
+    save_file(changed, files[0].with_name("stage_1.safetensors"), metadata={"log": "[]"})
+    train()
+    assert files[0].read_bytes() != written[0]
+    assert not load_file(files[0])["norm.weight"].any()
+    assert not list(files[0].parent.glob("*.partial"))
+
+
+def test_validation_judges_by_distance_alone() -> None:
+    """Tokens that tell damage perfectly, and tokens that tell nothing, as an encoder would give them."""
+    episodes = PhotographEpisodes(Plan(seed=3, steps=1, textures=2, supports=2, queries=4))
+    _, masks = episodes[0]
+    target, _ = patch_labels(masks.flatten(0, 1))
+    damaged = torch.cat([torch.zeros(2, 2, 64), (target > 0.5).float().view(2, 4, 64)], 1).flatten(0, 1)
+    perfect = judge(lambda pictures: [damaged[..., None] + torch.zeros(3)], episodes)
+    assert perfect["patches within a texture"] == perfect["patches of all textures"] == 1
+    assert perfect["images of a texture"] == 1
+    blind = judge(lambda pictures: [torch.ones(12, 64, 3) * torch.arange(3.0)], episodes)
+    assert blind["patches within a texture"] == blind["patches of all textures"] == 0.5
+
+
+def test_an_unsteady_texture_is_the_same_surface_under_other_light() -> None:
+    def levels(unsteady: bool) -> np.ndarray:
+        """Mean level of 12 pictures each of 24 textures."""
+        rng, means = np.random.default_rng(0), []
+        for seed in range(24):
+            texture = Texture(seed, ("grain",), 0.0, unsteady)
+            means.append([texture.photograph(rng, texture.picture(rng, 56)).mean() for _ in range(12)])
+        return np.array(means)
+
+    steady, unsteady = levels(False), levels(True)
+    assert unsteady.std(1).mean() > 1.3 * steady.std(1).mean()
+    # Other pictures of the same surfaces: colors do not change with the light.
+    assert np.corrcoef(steady.mean(1), unsteady.mean(1))[0, 1] > 0.9
+
+
+def test_material_asks_whole_patches_which_texture_they_are_of() -> None:
+    """Tokens that name the texture and its damage leave nothing to learn; tokens that name another texture do."""
+    masks = torch.zeros(2, 3, 28, 28, dtype=torch.bool)
+    masks[:, 0, :14, :14] = True
+
+    def loss(texture: list[float]) -> float:
+        task = Material(build_trunk(0))
+        named = torch.tensor(texture).view(2, 1, 1, 1) * torch.eye(WIDTH)[0]
+        damage = torch.zeros(2, 4, 4, 1)
+        damage[:, 1, 0] = 30
+        tokens = (named + damage * torch.eye(WIDTH)[1] + torch.zeros(2, 4, 4, 1)).flatten(0, 1)
+        return float(task.told([tokens] * len(READ), masks, torch.Generator().manual_seed(0)))
+
+    assert loss([-10, 10]) < loss([0, 0]) - 0.5
