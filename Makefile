@@ -25,9 +25,11 @@ $(READY): pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
 	touch $@
 
+# Its jobs are small: one thread each, as many side by side as there are cores, but no more than memory holds.
+demo: CORES = $(shell n=$$(getconf _NPROCESSORS_ONLN); echo $$((n < 4 ? n : 4)))
 demo: setup
 	$(BIN)/robis data demo --out data/demo
-	$(BIN)/snakemake --quiet host reason
+	$(BIN)/snakemake --quiet host reason --cores $(CORES) --max-threads 1
 	$(BIN)/robis metrics results/demo
 	@echo "The demo's encoder is a small one that robis brings; for real results take published weights (docs/weights.md)."
 

@@ -15,9 +15,8 @@ from safetensors import safe_open
 
 from pretraining.objectives import OBJECTIVES
 from pretraining.statistics import Standard
-from pretraining.train import validation_episodes
 from pretraining.trunk import build_trunk
-from pretraining.validation import judge, validate
+from pretraining.validation import judge, validate, validation_episodes
 
 
 def main() -> None:

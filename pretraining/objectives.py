@@ -248,7 +248,8 @@ class Material(Objective):
         elsewhere = clean & (picture[asked, None] != picture)
         own = elsewhere & (picture[asked, None] // each == picture // each)
         apart = clean.view(textures, 1, -1) & (picture.view(textures, -1, 1) != picture.view(textures, 1, -1))
-        measures, wrong = [], []
+        measures: list[Tensor] = []
+        wrong: list[Tensor] = []
         for block in tokens:
             x = block.flatten(0, 1)
             grouped = x.unflatten(0, (textures, -1))

@@ -19,11 +19,11 @@ from torch import nn
 from torch.utils.data import DataLoader
 
 from pretraining.defects import KINDS
-from pretraining.episodes import HELD_OUT_FAMILIES, HELD_OUT_KINDS, Episodes, PhotographEpisodes, Plan
+from pretraining.episodes import HELD_OUT_FAMILIES, HELD_OUT_KINDS, Episodes, Plan
 from pretraining.objectives import OBJECTIVES
 from pretraining.textures import FAMILIES
 from pretraining.trunk import build_trunk
-from pretraining.validation import validate
+from pretraining.validation import validate, validation_episodes
 
 
 @dataclass(frozen=True)
@@ -77,7 +77,7 @@ def main() -> None:
     options.out.mkdir(parents=True, exist_ok=True)
     recipe = (Stage(options.objective, 600, large=0.0),) if options.objective else RECIPE
     vit = build_trunk(options.seed).to(options.device)
-    told = []
+    told: list[dict[str, Any]] = []
     for number, stage in enumerate(recipe):
         stage = replace(stage, seed=stage.seed + options.seed, steps=(options.steps or stage.steps) // 2 * 2)
         if options.held_out:
@@ -156,17 +156,6 @@ def _batches(stage: Stage, workers: int) -> Iterator[tuple[torch.Tensor, torch.T
             yield pictures, masks
             # Drawing costs as much as a third of a step: each batch serves twice, turned the second time.
             yield pictures.transpose(2, 3).flip(2), masks.transpose(2, 3).flip(2)
-
-
-def validation_episodes(held_out: bool, steps: int = 3) -> dict[str, Episodes]:
-    """What an encoder is judged on: generated textures it has not seen, and photographed ones.
-
-    Of encoders trained with `--held-out` no texture or defect of a kind that they have seen.
-    """
-    plan = Plan(2**20, steps, textures=6, supports=20, queries=6)
-    if held_out:
-        plan = replace(plan, families=HELD_OUT_FAMILIES, kinds=HELD_OUT_KINDS)
-    return {"generated": Episodes(plan), "photographed": PhotographEpisodes(plan)} if steps else {}
 
 
 def _others(names: tuple[str, ...]) -> tuple[str, ...]:

@@ -107,12 +107,19 @@ def _write_category(folder: Path) -> None:
             cv2.imwrite(str(folder / split / f"{index:03}_regular.png"), image)
 
 
-def snakemake(folder: Path, config: Path, cores: int) -> None:
+def snakemake(folder: Path, config: Path, cores: int, *options: str) -> None:
     """Run the workflow in `folder`. Raises RuntimeError with what it printed when it fails."""
     command = [
         *(sys.executable, "-m", "snakemake", "--snakefile", str(harness.REPOSITORY / "Snakefile")),
         *("--directory", str(folder), "--configfile", str(config), "--cores", str(cores)),
-        *("--workflow-profile", str(harness.REPOSITORY / "profiles" / "default"), "--nolock", "--quiet", "all"),
+        *(
+            "--workflow-profile",
+            str(harness.REPOSITORY / "profiles" / "default"),
+            "--nolock",
+            "--quiet",
+            "all",
+            *options,
+        ),
     ]
     environment = {**os.environ, "PYTHONPATH": str(harness.REPOSITORY / "src")}
     done = subprocess.run(command, capture_output=True, text=True, env=environment)

@@ -28,8 +28,9 @@ DEMO: dict[str, Any] = {
     "detectors": ["inp_former", "superadd"],
     "tiling": {"window": 256, "edge": "shift"},
     "encoder": {"name": "robis_vit_tiny", "input_size": 196},
-    "inp_former": {"epochs": 7, "batch_size": 4, "warmup_steps": 20},
+    "inp_former": {"epochs": 12, "batch_size": 4, "warmup_steps": 20},
     "superadd": {"bank_size": 10_000, "rounds": 20},
+    "merge": {"scale": 0.5},
     "refine": {"method": "grabcut"},
 }
 FOLDER: dict[str, Any] = {

@@ -237,7 +237,7 @@ def test_validation_judges_by_distance_alone() -> None:
     perfect = judge(lambda pictures: [damaged[..., None] + torch.zeros(3)], episodes)
     assert perfect["patches within a texture"] == perfect["patches of all textures"] == 1
     assert perfect["images of a texture"] == 1
-    blind = judge(lambda pictures: [torch.ones(12, 64, 3) * torch.arange(3.0)], episodes)
+    blind = judge(lambda pictures: [torch.eye(64).expand(12, 64, 64)], episodes)
     assert blind["patches within a texture"] == blind["patches of all textures"] == 0.5
 
 
@@ -258,8 +258,8 @@ def test_an_unsteady_texture_is_the_same_surface_under_other_light() -> None:
 
 def test_material_asks_whole_patches_which_texture_they_are_of() -> None:
     """Tokens that name the texture and its damage leave nothing to learn; tokens that name another texture do."""
-    masks = torch.zeros(2, 3, 28, 28, dtype=torch.bool)
-    masks[:, 0, :14, :14] = True
+    masks = torch.zeros(2, 4, 28, 28, dtype=torch.bool)
+    masks[:, 1, :14, :14] = True
 
     def loss(texture: list[float]) -> float:
         task = Material(build_trunk(0))
