@@ -247,7 +247,10 @@ class Material(Objective):
         asked = places[torch.randperm(len(places), generator=rng)[: self.ASKED].to(places.device)]
         elsewhere = clean & (picture[asked, None] != picture)
         own = elsewhere & (picture[asked, None] // each == picture // each)
+        # What has nothing whole elsewhere on its texture cannot be asked.
+        asked, elsewhere, own = (x[own.any(1)] for x in (asked, elsewhere, own))
         apart = clean.view(textures, 1, -1) & (picture.view(textures, -1, 1) != picture.view(textures, 1, -1))
+        weight = weight * apart.any(-1).flatten()
         measures: list[Tensor] = []
         wrong: list[Tensor] = []
         for block in tokens:

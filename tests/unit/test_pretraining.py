@@ -261,12 +261,16 @@ def test_material_asks_whole_patches_which_texture_they_are_of() -> None:
     masks = torch.zeros(2, 4, 28, 28, dtype=torch.bool)
     masks[:, 1, :14, :14] = True
 
-    def loss(texture: list[float]) -> float:
+    def loss(texture: list[float], masks: torch.Tensor = masks) -> float:
         task = Material(build_trunk(0))
         named = torch.tensor(texture).view(2, 1, 1, 1) * torch.eye(WIDTH)[0]
         damage = torch.zeros(2, 4, 4, 1)
         damage[:, 1, 0] = 30
         tokens = (named + damage * torch.eye(WIDTH)[1] + torch.zeros(2, 4, 4, 1)).flatten(0, 1)
-        return float(task.told([tokens] * len(READ), masks, torch.Generator().manual_seed(0)))
+        return float(task.told([tokens] * len(READ), masks, torch.Generator().manual_seed(0)).detach())
 
     assert loss([-10, 10]) < loss([0, 0]) - 0.5
+    # A texture without a whole patch to compare with asks for nothing.
+    ruined = masks.clone()
+    ruined[0] = True
+    assert loss([-10, 10], ruined) < 2
