@@ -78,7 +78,7 @@ def markdown() -> str:
     lines = [
         "# Every option",
         "",
-        "<!-- Written by `make config` from src/robis/settings.py and src/robis/stages.py. -->",
+        "<!-- Written by `make config` from src/robis/sections.py and src/robis/stages.py. -->",
         "",
         "A config file holds only what differs from the defaults below, which are the published values. Unknown keys",
         "and values out of range are refused before any job starts. `robis explain KEY` prints one entry,",
