@@ -25,7 +25,7 @@ $(READY): pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
 	touch $@
 
-# Its jobs are small: one thread each, as many side by side as there are cores, but no more than memory holds.
+# Its jobs are small: one thread each, side by side; at most four, since each that runs a model takes 1.1 GB.
 demo: CORES = $(shell n=$$(getconf _NPROCESSORS_ONLN); echo $$((n < 4 ? n : 4)))
 demo: setup
 	$(BIN)/robis data demo --out data/demo

@@ -144,6 +144,21 @@ class Pasted(Objective):
         return balanced(logits, target.expand_as(logits), weight.expand_as(logits))
 
 
+class Scales(nn.Module):
+    """Two learned numbers per measure, the same for all textures, that turn distances into how likely damage is."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        measures = 2 * len(READ) + 1
+        self.slope = nn.Parameter(torch.full((measures,), 1.5))
+        self.offset = nn.Parameter(torch.full((measures,), -2.0))
+
+    def forward(self, measures: list[Tensor], target: Tensor, weight: Tensor) -> Tensor:
+        """How badly the measures, each (P,), tell the labels (P,) of patches."""
+        logits = self.slope.exp()[:, None] * torch.stack(measures) + self.offset[:, None]
+        return balanced(logits, target.expand_as(logits), weight.expand_as(logits))
+
+
 class Retrieval(Objective):
     """Telling damaged patches by how far the nearest patch of whole pictures of the same texture is.
 
@@ -154,9 +169,7 @@ class Retrieval(Objective):
 
     def __init__(self, vit: Any) -> None:
         super().__init__(vit)
-        measures = 2 * len(READ) + 1
-        self.slope = nn.Parameter(torch.full((measures,), 1.5))
-        self.offset = nn.Parameter(torch.full((measures,), -2.0))
+        self.scales = Scales()
 
     def loss(self, pictures: Tensor, masks: Tensor, rng: torch.Generator) -> Tensor:
         place = Place(rng, pictures.shape[2] // PATCH)
@@ -165,9 +178,7 @@ class Retrieval(Objective):
     def told(self, tokens: list[Tensor], masks: Tensor) -> Tensor:
         """How badly distances tell damaged patches."""
         target, weight = patch_labels(masks.flatten(0, 1))
-        measures = torch.stack([d.flatten() for d in nearest(tokens, *masks.shape[:2])])
-        logits = self.slope.exp()[:, None] * measures + self.offset[:, None]
-        return balanced(logits, target.flatten().expand_as(logits), weight.flatten().expand_as(logits))
+        return self.scales([d.flatten() for d in nearest(tokens, *masks.shape[:2])], target.flatten(), weight.flatten())
 
 
 class Statistics(Objective):
@@ -225,8 +236,7 @@ class Material(Objective):
 
     def __init__(self, vit: Any) -> None:
         super().__init__(vit)
-        self.slope = nn.Parameter(torch.full((2 * len(READ) + 1,), 1.5))
-        self.offset = nn.Parameter(torch.full((2 * len(READ) + 1,), -2.0))
+        self.scales = Scales()
         self.sharpness = nn.Parameter(torch.full((2 * len(READ),), 2.0))
         self.statistics = Statistics(vit)
 
@@ -259,13 +269,12 @@ class Material(Objective):
             for measure in (partial(euclidean, tokens=x), one_minus_cosine):
                 measures.append(measure(grouped, grouped).masked_fill(~apart, 99).amin(-1).flatten())
                 near = -self.sharpness[len(wrong)].exp() * measure(x[asked], x)
-                wrong.append(_share_of(near, elsewhere) - _share_of(near, own))
+                wrong.append(_log_sum(near, elsewhere) - _log_sum(near, own))
         measures.append(torch.stack(measures[::2]).mean(0))
-        logits = self.slope.exp()[:, None] * torch.stack(measures) + self.offset[:, None]
-        return balanced(logits, target.expand_as(logits), weight.expand_as(logits)) + torch.stack(wrong).mean()
+        return self.scales(measures, target, weight) + torch.stack(wrong).mean()
 
 
-def _share_of(logits: Tensor, chosen: Tensor) -> Tensor:
+def _log_sum(logits: Tensor, chosen: Tensor) -> Tensor:
     """Logarithm of the summed exponentials of the chosen."""
     return logits.masked_fill(~chosen, -1e4).logsumexp(-1)
 

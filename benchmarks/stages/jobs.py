@@ -112,14 +112,8 @@ def snakemake(folder: Path, config: Path, cores: int, *options: str) -> None:
     command = [
         *(sys.executable, "-m", "snakemake", "--snakefile", str(harness.REPOSITORY / "Snakefile")),
         *("--directory", str(folder), "--configfile", str(config), "--cores", str(cores)),
-        *(
-            "--workflow-profile",
-            str(harness.REPOSITORY / "profiles" / "default"),
-            "--nolock",
-            "--quiet",
-            "all",
-            *options,
-        ),
+        *("--workflow-profile", str(harness.REPOSITORY / "profiles" / "default"), "--nolock", "--quiet", "all"),
+        *options,
     ]
     environment = {**os.environ, "PYTHONPATH": str(harness.REPOSITORY / "src")}
     done = subprocess.run(command, capture_output=True, text=True, env=environment)

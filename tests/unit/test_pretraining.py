@@ -216,14 +216,11 @@ def test_the_command_writes_an_encoder_that_robis_reads(tmp_path: Path, monkeypa
     assert not torch.equal(before[key].float(), build_trunk(0).state_dict()[key])
     assert not torch.equal(before[key].float(), first[key])
     # A stage whose file is there is not trained again; the next goes on from it.
-    written = files[0].read_bytes(), before
     files[0].unlink()
-    train_again = [*arguments, str(files[0].parent)]
-    monkeypatch.setattr("sys.argv", train_again)
+    monkeypatch.setattr("sys.argv", [*arguments, str(files[0].parent)])
     changed = {name: value * 0 if name == "norm.weight" else value for name, value in before.items()}
     save_file(changed, files[0].with_name("stage_1.safetensors"), metadata={"log": "[]"})
     train()
-    assert files[0].read_bytes() != written[0]
     assert not load_file(files[0])["norm.weight"].any()
     assert not list(files[0].parent.glob("*.partial"))
 
