@@ -9,8 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks import harness
+from benchmarks import encoders, harness
 from benchmarks.stages.metrics import equal_metrics
+from robis.evaluation.metrics import METRICS
 
 
 def measured(stage: str, folder: Path) -> list[harness.Row | harness.Fact]:
@@ -114,3 +115,19 @@ def test_the_docs_have_the_block_that_is_written() -> None:
 )
 def test_figures_have_three_digits(value: float, text: str) -> None:
     assert harness.spread([value]) == f"{text} ({text}-{text})"
+
+
+def test_runs_of_the_table_of_encoders_add_up(tmp_path: Path) -> None:
+    """Two processes may write to one file; the table takes mean and spread over the seeds."""
+    results = tmp_path / "encoders.json"
+    for seed, value in ((0, 0.25), (1, 0.75)):
+        encoders.add(results, f"demo/ours/superadd/{seed}", dict.fromkeys(METRICS, value))
+    rows = encoders.table(encoders.read(results), seeds=3).splitlines()[2:]
+    assert rows == ["| demo | ours | superadd | " + " | ".join(["0.500 ± 0.250"] * len(METRICS)) + " |"]
+
+
+def test_only_runs_that_draw_something_are_run_for_every_seed() -> None:
+    whole, tiled = encoders.DATA["magnetic_tile, whole"], encoders.DATA["magnetic_tile, tiled"]
+    assert not encoders.is_drawn(whole, "ours", "musc")
+    assert encoders.is_drawn(tiled, "ours", "musc"), "subsets are drawn"
+    assert encoders.is_drawn(whole, "random", "musc") and encoders.is_drawn(whole, "ours", "superadd")
