@@ -285,8 +285,7 @@ class Texture:
             # Of its own stream: the same seed is the same texture, steady or not.
             change = np.random.default_rng([seed, 3])
             self._lots, self._stretch = change.choice([0.0, 0.1, 0.35]), change.choice([0.0, 0.0, 0.08, 0.25])
-            self._camera.exposure *= change.choice([1.0, 1.0, 3.0])
-            self._camera.gamma *= change.choice([1.0, 2.0])
+            self._camera.unsettle(change)
 
     def picture(self, rng: np.random.Generator, size: int) -> np.ndarray:
         """One picture as it lies before the camera, float32 (size, size, 3) RGB, about 0..255; see `photograph`."""
@@ -327,11 +326,16 @@ class Camera:
 
     def __init__(self, style: np.random.Generator) -> None:
         unsteady = style.choice([0.3, 1.0, 2.0])
-        self.exposure, self.gamma = 0.08 * unsteady, 0.06 * unsteady
+        self._exposure, self._gamma = 0.08 * unsteady, 0.06 * unsteady
         self._tint = 0.01 * unsteady
         self._slope = style.uniform(0, 0.12) * unsteady
         self._noise, self._blur = style.uniform(0, 5), style.uniform(0, 0.5)
         self._jpeg = style.random() < 0.2
+
+    def unsettle(self, change: np.random.Generator) -> None:
+        """Let exposure and gamma of some cameras differ more from picture to picture."""
+        self._exposure *= change.choice([1.0, 1.0, 3.0])
+        self._gamma *= change.choice([1.0, 2.0])
 
     def shoot(self, rng: np.random.Generator, image: np.ndarray) -> np.ndarray:
         """The picture as the sensor gives it, uint8 (size, size, 3)."""
@@ -341,9 +345,9 @@ class Camera:
         ramp = np.linspace(-1, 1, size, dtype=np.float32)
         angle = rng.uniform(0, 2 * np.pi)
         light = np.exp(self._slope * (np.cos(angle) * ramp[:, None] + np.sin(angle) * ramp))
-        gain = np.exp(rng.normal(0, self.exposure) + rng.normal(0, self._tint, 3)).astype(np.float32)
+        gain = np.exp(rng.normal(0, self._exposure) + rng.normal(0, self._tint, 3)).astype(np.float32)
         image = np.clip(image * light[..., None] * gain, 0, 255)
-        image = 255 * (image / 255) ** np.exp(rng.normal(0, self.gamma))
+        image = 255 * (image / 255) ** np.exp(rng.normal(0, self._gamma))
         image = image + self._noise * rng.standard_normal((size, size, 1), dtype=np.float32)
         image = np.clip(image, 0, 255).astype(np.uint8)
         if self._jpeg:
