@@ -59,7 +59,7 @@ format: setup
 	$(BIN)/snakefmt Snakefile rules
 
 config: setup
-	$(BIN)/python -m robis.reference
+	$(BIN)/python -m robis.workflow.reference
 
 bench: setup
 	$(BIN)/python benchmarks/bench.py

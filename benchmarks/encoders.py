@@ -28,18 +28,19 @@ from torch import Tensor
 
 from pretraining.statistics import patch_statistics
 from robis.binarization.stage import binarize_split
+from robis.config.settings import parse
 from robis.datasets.index import index_split
 from robis.detectors.inference import tile_batches, write_tile_maps
-from robis.detectors.superadd import Bank, token_maps
+from robis.detectors.superadd.bank import Bank, token_maps
 from robis.evaluation.metrics import METRICS
 from robis.evaluation.stage import evaluate_split
-from robis.files import atomic_file, read_table
-from robis.image_scores import score_images
-from robis.merging import merge_split
-from robis.project import Project
+from robis.io.atomic import atomic_file
+from robis.io.tables import read_table
 from robis.refinement.stage import refine_split
-from robis.settings import parse
-from robis.tiling import crop_split, map_size, open_tiles
+from robis.scoring.image_scores import score_images
+from robis.tiles.merge import merge_split
+from robis.tiles.store import crop_split, map_size, open_tiles
+from robis.workflow.project import Project
 
 RESULTS = Path(__file__).parent / "results" / "encoders.json"
 ENCODER = "robis_vit_tiny"

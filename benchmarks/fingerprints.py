@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from robis.datasets.fingerprints import fingerprint
+from robis.workflow.fingerprints import fingerprint
 
 
 def main() -> None:

@@ -35,9 +35,9 @@ from torch import Tensor
 from benchmarks import harness
 from benchmarks.models import BASE, LEARNING_RATE, TINY, Pair, Size, recipe, same_maps, same_steps, same_updates
 from robis.detectors.batches import one_behind, tile_batches
-from robis.detectors.training_step import train_step, training_batches
-from robis.devices import autocast
-from robis.windows import windows
+from robis.detectors.inp_former.step import train_step, training_batches
+from robis.encoders.devices import autocast
+from robis.tiles.windows import windows
 
 BLOCK = "make bench-gpu"
 # What bf16 may change in maps: root mean square of the difference over the standard deviation of the maps.

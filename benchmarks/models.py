@@ -13,10 +13,10 @@ from torch import Tensor
 
 from benchmarks.harness import require
 from benchmarks.plain.inp_former import PlainInpFormer, PlainStableAdamW, plain_step
-from robis.detectors.inp_former import InpFormer, initialize
-from robis.detectors.training_step import Recipe, train_step
-from robis.encoders import build_encoder
-from robis.optimization import StableAdamW
+from robis.detectors.inp_former.model import InpFormer, initialize
+from robis.detectors.inp_former.optimizer import StableAdamW
+from robis.detectors.inp_former.step import Recipe, train_step
+from robis.encoders.build import build_encoder
 
 LEARNING_RATE = 1e-4
 # Of maps, whose range is 0..2, in float32.

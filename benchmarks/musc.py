@@ -5,7 +5,7 @@
 
 Features are random: the time does not depend on what they say. On the CPU each figure comes from a process of its own,
 which also says how much memory it took at most. With `--device cuda` the whole scoring of one split runs as `infer`
-runs it; that needs torch and what robis.detectors.musc imports, no workflow.
+runs it; that needs torch and what robis.detectors.musc.scores imports, no workflow.
 """
 
 from __future__ import annotations
@@ -31,7 +31,8 @@ from torch import Tensor
 
 REPOSITORY = Path(__file__).parents[1]
 try:
-    from robis.detectors import musc, musc_scoring
+    from robis.detectors.musc import nearest as musc_scoring
+    from robis.detectors.musc import scores as musc
 except ImportError:
     # The registry of detectors needs pydantic, the arithmetic does not.
     sys.path.insert(0, str(REPOSITORY / "src"))
@@ -40,7 +41,8 @@ except ImportError:
     bare = types.ModuleType("robis.detectors")
     bare.__path__ = [str(REPOSITORY / "src" / "robis" / "detectors")]
     sys.modules["robis.detectors"] = bare
-    from robis.detectors import musc, musc_scoring
+    from robis.detectors.musc import nearest as musc_scoring
+    from robis.detectors.musc import scores as musc
 
 BLOCKS, NEIGHBORHOODS, SHARE = 4, (1, 3, 5), (0.0, 0.3)
 # Dense bf16 with float32 sums, TFLOP/s, by the vendor's data sheets.
@@ -189,7 +191,7 @@ def timed(function: Callable[[], object], repeats: int = 3) -> float:
 
 def on_gpu(precision: str, images: int, grid: int, width: int, *, sweep: bool, peak: float | None) -> None:
     """The scoring of one split as `infer` runs it, and what its products reach."""
-    from robis.detectors import musc_kernels
+    from robis.detectors.musc import kernel as musc_kernels
 
     device = torch.device("cuda", torch.cuda.current_device())
     chip = torch.cuda.get_device_name(device)

@@ -76,7 +76,7 @@ def build(folder: Path, shown: int, threads: int) -> dict[str, float]:
     """Build the report here; its time, this process's peak, and the sizes of what is written."""
     import cv2
 
-    from robis.report import build_report
+    from robis.report.page import build_report
     from tests.made_results import made_facts
 
     cv2.setNumThreads(1)

@@ -18,7 +18,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from robis.files import write_map, write_mask
+from robis.io.maps import write_map, write_mask
 from robis.submission.archive import write_archive
 from robis.submission.check import check_upload
 from robis.submission.upload import MAPS, Upload, benchmark_ids

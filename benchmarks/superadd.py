@@ -25,7 +25,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from robis.detectors.superadd import Bank, neighbor_distances
+from robis.detectors.superadd.bank import Bank, neighbor_distances
 
 TOKENS_OF_A_TILE, NEIGHBORS = 1600, 100
 BANKS, PARTS = (10_000, 30_000, 100_000), (2_500, 10_000, 43_200)

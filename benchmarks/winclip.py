@@ -19,11 +19,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from robis.architectures import CLIP_ARCHITECTURES
-from robis.clip import ClipEncoder, build_clip
-from robis.detectors.winclip import score, tile_maps
-from robis.detectors.winclip_embed import embed
-from robis.detectors.winclip_windows import field_of, window_tokens
+from robis.detectors.winclip.scores import score, tile_maps
+from robis.detectors.winclip.tiles import embed
+from robis.detectors.winclip.windows import field_of, window_tokens
+from robis.encoders.clip import ClipEncoder, build_clip
+from robis.encoders.names import CLIP_ARCHITECTURES
 
 SCALES, TEMPERATURE = [2, 3], 0.07
 

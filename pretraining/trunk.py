@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from robis.encoders import build_encoder
+from robis.encoders.build import build_encoder
 
 PATCH, WIDTH, GRID = 14, 192, 18
 # The last block of each quarter: what superadd and MuSc read.

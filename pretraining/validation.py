@@ -21,7 +21,7 @@ from pretraining.episodes import HELD_OUT_FAMILIES, HELD_OUT_KINDS, Episodes, Ph
 from pretraining.objectives import nearest, patch_labels
 from pretraining.statistics import Standard
 from pretraining.trunk import GRID, PATCH, build_trunk, tokens_of
-from robis.architectures import weights_file
+from robis.encoders.names import weights_file
 
 
 def validation_episodes(held_out: bool, steps: int = 3) -> dict[str, Episodes]:

@@ -6,8 +6,8 @@ import sys
 from snakemake.exceptions import WorkflowError
 
 from robis.errors import RobisError
-from robis.project import Project
-from robis.settings import parse as parse_settings
+from robis.workflow.project import Project
+from robis.config.settings import parse as parse_settings
 
 # A plan of many categories makes objects that all stay: looking for garbage among them takes 7 % of its time.
 gc.set_threshold(200_000, 50, 100)

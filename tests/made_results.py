@@ -11,9 +11,10 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
-from robis.datasets.table import IndexedSample, write_samples
-from robis.evaluation import METRICS
-from robis.files import write_map, write_mask, write_table
+from robis.evaluation.metrics import METRICS
+from robis.io.maps import write_map, write_mask
+from robis.io.samples import IndexedSample, write_samples
+from robis.io.tables import write_table
 
 # A name that a page must show as it is, and that no file name may hold as it is.
 NASTY = "bad/<script>alert(1)</script> & ü"

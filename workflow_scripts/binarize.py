@@ -1,7 +1,7 @@
 from pathlib import Path
 
 from robis.binarization.stage import binarize_split
-from robis.jobs import job
+from robis.workflow.jobs import job
 
 with job(snakemake) as options:
     binarize_split(

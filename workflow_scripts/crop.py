@@ -1,7 +1,7 @@
 from pathlib import Path
 
-from robis.jobs import job
-from robis.tiling import crop_split
+from robis.tiles.store import crop_split
+from robis.workflow.jobs import job
 
 with job(snakemake) as options:
     crop_split(

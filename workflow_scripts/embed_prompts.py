@@ -1,7 +1,7 @@
 from pathlib import Path
 
-from robis.detectors.winclip_text import embed_prompts
-from robis.jobs import job
+from robis.detectors.winclip.text import embed_prompts
+from robis.workflow.jobs import job
 
 with job(snakemake) as options:
     embed_prompts(Path(snakemake.output.features), threads=snakemake.threads, **options)

@@ -1,7 +1,7 @@
 from pathlib import Path
 
-from robis.detectors.winclip_embed import embed_tiles
-from robis.jobs import job
+from robis.detectors.winclip.tiles import embed_tiles
+from robis.workflow.jobs import job
 
 with job(snakemake) as options:
     embed_tiles(

@@ -1,7 +1,7 @@
 from pathlib import Path
 
 from robis.evaluation.stage import evaluate_split
-from robis.jobs import job
+from robis.workflow.jobs import job
 
 with job(snakemake) as options:
     evaluate_split(

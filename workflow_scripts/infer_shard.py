@@ -1,7 +1,7 @@
 from importlib import import_module
 from pathlib import Path
 
-from robis.jobs import job
+from robis.workflow.jobs import job
 
 detector = import_module(snakemake.params.settings["module"])
 

@@ -1,7 +1,7 @@
 from pathlib import Path
 
-from robis.jobs import job
-from robis.merging import merge_split
+from robis.tiles.merge import merge_split
+from robis.workflow.jobs import job
 
 with job(snakemake) as options:
     merge_split(

@@ -1,7 +1,7 @@
 from pathlib import Path
 
-from robis.jobs import job
 from robis.refinement.stage import refine_split
+from robis.workflow.jobs import job
 
 with job(snakemake) as options:
     refine_split(

@@ -1,7 +1,7 @@
 from pathlib import Path
 
-from robis.jobs import job
-from robis.report import build_report
+from robis.report.page import build_report
+from robis.workflow.jobs import job
 
 with job(snakemake) as options:
     # What says when other results have changed; they are read from their folders.

@@ -1,7 +1,7 @@
 from pathlib import Path
 
-from robis.image_scores import score_images
-from robis.jobs import job
+from robis.scoring.image_scores import score_images
+from robis.workflow.jobs import job
 
 with job(snakemake) as options:
     # Where the embeddings are is the rule's to say.

@@ -1,8 +1,8 @@
 from itertools import starmap
 from pathlib import Path
 
-from robis.jobs import job
 from robis.submission.stage import Part, pack
+from robis.workflow.jobs import job
 
 with job(snakemake) as options:
     files = zip(snakemake.input.samples, snakemake.input.maps, snakemake.input.masks, strict=True)

@@ -11,7 +11,7 @@ import numpy as np
 
 from benchmarks import harness, inputs
 from benchmarks.plain import crop as plain
-from robis.tiling import crop_split
+from robis.tiles.store import crop_split
 
 WINDOW, OVERLAP, SIZE = 1024, 0.1, 518
 

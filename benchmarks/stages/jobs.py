@@ -14,23 +14,23 @@ import cv2
 import numpy as np
 
 from benchmarks import harness
-from robis.settings import load
+from robis.config.settings import load
 
 TABLE = "Fixed cost of jobs, s: a category of three images of 96 x 128 through the real workflow"
 LIMIT = 1.0
 # The modules that the scripts in workflow_scripts/ import.
 SCRIPTS = {
     "index": "robis.datasets.index",
-    "crop": "robis.tiling",
-    "merge": "robis.merging",
+    "crop": "robis.tiles.store",
+    "merge": "robis.tiles.merge",
     "binarize": "robis.binarization.stage",
     "refine": "robis.refinement.stage",
-    "score_images": "robis.image_scores",
+    "score_images": "robis.scoring.image_scores",
     "evaluate": "robis.evaluation.stage",
     "report": "robis.report",
     "submit": "robis.submission.stage",
-    "train": "robis.detectors.inp_former_train",
-    "infer": "robis.detectors.inp_former_infer",
+    "train": "robis.detectors.inp_former.train",
+    "infer": "robis.detectors.inp_former.infer",
 }
 IMPORTS = """
 import sys, time

@@ -14,19 +14,19 @@ import pandas as pd
 
 from benchmarks import harness, inputs
 from benchmarks.stages.merge import write_tile_maps
-from robis.files import write_mask
+from robis.io.maps import write_mask
 
 TABLE = "Peak memory by the number of images, MB (the libraries alone: `imports`)"
 SIZE, WINDOW = (512, 612), 256
 # Stage, the function that its script calls, paths in and out, and options.
 CALLS: dict[str, tuple[str, list[str], dict[str, Any]]] = {
     "crop": (
-        "robis.tiling:crop_split",
+        "robis.tiles.store:crop_split",
         ["samples.parquet", "", "out/tiles.npy", "out/tiles.parquet"],
         {"window": WINDOW, "overlap": 0.1, "edge": "pad", "size": 128},
     ),
     "merge": (
-        "robis.merging:merge_split",
+        "robis.tiles.merge:merge_split",
         ["samples.parquet", "tile_maps.npy", "tile_maps.parquet", "tile_maps.npy", "out/maps"],
         {"scale": 0.25, "blend": "mean"},
     ),
@@ -46,7 +46,7 @@ CALLS: dict[str, tuple[str, list[str], dict[str, Any]]] = {
         {"method": "none"},
     ),
     "score_images": (
-        "robis.image_scores:score_images",
+        "robis.scoring.image_scores:score_images",
         ["samples.parquet", "maps", "masks", "tile_maps.parquet", "out/scores.parquet"],
         {"top_share": 0.01, "method": "none"},
     ),

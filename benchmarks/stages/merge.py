@@ -12,9 +12,9 @@ import tifffile
 
 from benchmarks import harness, inputs
 from benchmarks.plain import merge as plain
-from robis.merging import merge_split
-from robis.tiling import TILE_COLUMNS, map_size
-from robis.windows import windows
+from robis.tiles.merge import merge_split
+from robis.tiles.store import TILE_COLUMNS, map_size
+from robis.tiles.windows import windows
 
 SCALE = 0.25
 

@@ -9,8 +9,9 @@ import numpy as np
 
 from benchmarks import harness, inputs
 from benchmarks.plain import metrics as plain
-from robis.evaluation import PixelCounts, pixel_metrics, rank_pixels
-from robis.files import threaded
+from robis.evaluation.counts import PixelCounts
+from robis.evaluation.metrics import pixel_metrics, rank_pixels
+from robis.io.threads import threaded
 
 Side = Callable[[list[np.ndarray], list[np.ndarray]], dict[str, float]]
 

@@ -99,8 +99,8 @@ def _add_config(parser: argparse.ArgumentParser) -> None:
 
 
 def _explain(options: argparse.Namespace) -> None:
-    from robis.reference import explain
-    from robis.settings import load
+    from robis.config.settings import load
+    from robis.workflow.reference import explain
 
     print(explain(options.key, load(options.configfile)))
 
@@ -108,11 +108,11 @@ def _explain(options: argparse.Namespace) -> None:
 def _show_config(options: argparse.Namespace) -> None:
     import yaml
 
-    from robis.detectors import DETECTORS
+    from robis.config.settings import load
+    from robis.detectors.registry import DETECTORS
     from robis.errors import ConfigError, one_of
-    from robis.project import Project
-    from robis.settings import load
-    from robis.variants import effective, variants
+    from robis.workflow.project import Project
+    from robis.workflow.runs import effective, variants
 
     settings = load(options.configfile)
     chosen = {kind: getattr(options, kind) for kind in ("category", "split", "detector") if getattr(options, kind)}
@@ -152,7 +152,7 @@ def _check_submission(options: argparse.Namespace) -> None:
 
 
 def _write_demo(options: argparse.Namespace) -> None:
-    from robis.datasets.demo import write_demo
+    from robis.demo.generate import write_demo
 
     own_name = "demo" if options.layout == "mvtec_ad_2" else f"demo_{options.layout}"
     out = options.out or Path("data", own_name)
@@ -163,14 +163,14 @@ def _write_demo(options: argparse.Namespace) -> None:
 
 
 def _check_data(options: argparse.Namespace) -> None:
+    from robis.config.settings import load
     from robis.datasets.check import check_dataset, format_summary
     from robis.datasets.layouts import LAYOUTS
     from robis.datasets.problems import ProblemsError
     from robis.datasets.samples import Source
     from robis.errors import one_of
-    from robis.settings import load
-    from robis.tile_budget import tile_counter
-    from robis.variants import needed_splits
+    from robis.workflow.runs import needed_splits
+    from robis.workflow.tile_budget import tile_counter
 
     settings = load(options.configfile)
     dataset = settings.dataset
@@ -193,7 +193,7 @@ def _check_data(options: argparse.Namespace) -> None:
 
 
 def _rescore(options: argparse.Namespace) -> None:
-    from robis.rescoring import rescore_file
+    from robis.scoring.rscin import rescore_file
 
     table = rescore_file(options.scores, options.embeddings, options.k, options.out)
     print(f"Re-scored: {options.out}" if options.out else table.to_csv(index=False), end="\n" if options.out else "")
@@ -202,8 +202,8 @@ def _rescore(options: argparse.Namespace) -> None:
 def _print_metrics(options: argparse.Namespace) -> None:
     import pandas as pd
 
-    from robis.evaluation import format_table
-    from robis.files import read_table
+    from robis.evaluation.tables import format_table
+    from robis.io.tables import read_table
 
     files = sorted(options.results.glob("*/metrics/*/*.parquet"))
     if not files:

@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from robis.evaluation import METRICS
-from robis.report import build_report
+from robis.evaluation.metrics import METRICS
+from robis.report.page import build_report
 from tests.browser.chromium import Chromium
 from tests.made_results import NASTY, Made, made_facts, write_data, write_many, write_run
 

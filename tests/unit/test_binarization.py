@@ -15,10 +15,13 @@ import pytest
 from scipy.ndimage import binary_closing, binary_fill_holes, gaussian_filter
 from skimage.measure import label
 
-from robis import files
-from robis.binarization import METHODS, MapStatistics, binarize_split, estimate, mebin
+from robis.binarization import mebin
 from robis.binarization.closing import close_and_fill
+from robis.binarization.mebin import estimate
+from robis.binarization.stage import METHODS, binarize_split
+from robis.binarization.statistics import MapStatistics
 from robis.errors import ConfigError, DataError
+from robis.io.maps import write_map
 
 KERNEL = np.ones((6, 6), np.uint8)
 SHAPES = [(1, 1), (3, 7), (5, 5), (6, 6), (1, 40), (31, 47), (64, 64), (80, 61)]
@@ -99,7 +102,7 @@ def our_counts(amap: np.ndarray, low: np.float16, high: np.float16, rate: int) -
 
 def write_maps(folder: Path, maps: dict[str, np.ndarray]) -> Path:
     for sample_id, amap in maps.items():
-        files.write_map(folder / f"{sample_id}.tiff", np.asarray(amap, np.float16))
+        write_map(folder / f"{sample_id}.tiff", np.asarray(amap, np.float16))
     return folder
 
 

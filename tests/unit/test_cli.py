@@ -9,9 +9,9 @@ import pytest
 
 from robis import __version__
 from robis.cli import main
-from robis.datasets import demo
-from robis.evaluation import METRICS
-from robis.files import write_table
+from robis.demo import generate as demo
+from robis.evaluation.metrics import METRICS
+from robis.io.tables import write_table
 
 
 def test_version_and_help(capsys: pytest.CaptureFixture[str]) -> None:

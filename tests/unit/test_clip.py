@@ -11,6 +11,7 @@ from types import SimpleNamespace
 
 import open_clip
 import pytest
+import robis.clip
 import timm
 import torch
 import torch.nn.functional as F
@@ -18,8 +19,9 @@ from open_clip.factory import load_checkpoint
 from open_clip.transformer import QuickGELU
 from safetensors.torch import save_file
 
-import robis.clip
-from robis.architectures import (
+from robis.encoders.build import build_encoder
+from robis.encoders.clip import ClipEncoder, build_clip, build_clip_encoder, embed_sentences
+from robis.encoders.names import (
     CLIP_ARCHITECTURES,
     clip_config,
     is_clip,
@@ -27,8 +29,6 @@ from robis.architectures import (
     own_input_size,
     quarter_blocks,
 )
-from robis.clip import ClipEncoder, build_clip, build_clip_encoder, embed_sentences
-from robis.encoders import build_encoder
 from robis.errors import ConfigError, WeightsError
 from tests.tiny_clip import CONFIG, EMBEDDING, GRID, SIZE, WIDTH, numpy_state, random_tiles, write_config
 
@@ -77,7 +77,7 @@ def tiny_instead(monkeypatch: pytest.MonkeyPatch) -> None:
         quick_gelu, preprocessing = clip_config(name)[0].get("quick_gelu", False), clip_config(name)[1]
         return json.loads(json.dumps(CONFIG)) | {"quick_gelu": quick_gelu}, preprocessing
 
-    monkeypatch.setattr(robis.clip, "clip_config", read)
+    monkeypatch.setattr(robis.encoders.clip, "clip_config", read)
 
 
 def has_quick_gelu(model: open_clip.CLIP) -> set[bool]:
@@ -127,7 +127,7 @@ def test_quarter_blocks(depth: int, blocks: tuple[int, ...]) -> None:
 
 def test_sizes_are_known_without_torch(config: str) -> None:
     code = (
-        "import sys; from robis.architectures import own_input_size as size\n"
+        "import sys; from robis.encoders.names import own_input_size as size\n"
         f"print(size('ViT-L-14-336'), size('ViT-B-16-plus-240'), size({config!r}), 'torch' in sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
@@ -413,7 +413,7 @@ def test_any_failure_of_a_download_is_told(monkeypatch: pytest.MonkeyPatch, erro
         asked.extend([] if local_files_only else [file])
         raise error
 
-    monkeypatch.setattr(robis.clip, "hf_hub_download", fail)
+    monkeypatch.setattr(robis.encoders.clip, "hf_hub_download", fail)
     with pytest.raises(WeightsError, match=r"openai of clip_vitb16 could not be downloaded \(.*(No space|checksum|x)"):
         build_clip("clip_vitb16", input_size=SIZE)
     other = ["open_clip_pytorch_model.bin"] if isinstance(error, MissingError) else []
@@ -431,7 +431,7 @@ def test_the_other_file_is_taken_where_there_is_no_first(
             raise MissingError(file)
         return str(tmp_path / file)
 
-    monkeypatch.setattr(robis.clip, "hf_hub_download", fetch)
+    monkeypatch.setattr(robis.encoders.clip, "hf_hub_download", fetch)
     found = build_clip("clip_vitb16", input_size=SIZE).state_dict()
     assert torch.equal(found["visual.proj"], reference.visual.proj)
 

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from robis.datasets.fingerprints import fingerprint
-from robis.datasets.table import read_samples
 from robis.errors import DataError
+from robis.io.samples import read_samples
+from robis.workflow.fingerprints import fingerprint
 from tests.unit.trees import index, mvtec_ad, write_image, write_mask
 
 
@@ -99,7 +99,7 @@ def test_fingerprints_follow_content_not_time_or_place(tmp_path: Path) -> None:
 
 
 def test_fingerprints_read_each_file_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from robis.datasets import fingerprints
+    from robis.workflow import fingerprints
 
     write_image(tmp_path / "a.png")
     write_image(tmp_path / "b.png")

@@ -10,14 +10,14 @@ import cv2
 import numpy as np
 import pytest
 
-from robis.datasets import demo
 from robis.datasets.check import check_dataset
-from robis.datasets.demo_defects import DEFECT_KINDS
-from robis.datasets.demo_layouts import DEMO_LAYOUTS
 from robis.datasets.layouts import LAYOUTS, list_categories, list_samples, list_splits
 from robis.datasets.samples import Sample, Source
+from robis.demo import generate as demo
+from robis.demo.defects import DEFECT_KINDS
+from robis.demo.layouts import DEMO_LAYOUTS
 from robis.errors import DataError
-from robis.files import read_image, read_mask
+from robis.io.images import read_image, read_mask
 
 
 @pytest.fixture

@@ -10,8 +10,8 @@ import timm
 import torch
 from safetensors.torch import load_file, save_file
 
-from robis.architectures import ARCHITECTURES, default_blocks, own_input_size, quarter_blocks, superadd_blocks
-from robis.encoders import build_encoder
+from robis.encoders.build import build_encoder
+from robis.encoders.names import ARCHITECTURES, default_blocks, own_input_size, quarter_blocks, superadd_blocks
 from robis.errors import ConfigError, WeightsError
 
 TINY = "vit_tiny_patch16_224"

@@ -16,30 +16,26 @@ from sklearn.metrics import (  # type: ignore[import-untyped]
     roc_auc_score,
 )
 
-from robis import files
 from robis.errors import ConfigError, DataError
-from robis.evaluation import (
+from robis.evaluation.counts import PixelCounts, SegmentationCounts, resize_map, resize_mask
+from robis.evaluation.metrics import (
     METRICS,
-    PixelCounts,
-    SegmentationCounts,
     aupro,
     auroc,
     average_precision,
     class_f1,
     curves_table,
-    evaluate_split,
     f1_max,
-    format_table,
     image_metrics,
-    mean_metrics,
     pixel_metrics,
     rank_images,
     rank_pixels,
-    resize_map,
-    resize_mask,
-    seed_spread,
     segmentation_metrics,
 )
+from robis.evaluation.stage import evaluate_split
+from robis.evaluation.tables import format_table, mean_metrics, seed_spread
+from robis.io.maps import read_map, write_map, write_mask
+from robis.io.tables import read_table, write_table
 
 PIXEL = ("pixel_auroc", "pixel_ap", "pixel_f1_max", "aupro_0.30", "aupro_0.05")
 SEGMENTATION = ("seg_f1", "seg_iou", "seg_precision", "seg_recall")
@@ -345,12 +341,12 @@ class Tree:
             small = (round(height / 4), round(width / 4))
             truth = blobs(rng, (height, width), 3) if label == "anomalous" else None
             raw = rng.integers(0, 200, small)
-            files.write_map(self.maps / f"{name}.tiff", raw.astype(np.float16))
+            write_map(self.maps / f"{name}.tiff", raw.astype(np.float16))
             (self.masks / name).parent.mkdir(parents=True, exist_ok=True)
-            files.write_mask(self.masks / f"{name}.png", raw > 150)
+            write_mask(self.masks / f"{name}.png", raw > 150)
             if truth is not None:
                 (folder / "truth" / name).parent.mkdir(parents=True, exist_ok=True)
-                files.write_mask(folder / "truth" / f"{name}.png", truth)
+                write_mask(folder / "truth" / f"{name}.png", truth)
             rows.append(
                 {
                     "sample_id": name,
@@ -374,8 +370,8 @@ class Tree:
         )
 
     def evaluate(self, resolution: str | int = "ground_truth", threads: int = 1) -> pd.DataFrame:
-        files.write_table(self.folder / "samples.parquet", self.samples)
-        files.write_table(self.folder / "scores.parquet", self.scores)
+        write_table(self.folder / "samples.parquet", self.samples)
+        write_table(self.folder / "scores.parquet", self.scores)
         evaluate_split(
             self.folder / "samples.parquet",
             self.folder,
@@ -390,7 +386,7 @@ class Tree:
             resolution=resolution,
             threads=threads,
         )
-        return files.read_table(self.metrics)
+        return read_table(self.metrics)
 
     def nothing_written(self) -> bool:
         return not self.metrics.exists() and not self.curves.exists()
@@ -434,7 +430,7 @@ def test_stage_agrees_with_a_plain_evaluation(tree: Tree, resolution: str | int)
         path = tree.folder / "truth" / f"{name}.png"
         truth = np.array(Image.open(path)) > 0 if path.exists() else np.zeros((height, width), bool)
         size = (height, width) if isinstance(resolution, str) else (resolution, resolution)
-        raw = bilinear(files.read_map(tree.maps / f"{name}.tiff"), *size)
+        raw = bilinear(read_map(tree.maps / f"{name}.tiff"), *size)
         at_size = [
             [truth[int((i + 0.5) * height / size[0]), int((j + 0.5) * width / size[1])] for j in range(size[1])]
             for i in range(size[0])
@@ -461,7 +457,7 @@ def test_stage_agrees_with_a_plain_evaluation(tree: Tree, resolution: str | int)
     assert values["image_ap"] == pytest.approx((1 + 2 / 3) / 2)
     assert values["image_f1_max"] == pytest.approx(0.8)
     assert values["class_f1"] == 0.5
-    assert set(files.read_table(tree.curves)["curve"]) == {"roc", "pr", "pro", "image_roc", "image_pr"}
+    assert set(read_table(tree.curves)["curve"]) == {"roc", "pr", "pro", "image_roc", "image_pr"}
 
 
 def test_stage_writes_the_same_with_more_threads(tree: Tree) -> None:
@@ -484,7 +480,7 @@ def test_split_without_defective_images(tree: Tree) -> None:
     row = tree.evaluate()
     assert nulls(row) == set(METRICS)
     assert row["anomalous_images"].item() == row["defects"].item() == 0
-    assert files.read_table(tree.curves).empty
+    assert read_table(tree.curves).empty
 
 
 def test_split_without_normal_images(tree: Tree) -> None:
@@ -500,7 +496,7 @@ def test_anomalous_image_without_mask(tree: Tree) -> None:
     assert nulls(row) == {*PIXEL, *SEGMENTATION}
     assert row["defects"].isna().item()
     assert row["image_auroc"].item() == 0.75
-    assert set(files.read_table(tree.curves)["curve"]) == {"image_roc", "image_pr"}
+    assert set(read_table(tree.curves)["curve"]) == {"image_roc", "image_pr"}
 
 
 def test_unlabeled_images_are_left_out(tree: Tree) -> None:
@@ -552,7 +548,7 @@ def test_scores_that_do_not_fit(tree: Tree) -> None:
 
 
 def test_mask_of_another_size(tree: Tree) -> None:
-    files.write_mask(tree.folder / "truth" / "bad" / "001.png", np.ones((31, 44), bool))
+    write_mask(tree.folder / "truth" / "bad" / "001.png", np.ones((31, 44), bool))
     with pytest.raises(DataError, match=r"001\.png: the mask is 31 x 44 .*images/bad/001\.png is 32 x 44"):
         tree.evaluate()
     assert tree.nothing_written()
@@ -565,7 +561,7 @@ def test_defects_in_a_normal_image(tree: Tree) -> None:
 
 
 def test_map_that_is_not_finite(tree: Tree) -> None:
-    files.write_map(tree.maps / "good" / "001.tiff", np.full((12, 9), np.nan))
+    write_map(tree.maps / "good" / "001.tiff", np.full((12, 9), np.nan))
     with pytest.raises(DataError, match=r"good.001\.tiff: holds NaN"):
         tree.evaluate()
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from robis.errors import ConfigError
-from robis.gpu_lock import Gpu, gpu_of_job, parse_listing, visible_gpus
+from robis.workflow.gpu_lock import Gpu, gpu_of_job, parse_listing, visible_gpus
 
 LISTING = """\
 GPU 0: NVIDIA A100-SXM4-40GB (UUID: GPU-5d1c2ab0-1111-2222-3333-000000000000)
@@ -141,7 +141,9 @@ def test_the_choice_is_undone_after_the_job(monkeypatch: pytest.MonkeyPatch) -> 
 
 def test_a_waiting_job_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ROBIS_GPUS", "7")
-    waiting = "import logging; logging.basicConfig(level=logging.INFO); from robis.gpu_lock import gpu_of_job\n"
+    waiting = (
+        "import logging; logging.basicConfig(level=logging.INFO); from robis.workflow.gpu_lock import gpu_of_job\n"
+    )
     waiting += "with gpu_of_job(1, poll=0.01): pass"
     with gpu_of_job(1):
         process = subprocess.Popen([sys.executable, "-c", waiting], stderr=subprocess.PIPE, text=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from robis import half
+from robis.arrays import float16 as half
 
 EVERY_PATTERN = np.arange(1 << 16, dtype=np.uint16).reshape(256, 256)
 FINITE = np.arange(half.FINITE_VALUES, dtype=np.uint16).reshape(128, 248)

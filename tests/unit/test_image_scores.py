@@ -9,11 +9,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from robis.datasets.table import IndexedSample, write_samples
 from robis.errors import DataError
-from robis.files import write_map, write_mask, write_table
-from robis.image_scores import image_score, score_images
-from robis.rescoring import rscin
+from robis.io.maps import write_map, write_mask
+from robis.io.samples import IndexedSample, write_samples
+from robis.io.tables import write_table
+from robis.scoring.image_scores import image_score, score_images
+from robis.scoring.rscin import rscin
 
 NAMES = ["bad/000", "good/000", "good/001"]
 

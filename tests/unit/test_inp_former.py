@@ -9,8 +9,10 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from robis.detectors.inp_former import InpFormer, anomaly_maps, initialize, load_checkpoint, soft_mining_loss
-from robis.encoders import Encoder, build_encoder, read_state
+from robis.detectors.inp_former.model import InpFormer, anomaly_maps, initialize, load_checkpoint, soft_mining_loss
+from robis.encoders.build import build_encoder
+from robis.encoders.encoder import Encoder
+from robis.encoders.weights import read_state
 from robis.errors import ConfigError, WeightsError
 
 NAME, SIZE, GRID, WIDTH, HEADS, REGISTERS = "dinov2_reg_vits14", 56, 4, 384, 6, 4

@@ -10,8 +10,8 @@ from types import SimpleNamespace
 import pytest
 
 from robis.errors import DataError
-from robis.jobs import job
-from robis.params import Params
+from robis.workflow.jobs import job
+from robis.workflow.params import Params
 
 
 @pytest.fixture

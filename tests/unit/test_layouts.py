@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 
 from robis.datasets import layouts
-from robis.datasets.demo_layouts import DEMO_LAYOUTS
 from robis.datasets.layouts import LAYOUTS, images_in, list_categories, list_samples
 from robis.datasets.samples import Source
-from robis.datasets.table import read_samples
+from robis.demo.layouts import DEMO_LAYOUTS
 from robis.errors import DataError
+from robis.io.samples import read_samples
 from tests.conftest import REPOSITORY
 from tests.unit.trees import index, mvtec_ad, rows, write_image, write_mask
 

@@ -15,8 +15,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from robis.detectors import musc_scoring
-from robis.detectors.musc import (
+from robis.detectors.musc import nearest as musc_scoring
+from robis.detectors.musc.infer import gather_shards, infer_split
+from robis.detectors.musc.nearest import plan_memory
+from robis.detectors.musc.scores import (
     layer_norm,
     lnamd,
     mean_scores,
@@ -26,12 +28,11 @@ from robis.detectors.musc import (
     score_maps,
     token_store,
 )
-from robis.detectors.musc_infer import gather_shards, infer_split
-from robis.detectors.musc_scoring import plan_memory
-from robis.encoders import build_encoder
+from robis.encoders.build import build_encoder
 from robis.errors import ConfigError, DataError
-from robis.files import read_table, scratch_array, write_table
-from robis.tiling import TILE_COLUMNS
+from robis.io.arrays import scratch_array
+from robis.io.tables import read_table, write_table
+from robis.tiles.store import TILE_COLUMNS
 
 GRID, WIDTH = 5, 24
 PLENTY = 1 << 30
@@ -306,7 +307,7 @@ import numpy as np
 from robis.detectors.musc import mutual_scores
 list(mutual_scores(torch.randn(1, 2, 4, 8), np.arange(2), grid=2, r=[1], share=(0, 0.3), parts=[np.arange(2)],
                    memory=1 << 20, scratch=None, device=torch.device("cpu"), dtype=torch.float32))
-print("robis.detectors.musc_kernels" in sys.modules)
+print("robis.detectors.musc.kernel" in sys.modules)
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"
@@ -316,7 +317,7 @@ print("robis.detectors.musc_kernels" in sys.modules)
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
 def test_the_kernel_on_a_gpu(dtype: torch.dtype) -> None:
-    from robis.detectors import musc_kernels
+    from robis.detectors.musc import kernel as musc_kernels
 
     generator = torch.Generator().manual_seed(0)
     x, y = (F.normalize(torch.randn(3, 1369, 1024, generator=generator), dim=-1).to("cuda", dtype) for _ in range(2))

@@ -13,10 +13,10 @@ import pytest
 import tifffile
 from PIL import Image, ImageFile, ImageOps
 
-from robis.datasets.table import read_samples
 from robis.errors import DataError
-from robis.files import EXIF_ORIENTATION, image_size, read_image, read_mask
-from robis.tiling import crop_split, open_tiles
+from robis.io.images import EXIF_ORIENTATION, image_size, read_image, read_mask
+from robis.io.samples import read_samples
+from robis.tiles.store import crop_split, open_tiles
 from tests.unit.trees import index, write_image
 
 HEIGHT, WIDTH = 20, 30

@@ -21,8 +21,8 @@ from pretraining.train import RECIPE
 from pretraining.train import main as train
 from pretraining.trunk import GRID, PATCH, READ, WIDTH, build_trunk, tokens_of
 from pretraining.validation import judge
-from robis.architectures import ARCHITECTURES, own_input_size, quarter_blocks, superadd_blocks, weights_file
-from robis.encoders import build_encoder
+from robis.encoders.build import build_encoder
+from robis.encoders.names import ARCHITECTURES, own_input_size, quarter_blocks, superadd_blocks, weights_file
 
 NAME = "robis_vit_tiny"
 SHIPPED = Path(weights_file(NAME, "auto"))

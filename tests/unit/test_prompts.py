@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from robis.detectors.winclip_prompts import ANOMALOUS_STATES, NORMAL_STATES, TEMPLATES, prompts
+from robis.detectors.winclip.prompts import ANOMALOUS_STATES, NORMAL_STATES, TEMPLATES, prompts
 from robis.errors import ConfigError
 
 

@@ -11,11 +11,11 @@ import pytest
 import yaml
 
 from robis.cli import main
-from robis.detectors import DETECTORS
+from robis.config.settings import Settings, load, parse
+from robis.detectors.registry import DETECTORS
 from robis.errors import ConfigError
-from robis.reference import explain, written_files
-from robis.settings import Settings, load, parse
-from robis.stages import STAGES, every_key, followers, readers, stages
+from robis.workflow.reference import explain, written_files
+from robis.workflow.stages import STAGES, every_key, followers, readers, stages
 from tests.conftest import PRESETS, REPOSITORY
 
 

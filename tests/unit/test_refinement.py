@@ -16,12 +16,15 @@ from segment_anything import SamPredictor
 from segment_anything.build_sam import _build_sam
 from skimage import measure
 
-from robis import files
+from robis.arrays.morphology import fill_holes, largest_components
 from robis.errors import ConfigError, DataError, WeightsError
-from robis.refinement import METHODS
+from robis.io.images import read_mask
+from robis.io.maps import write_mask
+from robis.io.tables import write_table
+from robis.io.threads import threaded
 from robis.refinement import sam as sam_module
-from robis.refinement.boxes import fill_holes, largest_components
 from robis.refinement.grabcut import GrabCutRefiner
+from robis.refinement.methods import METHODS
 from robis.refinement.sam import SamRefiner, load_sam
 from robis.refinement.stage import refine_split
 
@@ -409,7 +412,7 @@ def test_grabcut_gives_the_same_mask_whatever_ran_before_and_on_every_thread() -
     first = refine(image, coarse)
     assert first.any()
     cv2.setRNGSeed(99)
-    again = [refine(image, coarse), *files.threaded(lambda _: refine(image, coarse), range(8), 3)]
+    again = [refine(image, coarse), *threaded(lambda _: refine(image, coarse), range(8), 3)]
     assert all(np.array_equal(first, mask) for mask in again)
 
 
@@ -468,9 +471,9 @@ def split(tmp_path: Path) -> Path:
             path = tmp_path / "root" / f"{sample_id}.png"
             path.parent.mkdir(parents=True, exist_ok=True)
             cv2.imwrite(str(path), np.clip(image, 0, 255).astype(np.uint8)[..., ::-1])
-        files.write_mask(tmp_path / "coarse" / f"{sample_id}.png", coarse)
+        write_mask(tmp_path / "coarse" / f"{sample_id}.png", coarse)
         rows.append({"sample_id": sample_id, "split": "test", "image": f"{sample_id}.png"})
-    files.write_table(tmp_path / "samples.parquet", pd.DataFrame(rows))
+    write_table(tmp_path / "samples.parquet", pd.DataFrame(rows))
     return tmp_path
 
 
@@ -511,7 +514,7 @@ def test_stage_none_takes_the_coarse_masks_and_reads_no_image(split: Path) -> No
         image.unlink()
     masks = read_all(run(split, "none"))
     for sample_id, mask in masks.items():
-        assert np.array_equal(mask > 0, files.read_mask(split / "coarse" / f"{sample_id}.png"))
+        assert np.array_equal(mask > 0, read_mask(split / "coarse" / f"{sample_id}.png"))
 
 
 def test_stage_sam_equals_the_predictor_on_the_resized_rgb_image(

@@ -14,11 +14,12 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from robis.compared import check_compared, compared_digest
 from robis.errors import ConfigError, DataError
-from robis.evaluation import METRICS
-from robis.files import read_map, write_table
-from robis.report import build_report
+from robis.evaluation.metrics import METRICS
+from robis.io.maps import read_map
+from robis.io.tables import write_table
+from robis.report.compared import check_compared, compared_digest
+from robis.report.page import build_report
 from tests.made_results import NASTY, Made, made_facts, write_data, write_run
 
 # A defect found in part, one missed, a false alarm, a clean image; then two images without a label.

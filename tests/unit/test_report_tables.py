@@ -10,18 +10,17 @@ import pytest
 import yaml
 from openpyxl import load_workbook
 
-from robis.evaluation import METRICS
-from robis.evaluation.metrics import typed
+from robis.config.settings import parse
+from robis.evaluation.metrics import METRICS, typed
 from robis.report.exports import escape_latex, write_metrics_csv, write_tables
 from robis.report.facts import duration, stage_costs, uncounted, versions
 from robis.report.overview import Cell, SplitTables, mark_best, split_tables, without_seeds
 from robis.report.published import BENCHMARKS, PIXEL_METRICS, PUBLISHED, benchmark_of, comparisons
 from robis.report.runs import no_metrics
 from robis.report.workbook import sheet_name, write_workbook
-from robis.report_facts import report_facts
-from robis.settings import parse
-from robis.stages import STAGES
-from robis.variants import variants
+from robis.workflow.report_facts import report_facts
+from robis.workflow.runs import variants
+from robis.workflow.stages import STAGES
 
 
 def measured(rows: dict[tuple[str, str], float | None], split: str = "test") -> pd.DataFrame:

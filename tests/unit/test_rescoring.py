@@ -11,10 +11,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from robis import rescoring
 from robis.cli import main
 from robis.errors import DataError
-from robis.rescoring import image_embeddings, read_embeddings, rescore_file, rscin
+from robis.scoring import rscin as rescoring
+from robis.scoring.rscin import image_embeddings, read_embeddings, rescore_file, rscin
 
 
 def with_matrices(scores: np.ndarray, embeddings: np.ndarray, k: list[int]) -> np.ndarray:
@@ -212,6 +212,6 @@ def test_absent_files_and_wrong_names_are_refused(tmp_path: Path) -> None:
 
 
 def test_no_torch_is_needed() -> None:
-    code = "import robis.rescoring, sys; print('torch' in sys.modules)"
+    code = "import robis.scoring.rscin, sys; print('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 import yaml
 
+from robis.config.settings import Settings, load, parse
 from robis.errors import ConfigError
-from robis.settings import Settings, load, parse
-from robis.variants import effective, variants
+from robis.workflow.runs import effective, variants
 from tests.conftest import PRESETS, REPOSITORY
 
 

@@ -12,15 +12,15 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from robis import code_digest
+from robis.config.sections import Dataset
+from robis.config.settings import Detector, parse
 from robis.datasets.layouts import LAYOUTS
-from robis.detectors import DETECTORS
+from robis.detectors.registry import DETECTORS
 from robis.errors import RobisError
-from robis.params import Params
-from robis.project import Project
-from robis.sections import Dataset
-from robis.settings import Detector, parse
-from robis.stages import STAGES, stages
+from robis.workflow import code_digest
+from robis.workflow.params import Params
+from robis.workflow.project import Project
+from robis.workflow.stages import STAGES, stages
 
 REPOSITORY = Path(__file__).parents[2]
 JOB = {"detector": "inp_former", "category": "nut", "split": "test_public"}
@@ -217,11 +217,20 @@ def test_comments_docstrings_and_layout_are_not_code() -> None:
 def test_a_stage_depends_on_the_modules_it_imports() -> None:
     binarize = code_digest.closure("robis.binarization.stage")
     assert {"robis.binarization.mebin", "robis.files", "robis.errors"} <= binarize
-    assert not {"robis.merging", "robis.sections", "robis.settings", "robis.encoders", "robis.stages"} & binarize
-    assert "robis.detectors.inp_former" in code_digest.closure("robis.detectors.inp_former_infer")
+    assert (
+        not {
+            "robis.tiles.merge",
+            "robis.config.sections",
+            "robis.config.settings",
+            "robis.encoders",
+            "robis.workflow.stages",
+        }
+        & binarize
+    )
+    assert "robis.detectors.inp_former.model" in code_digest.closure("robis.detectors.inp_former.infer")
     for detector in DETECTORS:
         for stage in stages(detector).values():
-            assert not {"robis.sections", "robis.settings"} & set(code_digest.closure(stage.module)), (
+            assert not {"robis.config.sections", "robis.config.settings"} & set(code_digest.closure(stage.module)), (
                 "a new option would re-run everything"
             )
 
@@ -233,9 +242,9 @@ def test_the_settings_offer_what_is_registered() -> None:
 
 def test_inference_code_trains_nothing_again() -> None:
     train, infer = (code_digest.closure(DETECTORS["inp_former"].stages[name].module) for name in ("train", "infer"))
-    assert "robis.clip" not in train | infer, "it counts where the encoder is one of its models"
+    assert "robis.encoders.clip" not in train | infer, "it counts where the encoder is one of its models"
     assert "robis.detectors.inference" in infer - train
-    assert "robis.detectors.training" in train - infer
+    assert "robis.detectors.inp_former.loop" in train - infer
 
 
 @pytest.mark.parametrize(

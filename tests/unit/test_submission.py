@@ -20,14 +20,14 @@ import tifffile
 from PIL import Image
 
 from robis.cli import main
-from robis.datasets.table import IndexedSample, write_samples
+from robis.config.settings import parse
 from robis.errors import DataError
-from robis.files import write_map, write_mask
-from robis.project import Project
-from robis.settings import parse
+from robis.io.maps import write_map, write_mask
+from robis.io.samples import IndexedSample, write_samples
 from robis.submission import archive, stage, upload
 from robis.submission.check import check_upload
 from robis.submission.stage import Part, pack
+from robis.workflow.project import Project
 
 # By hand, from the benchmark's own description: not from the code under test.
 IMAGES = {

@@ -17,15 +17,15 @@ from safetensors.torch import load_file, save_file
 from scipy.ndimage import gaussian_filter
 from torch import Tensor
 
-from robis.architectures import superadd_blocks
-from robis.detectors import superadd
-from robis.detectors.superadd import Bank, neighbor_distances, select, shares_of, smooth, token_maps
-from robis.detectors.superadd_infer import gather_shards, infer_split
-from robis.detectors.superadd_train import train_category
-from robis.encoders import build_encoder
+from robis.detectors.superadd import bank as superadd
+from robis.detectors.superadd.bank import Bank, neighbor_distances, select, shares_of, smooth, token_maps
+from robis.detectors.superadd.infer import gather_shards, infer_split
+from robis.detectors.superadd.train import train_category
+from robis.encoders.build import build_encoder
+from robis.encoders.names import superadd_blocks
 from robis.errors import DataError, WeightsError
-from robis.files import read_table, write_table
-from robis.tiling import TILE_COLUMNS
+from robis.io.tables import read_table, write_table
+from robis.tiles.store import TILE_COLUMNS
 
 
 def random_tokens(count: int, width: int = 16, *, offset: float = 0.0, seed: int = 0) -> Tensor:
@@ -257,8 +257,8 @@ def test_the_same_seed_gives_the_same_bytes_with_any_memory(
         assert train(tmp_path, "little", memory_gb=1e-9).read_bytes() == first
     assert "superadd.memory_gb holds 1 of 5 parts" in caplog.text and "encoded 5 times" in caplog.text
     # Working memory of 4 (23 * 192 + 77) bytes and two parts of 4 * 2 * 23 * 192.
-    monkeypatch.setattr("robis.detectors.superadd_train.QUERIES_AT_ONCE", 7)
-    monkeypatch.setattr("robis.detectors.superadd_train.BANK_AT_ONCE", 11)
+    monkeypatch.setattr("robis.detectors.superadd.train.QUERIES_AT_ONCE", 7)
+    monkeypatch.setattr("robis.detectors.superadd.train.BANK_AT_ONCE", 11)
     two = 4 * (23 * 192 + 77) + 2 * 4 * 2 * 23 * 192
     with caplog.at_level(logging.INFO):
         caplog.clear()

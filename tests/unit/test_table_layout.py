@@ -8,14 +8,14 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from robis.config.settings import parse
 from robis.datasets import listed
 from robis.datasets.layouts import inspected_splits, list_categories, list_samples, list_splits
 from robis.datasets.samples import Source
-from robis.datasets.table import read_samples
 from robis.errors import DataError, RobisError
-from robis.project import Project
-from robis.settings import parse
-from robis.tiling import crop_split
+from robis.io.samples import read_samples
+from robis.tiles.store import crop_split
+from robis.workflow.project import Project
 from tests.unit.trees import index, rows, write_image, write_mask
 
 HEADER = "category,split,image,label,mask,defect\n"

@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from robis.datasets.table import IndexedSample, write_samples
 from robis.errors import DataError
-from robis.files import read_map
-from robis.merging import merge_split, merge_tiles, merged_size
-from robis.tiling import crop_split, cut, map_size, open_tiles
-from robis.windows import Window, origins, windows
+from robis.io.maps import read_map
+from robis.io.samples import IndexedSample, write_samples
+from robis.tiles.merge import merge_split, merge_tiles, merged_size
+from robis.tiles.store import crop_split, cut, map_size, open_tiles
+from robis.tiles.windows import Window, origins, windows
 
 
 @pytest.mark.parametrize(

@@ -12,16 +12,17 @@ import pandas as pd
 import pytest
 import torch
 
-from robis import optimization
-from robis.augmentation import augment
-from robis.detectors import training, training_step
 from robis.detectors.batches import one_behind
-from robis.detectors.inp_former import InpFormer, initialize
-from robis.detectors.training import train
-from robis.detectors.training_step import Recipe, training_batches
-from robis.encoders import build_encoder
+from robis.detectors.inp_former import loop as training
+from robis.detectors.inp_former import optimizer as optimization
+from robis.detectors.inp_former import step as training_step
+from robis.detectors.inp_former.augmentation import augment
+from robis.detectors.inp_former.loop import train
+from robis.detectors.inp_former.model import InpFormer, initialize
+from robis.detectors.inp_former.optimizer import StableAdamW, learning_rate
+from robis.detectors.inp_former.step import Recipe, training_batches
+from robis.encoders.build import build_encoder
 from robis.errors import DataError, TrainingError
-from robis.optimization import StableAdamW, learning_rate
 
 RECIPE = Recipe(
     epochs=4,

@@ -13,19 +13,20 @@ import torch.nn.functional as F
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from robis.clip import ClipEncoder, build_clip, build_clip_encoder, embed_sentences
-from robis.detectors import winclip, winclip_embed
-from robis.detectors.winclip import association, few_shot, over_windows, score, tile_maps
-from robis.detectors.winclip_embed import embed, embed_tiles
-from robis.detectors.winclip_infer import infer_split
-from robis.detectors.winclip_prompts import prompts
-from robis.detectors.winclip_text import embed_prompts
-from robis.detectors.winclip_train import draw, train_category
-from robis.detectors.winclip_windows import window_tokens
-from robis.encoders import read_metadata
+from robis.detectors.winclip import scores as winclip
+from robis.detectors.winclip import tiles as winclip_embed
+from robis.detectors.winclip.infer import infer_split
+from robis.detectors.winclip.prompts import prompts
+from robis.detectors.winclip.scores import association, few_shot, over_windows, score, tile_maps
+from robis.detectors.winclip.text import embed_prompts
+from robis.detectors.winclip.tiles import embed, embed_tiles
+from robis.detectors.winclip.train import draw, train_category
+from robis.detectors.winclip.windows import window_tokens
+from robis.encoders.clip import ClipEncoder, build_clip, build_clip_encoder, embed_sentences
+from robis.encoders.weights import read_metadata
 from robis.errors import ConfigError, DataError, WeightsError
-from robis.files import read_table, write_table
-from robis.tiling import TILE_COLUMNS
+from robis.io.tables import read_table, write_table
+from robis.tiles.store import TILE_COLUMNS
 from tests.tiny_clip import EMBEDDING, GRID, SIZE, WIDTH, numpy_state, random_tiles, write_config
 
 RECORDED = Path(__file__).parents[1] / "parity" / "winclip.npz"

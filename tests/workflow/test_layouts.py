@@ -9,9 +9,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from robis.datasets.demo_layouts import DEMO_LAYOUTS, ImageSpec
 from robis.datasets.layouts import LAYOUTS
-from robis.evaluation import METRICS
+from robis.demo.layouts import DEMO_LAYOUTS, ImageSpec
+from robis.evaluation.metrics import METRICS
 from tests.workflow.conftest import Workspace
 
 pytestmark = pytest.mark.workflow

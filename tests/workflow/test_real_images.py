@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 import yaml
 
-from robis.evaluation import METRICS
+from robis.evaluation.metrics import METRICS
 from tests.conftest import REAL_DATA, REPOSITORY
 from tests.workflow.conftest import Workspace
 

@@ -13,7 +13,7 @@ import pytest
 import yaml
 from PIL import Image
 
-from robis.stages import every_key, followers, readers, stages
+from robis.workflow.stages import every_key, followers, readers, stages
 from tests.conftest import REPOSITORY
 from tests.workflow.conftest import CONFIG, Workspace, write_tiny_dataset
 from tests.workflow.test_superadd import SUPERADD_CHANGES

@@ -12,7 +12,7 @@ import pytest
 import tifffile
 from PIL import Image
 
-from robis.evaluation import METRICS
+from robis.evaluation.metrics import METRICS
 from tests.workflow.conftest import Workspace, write_tiny_dataset
 
 pytestmark = pytest.mark.workflow

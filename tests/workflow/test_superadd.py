@@ -18,8 +18,8 @@ from filelock import FileLock
 from safetensors.torch import load_file, save_file
 from scipy.ndimage import binary_closing, binary_fill_holes
 
-from robis.evaluation import METRICS
-from robis.stages import followers, readers
+from robis.evaluation.metrics import METRICS
+from robis.workflow.stages import followers, readers
 from tests.workflow.conftest import CONFIG, Workspace, write_tiny_dataset
 
 pytestmark = pytest.mark.workflow

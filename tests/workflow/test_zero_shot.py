@@ -19,9 +19,9 @@ from filelock import FileLock
 from safetensors.torch import save_file
 
 from robis.cli import main
-from robis.evaluation import METRICS
-from robis.rescoring import rscin
-from robis.stages import followers, readers
+from robis.evaluation.metrics import METRICS
+from robis.scoring.rscin import rscin
+from robis.workflow.stages import followers, readers
 from tests.conftest import REAL_DATA
 from tests.workflow.conftest import CONFIG, Workspace, write_tiny_dataset
 
@@ -190,8 +190,8 @@ def test_a_model_trained_elsewhere_is_used(zero_shot: Workspace, tmp_path: Path)
     expected = (workspace.results / "inp_former/tile_maps/nut/test_public.npy").read_bytes()
     from safetensors.torch import load_file
 
-    from robis.detectors.inp_former import InpFormer
-    from robis.encoders import build_encoder
+    from robis.detectors.inp_former.model import InpFormer
+    from robis.encoders.build import build_encoder
 
     trained = load_file(workspace.results / "inp_former/models/nut/model.safetensors")
     network = InpFormer(build_encoder(**CONFIG["encoder"]), CONFIG["inp_former"]["prototypes"])

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import cv2
 import numpy as np
 
-from robis.refinement.boxes import fill_holes
+from robis.arrays.morphology import fill_holes
 
 
 def close_and_fill(anomaly_map: np.ndarray, threshold: np.float32, sides: Sequence[int], growth: float) -> np.ndarray:

@@ -19,7 +19,7 @@ from functools import cache, lru_cache
 import cv2
 import numpy as np
 
-from robis.half import looked_up, value_range
+from robis.arrays.float16 import looked_up, value_range
 
 TOP = 255  # the scale on which the thresholds are counted
 FLOAT16_PATTERNS = 1 << 16

@@ -10,12 +10,15 @@ import cv2
 import numpy as np
 import pandas as pd
 
-from robis import files
+from robis.arrays.float16 import above
 from robis.binarization.closing import close_and_fill
 from robis.binarization.mebin import eroded, estimate
 from robis.binarization.statistics import MapStatistics, read_valid_map
 from robis.errors import ConfigError, DataError, one_of
-from robis.half import above
+from robis.io.atomic import atomic_folder
+from robis.io.maps import write_mask
+from robis.io.tables import write_table
+from robis.io.threads import threaded
 
 
 @dataclass(frozen=True)
@@ -123,7 +126,7 @@ def binarize_split(
             mask = eroded(mask, erosion)
         elif closing:
             mask = close_and_fill(anomaly_map, threshold, closing, closing_growth).astype(np.uint8)
-        files.write_mask(folder / f"{sample_id}.png", mask)
+        write_mask(folder / f"{sample_id}.png", mask)
         return {
             "sample_id": sample_id,
             "method": method,
@@ -136,9 +139,9 @@ def binarize_split(
             "area": cv2.countNonZero(mask) / mask.size,
         }
 
-    with files.atomic_folder(masks) as folder:
-        rows = list(files.threaded(binarize, paths, threads))
-    files.write_table(thresholds, pd.DataFrame(rows).astype(COLUMNS)[list(COLUMNS)])
+    with atomic_folder(masks) as folder:
+        rows = list(threaded(binarize, paths, threads))
+    write_table(thresholds, pd.DataFrame(rows).astype(COLUMNS)[list(COLUMNS)])
 
 
 def _map_paths(folder: Path) -> dict[str, Path]:

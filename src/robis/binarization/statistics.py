@@ -12,9 +12,10 @@ from pathlib import Path
 
 import numpy as np
 
-from robis import files
+from robis.arrays.float16 import FINITE_VALUES, histogram
 from robis.errors import DataError
-from robis.half import FINITE_VALUES, histogram
+from robis.io.maps import read_map
+from robis.io.threads import threaded
 
 NEGATIVE_ZERO = 0x8000
 
@@ -36,7 +37,7 @@ class MapStatistics:
         """Read maps one at a time. Raises DataError for no maps at all or for one that cannot be used."""
         pixels = np.zeros(FINITE_VALUES, np.int64)
         maxima = []
-        for counts in files.threaded(_count, paths, threads):
+        for counts in threaded(_count, paths, threads):
             pixels += counts
             maxima.append(_values()[np.flatnonzero(counts)[-1]])
         if not maxima:
@@ -64,7 +65,7 @@ class MapStatistics:
 
 def read_valid_map(path: Path) -> np.ndarray:
     """Read an anomaly map: float16 (H, W), finite and not negative. Raises DataError naming the file."""
-    anomaly_map = files.read_map(path)
+    anomaly_map = read_map(path)
     if anomaly_map.size == 0:
         raise DataError(f"{path}: the anomaly map is empty, {anomaly_map.shape}; merge the tile maps again.")
     bits = anomaly_map.view(np.uint16)

@@ -13,9 +13,10 @@ from robis.datasets import problems
 from robis.datasets.layouts import LAYOUTS, list_samples
 from robis.datasets.problems import Problem, grouped
 from robis.datasets.samples import ANOMALOUS, NORMAL, Sample, Source
-from robis.datasets.table import IndexedSample, write_samples
 from robis.errors import DataError
-from robis.files import image_size, read_mask, threaded
+from robis.io.images import image_size, read_mask
+from robis.io.samples import IndexedSample, write_samples
+from robis.io.threads import threaded
 
 
 @dataclass(frozen=True)

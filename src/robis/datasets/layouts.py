@@ -15,7 +15,7 @@ from pathlib import Path
 from robis.datasets.listed import TABLE, VISA, is_usable, listed_categories, listed_splits, read_listed
 from robis.datasets.samples import ANOMALOUS, LEARNED, NORMAL, Sample, Source
 from robis.errors import DataError, first_few
-from robis.files import is_image
+from robis.io.images import is_image
 
 
 def _always(source: Source, category: str, samples: Sequence[Sample]) -> bool:

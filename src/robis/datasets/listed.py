@@ -18,7 +18,8 @@ from robis.datasets import problems
 from robis.datasets.problems import Kind, Problem, ProblemsError
 from robis.datasets.samples import ANOMALOUS, LEARNED, NORMAL, Sample, Source
 from robis.errors import DataError
-from robis.files import is_image, read_table
+from robis.io.images import is_image
+from robis.io.tables import read_table
 
 NORMAL_WORDS = ("normal", "good", "0")
 ANOMALOUS_WORDS = ("anomalous", "anomaly", "bad", "1")

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from robis.files import threaded
+from robis.io.threads import threaded
 
 
 class Tiles(Protocol):

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from robis.files import write_table
+from robis.io.tables import write_table
 
 COLUMNS = {
     "step": "int64",

@@ -11,10 +11,12 @@ import torch
 from torch import Tensor
 
 from robis.detectors.batches import one_behind, tile_batches
-from robis.devices import autocast
+from robis.encoders.devices import autocast
 from robis.errors import DataError
-from robis.files import atomic_file, new_array, read_table, write_table
-from robis.tiling import open_tiles
+from robis.io.arrays import new_array
+from robis.io.atomic import atomic_file
+from robis.io.tables import read_table, write_table
+from robis.tiles.store import open_tiles
 
 
 def shard_of(items: int, shard: int, shards: int, step: int = 1) -> slice:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 import cv2
 import numpy as np
 
-from robis.half import FINITE_VALUES, histogram, to_float16, to_float32
+from robis.arrays.float16 import FINITE_VALUES, histogram, to_float16, to_float32
 
 NEGATIVE_ZERO = 0x8000
 

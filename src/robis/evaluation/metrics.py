@@ -10,8 +10,8 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
+from robis.arrays.float16 import FINITE_VALUES
 from robis.evaluation.counts import PixelCounts, SegmentationCounts
-from robis.half import FINITE_VALUES
 
 METRICS = (
     "image_auroc",

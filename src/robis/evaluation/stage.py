@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from robis import files
+from robis.arrays.float16 import value_range
 from robis.errors import ConfigError, DataError, first_few
 from robis.evaluation.counts import PixelCounts, SegmentationCounts, resize_map, resize_mask
 from robis.evaluation.metrics import (
@@ -24,7 +24,10 @@ from robis.evaluation.metrics import (
     segmentation_metrics,
     typed,
 )
-from robis.half import value_range
+from robis.io.images import read_mask
+from robis.io.maps import read_map
+from robis.io.tables import read_table, write_table
+from robis.io.threads import threaded
 
 GROUND_TRUTH = "ground_truth"
 NORMAL, ANOMALOUS = "normal", "anomalous"
@@ -100,7 +103,7 @@ def evaluate_split(
     complete = bool(np.all(has_mask[anomalous]))
     usable = list(_samples(table[known | has_mask], root, maps, masks)) if complete else []
     count = partial(_count, resolution=resolution)
-    for image_pixels, image_segmentation in files.threaded(count, usable, threads):
+    for image_pixels, image_segmentation in threaded(count, usable, threads):
         pixels.merge(image_pixels)
         segmentation += image_segmentation
     ranked_pixels = rank_pixels(pixels)
@@ -120,8 +123,8 @@ def evaluate_split(
         "defects": pixels.regions if usable else None,
         **{name: values[name] for name in METRICS},
     }
-    files.write_table(curves, curves_table(ranked_pixels, ranked_images))
-    files.write_table(metrics, typed(pd.DataFrame([row])))
+    write_table(curves, curves_table(ranked_pixels, ranked_images))
+    write_table(metrics, typed(pd.DataFrame([row])))
 
 
 def _check_resolution(resolution: str | int) -> None:
@@ -133,7 +136,7 @@ def _check_resolution(resolution: str | int) -> None:
 
 
 def _read_columns(path: Path, columns: Sequence[str]) -> pd.DataFrame:
-    table = files.read_table(path)
+    table = read_table(path)
     missing = [column for column in columns if column not in table]
     if missing:
         raise DataError(f"{path}: no column {', '.join(missing)}; found {', '.join(map(str, table))}. Make it again.")
@@ -186,8 +189,8 @@ def _samples(table: pd.DataFrame, root: Path, maps: Path, masks: Path) -> Iterat
 
 def _count(sample: _Sample, resolution: str | int) -> tuple[PixelCounts, SegmentationCounts]:
     truth = _read_truth(sample)
-    final = resize_mask(files.read_mask(sample.final_mask), sample.height, sample.width)
-    anomaly_map = files.read_map(sample.anomaly_map)
+    final = resize_mask(read_mask(sample.final_mask), sample.height, sample.width)
+    anomaly_map = read_map(sample.anomaly_map)
     if anomaly_map.size and not np.isfinite(value_range(anomaly_map)).all():
         raise DataError(
             f"{sample.anomaly_map}: holds NaN or infinite values; expected finite ones. Make the map again."
@@ -202,7 +205,7 @@ def _read_truth(sample: _Sample) -> np.ndarray:
     expected = (sample.height, sample.width)
     if sample.truth is None:
         return np.zeros(expected, bool)
-    truth = files.read_mask(sample.truth)
+    truth = read_mask(sample.truth)
     if truth.shape != expected:
         raise DataError(
             f"{sample.truth}: the mask is {truth.shape[0]} x {truth.shape[1]} pixels (height x width); "

@@ -5,7 +5,7 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
-from robis.refinement.boxes import fill_holes, largest_components
+from robis.arrays.morphology import fill_holes, largest_components
 
 ITERATIONS = 2
 # Anomaly maps overshoot a defect's border and seldom miss its middle: this share of the component's largest

@@ -13,11 +13,10 @@ from segment_anything import sam_model_registry
 from segment_anything.modeling import Sam
 from segment_anything.utils.transforms import ResizeLongestSide
 
-from robis import files
-from robis.devices import autocast, pick_device
+from robis.arrays.morphology import fill_holes, largest_components
+from robis.encoders.devices import autocast, pick_device
 from robis.errors import ConfigError, WeightsError, one_of
-from robis.refinement import CHECKPOINTS, SOURCE, check_checkpoint, default_checkpoint
-from robis.refinement.boxes import fill_holes, largest_components
+from robis.refinement.methods import CHECKPOINTS, SOURCE, check_checkpoint, default_checkpoint
 from robis.refinement.sam_attention import without_score_matrices
 
 SAM_BUILDERS: dict[str, Callable[[], Sam]] = {name: sam_model_registry[name] for name in CHECKPOINTS}
@@ -108,7 +107,7 @@ def load_sam(model: str, checkpoint: str | Path | None = None, sha256: str | Non
 
 
 def _read_state(path: Path, name: str, sha256: str | None) -> dict[str, torch.Tensor]:
-    if sha256 is not None and (found := files.sha256(path)) != sha256.lower():
+    if sha256 is not None and (found := digest_of(path)) != sha256.lower():
         raise WeightsError(
             f"{path}: its sha256 is {found}; refine.sha256 expects {sha256.lower()}. "
             f"Get {name} again from {SOURCE}, or correct refine.sha256."

@@ -8,9 +8,13 @@ import cv2
 import numpy as np
 from tqdm import tqdm
 
-from robis import files
 from robis.errors import ConfigError, DataError, first_few, one_of
-from robis.refinement import METHODS, Options
+from robis.io.atomic import atomic_folder
+from robis.io.images import read_image, read_mask
+from robis.io.maps import write_mask
+from robis.io.tables import read_table
+from robis.io.threads import threaded
+from robis.refinement.methods import METHODS, Options
 
 
 def refine_split(
@@ -40,7 +44,7 @@ def refine_split(
     """
     if method not in METHODS:
         raise ConfigError(f"refine.method: {method!r} is unknown. {one_of(method, METHODS)}")
-    table = files.read_table(samples)
+    table = read_table(samples)
     rows = list(zip(table["sample_id"], table["image"], strict=True))
     missing = [path for sample_id, _ in rows if not (path := coarse / f"{sample_id}.png").is_file()]
     if missing:
@@ -52,17 +56,17 @@ def refine_split(
     options = Options(boxes, multimask, model, checkpoint, sha256, precision, device)
     refine = None if build is None else build(options)
 
-    with files.atomic_folder(masks) as folder:
+    with atomic_folder(masks) as folder:
 
         def one(row: tuple[str, str]) -> None:
             sample_id, image = row
-            mask = files.read_mask(coarse / f"{sample_id}.png")
+            mask = read_mask(coarse / f"{sample_id}.png")
             if refine is not None and mask.any():
-                mask = refine(_at_size_of(mask, files.read_image(root / image)), mask)
-            files.write_mask(folder / f"{sample_id}.png", mask)
+                mask = refine(_at_size_of(mask, read_image(root / image)), mask)
+            write_mask(folder / f"{sample_id}.png", mask)
 
         # One thread more than asked for, so that the next image is read while this one is refined.
-        done = files.threaded(one, rows, threads + 1)
+        done = threaded(one, rows, threads + 1)
         for _ in tqdm(done, total=len(rows), desc="refine", unit="image", disable=None):
             pass
 

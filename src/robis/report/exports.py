@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pandas as pd
 
-from robis import files
-from robis.evaluation import METRICS, mean_metrics, seed_spread
+from robis.evaluation.metrics import METRICS
+from robis.evaluation.tables import mean_metrics, seed_spread
+from robis.io.atomic import atomic_file
 from robis.report.overview import HEADINGS, MEAN, Cell, Column, Row, SplitTables
 
 COUNTS = ("images", "anomalous_images", "defects", "categories")
@@ -29,7 +30,7 @@ def write_metrics_csv(path: Path, measured: pd.DataFrame) -> None:
         means = mean_metrics(measured).assign(category=MEAN)
         table = pd.concat([measured, means[["detector", "category", "split", "categories", *METRICS]]])
         table[list(COUNTS)] = table[list(COUNTS)].astype("Int64")
-    with files.atomic_file(path) as partial:
+    with atomic_file(path) as partial:
         table.to_csv(partial, index=False, lineterminator="\n")
 
 

@@ -19,7 +19,7 @@ PACKAGES = (
 )
 # Neither may count itself: the page would differ each time that it is made.
 NOT_COUNTED = ("report", "submit")
-# As `robis.devices` logs it.
+# As `robis.encoders.devices` logs it.
 _DEVICE = re.compile(r"Computing on (?:the )?(?P<name>.+?)\.$")
 
 

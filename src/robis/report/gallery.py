@@ -14,8 +14,11 @@ import cv2
 import numpy as np
 import pandas as pd
 
-from robis import files
-from robis.evaluation import SegmentationCounts, resize_mask, segmentation_metrics
+from robis.evaluation.counts import SegmentationCounts, resize_mask
+from robis.evaluation.metrics import segmentation_metrics
+from robis.io.images import read_image, read_mask
+from robis.io.maps import read_map
+from robis.io.threads import threaded
 from robis.report import pictures
 from robis.report.outlines import outline
 from robis.report.runs import Group, Run, known
@@ -48,7 +51,7 @@ def write_gallery(
     outlines: dict[str, list[Any]] = {}
     regions: dict[str, list[pd.DataFrame]] = {run.name: [] for run in group.runs if run.own}
     shown = 0
-    for drawn in files.threaded(work.image, range(len(group.samples)), threads):
+    for drawn in threaded(work.image, range(len(group.samples)), threads):
         for run, table in drawn.regions.items():
             regions[run].append(table)
         if drawn.columns:
@@ -77,7 +80,7 @@ class _Truth:
 
     @classmethod
     def read(cls, path: Path) -> _Truth:
-        mask = files.read_mask(path)
+        mask = read_mask(path)
         count, labels = cv2.connectedComponents(mask.astype(np.uint8), connectivity=8, ltype=cv2.CV_32S)
         return cls(mask, count - 1, labels)
 
@@ -135,7 +138,7 @@ class _Work:
                 drawn.outlines[f"{run_file(number)}-masks"] = None
             if pd.isna(table["result"]) or not (shown or (truth and run.own)):
                 continue
-            final = files.read_mask(run.file("anomaly_images_thresholded", str(sample["sample_id"]), ".png"))
+            final = read_mask(run.file("anomaly_images_thresholded", str(sample["sample_id"]), ".png"))
             seg_f1 = None
             if truth:
                 scaled = resize_mask(final, *truth.mask.shape)
@@ -149,7 +152,7 @@ class _Work:
 
     def _draw_image(self, sample: Record, truth: _Truth | None, drawn: _Drawn) -> tuple[int, int]:
         """Draw what all runs share; the (height, width) of its picture."""
-        image = files.read_image(self.root / sample["image"])
+        image = read_image(self.root / sample["image"])
         height, width = pictures.thumbnail_size(*image.shape[:2])
         (self.folder / "images" / f"{int(sample['row'])}.jpg").write_bytes(pictures.draw_image(image, height, width))
         link = Path(os.path.relpath(self.root / sample["image"], self.page.parent)).as_posix()
@@ -180,7 +183,7 @@ class _Work:
     ) -> None:
         """Draw what one run says of an image."""
         name = str(sample["sample_id"])
-        anomaly_map = files.read_map(run.file("anomaly_images", name, ".tiff"))
+        anomaly_map = read_map(run.file("anomaly_images", name, ".tiff"))
         low, high = float(anomaly_map.min()), float(anomaly_map.max())
         ends = (low, high) if self.vis == "single" else (0.0, pictures.HEAT_RANGE)
         heat = pictures.draw_heatmap(anomaly_map, *size, low=ends[0], high=ends[1])
@@ -197,7 +200,7 @@ class _Work:
             "low": low,
             "high": high,
         }
-        coarse = files.read_mask(run.file("coarse_masks", name, ".png"))
+        coarse = read_mask(run.file("coarse_masks", name, ".png"))
         drawn.outlines[f"{run_file(number)}-masks"] = [outline(mask, *size).compact() for mask in (coarse, final)]
 
 

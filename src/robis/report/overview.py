@@ -9,7 +9,8 @@ from typing import Any
 
 import pandas as pd
 
-from robis.evaluation import METRICS, mean_metrics, seed_spread
+from robis.evaluation.metrics import METRICS
+from robis.evaluation.tables import mean_metrics, seed_spread
 
 MEAN = "mean"
 

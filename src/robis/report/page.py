@@ -13,8 +13,10 @@ from urllib.parse import quote
 import jinja2
 import pandas as pd
 
-from robis import __version__, files
-from robis.evaluation import METRICS
+from robis import __version__
+from robis.evaluation.metrics import METRICS
+from robis.io.atomic import atomic_file, atomic_folder
+from robis.io.tables import read_table
 from robis.report import facts as run_facts
 from robis.report import pictures
 from robis.report.drawing import COLORS, DARK, svg
@@ -71,7 +73,7 @@ def build_report(
     own, others = metrics_of(groups, own=True), metrics_of(groups, own=False)
     overview = split_tables(own, others)
     everything = pd.concat([own, others], ignore_index=True)
-    with files.atomic_folder(assets) as asset_folder, files.atomic_folder(figures) as figure_folder:
+    with atomic_folder(assets) as asset_folder, atomic_folder(figures) as figure_folder:
         # A path relative to the page, so that both can be moved together.
         link = _relative(assets, page)
         entries = []
@@ -85,7 +87,7 @@ def build_report(
         graph = rule_graph(facts["pipeline"], _cost_notes(costs))
         (figure_folder / "pipeline.svg").write_text(svg(graph, page=False), encoding="utf-8", newline="\n")
         (figure_folder / "pipeline.png").write_bytes(png(graph))
-    with files.atomic_folder(tables) as folder:
+    with atomic_folder(tables) as folder:
         write_tables(folder, own, overview)
     write_metrics_csv(metrics_csv, own)
     write_workbook(workbook, overview)
@@ -132,7 +134,7 @@ def build_report(
             },
         )
     )
-    with files.atomic_file(page) as partial:
+    with atomic_file(page) as partial:
         partial.write_text(text, encoding="utf-8", newline="\n")
 
 
@@ -153,7 +155,7 @@ def _figures(
                 score_figure(run.name, table["rescored"].to_numpy(float), list(labels.values())),
                 threshold_figure(run.name, table, labels),
                 size_figure(run.name, regions[run.name]),
-                training_figure(run.name, files.read_table(history)) if history in histories else None,
+                training_figure(run.name, read_table(history)) if history in histories else None,
             ]
             found += [(figure, run.name) for figure in of_run if figure]
     return found

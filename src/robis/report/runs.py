@@ -10,11 +10,11 @@ from typing import Any
 
 import pandas as pd
 
-from robis import files
-from robis.compared import CURVES, METRICS, detectors_of, is_complete
 from robis.errors import DataError, first_few
 from robis.evaluation.metrics import METRICS as METRIC_NAMES
 from robis.evaluation.metrics import typed
+from robis.io.tables import read_table
+from robis.report.compared import CURVES, METRICS, detectors_of, is_complete
 
 ANOMALOUS = "anomalous"
 
@@ -100,7 +100,7 @@ def groups_of(results: Path, runs: Sequence[Sequence[str]], compare: Sequence[st
     for number, part in enumerate(parts, start=1):
         found = [Run(d, results / d, c, s) for d, c, s in runs if (c, s) == part]
         found += [run for run in others if (run.category, run.split) == part]
-        samples = files.read_table(results / "samples" / part[0] / f"{part[1]}.parquet")
+        samples = read_table(results / "samples" / part[0] / f"{part[1]}.parquet")
         tables = {run.name: _table(run, samples) for run in found}
         row = _gallery_rows(samples, [tables[run.name] for run in found if run.own], images)
         order = row.sort_values(kind="stable", na_position="last").index
@@ -140,7 +140,7 @@ def _table(run: Run, samples: pd.DataFrame) -> pd.DataFrame:
         "thresholds": ["threshold", "mean_std", "mebin", "defects", "stable_first", "stable_last"],
     }.items():
         path = run.table(name + "/{}.parquet")
-        table = files.read_table(path)
+        table = read_table(path)
         lacking = [column for column in ["sample_id", *columns] if column not in table]
         if lacking:
             raise DataError(f"{path}: no column {', '.join(lacking)}. Make the table again with this version.")
@@ -197,7 +197,7 @@ def metrics_of(groups: Sequence[Group], *, own: bool) -> pd.DataFrame:
     runs = [run for group in groups for run in group.runs if group.labeled and run.own == own]
     order = list(dict.fromkeys(run.name for run in runs))
     tables = [
-        files.read_table(path).assign(detector=run.name)
+        read_table(path).assign(detector=run.name)
         for run in sorted(runs, key=lambda run: order.index(run.name))
         if (path := run.table(METRICS)) and (own or path.is_file())
     ]
@@ -213,7 +213,7 @@ def no_metrics() -> pd.DataFrame:
 def curves_of(group: Group) -> dict[str, pd.DataFrame]:
     """Run -> its curves, for those of the group's runs that have metrics and curves."""
     return {
-        run.name: files.read_table(run.table(CURVES))
+        run.name: read_table(run.table(CURVES))
         for run in group.runs
         if group.labeled and (run.own or (run.table(METRICS).is_file() and run.table(CURVES).is_file()))
     }

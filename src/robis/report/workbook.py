@@ -15,8 +15,8 @@ from openpyxl.styles import Alignment, Font
 from openpyxl.utils import get_column_letter
 from openpyxl.worksheet.worksheet import Worksheet
 
-from robis import files
-from robis.evaluation import METRICS
+from robis.evaluation.metrics import METRICS
+from robis.io.atomic import atomic_file
 from robis.report.overview import MEAN, Cell, Column, Row, SplitTables
 
 PERCENT = "0.0%"
@@ -56,7 +56,7 @@ def write_workbook(path: Path, tables: Sequence[SplitTables]) -> None:
     ]
     if seeds:
         _fill_seeds(book.create_sheet(sheet_name("seeds", names)), seeds)
-    with files.atomic_file(path) as partial:
+    with atomic_file(path) as partial:
         partial.write_bytes(_settled(book))
 
 

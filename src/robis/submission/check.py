@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
 
-from robis.files import threaded
+from robis.io.threads import threaded
 from robis.submission.images import Finding, inspect_map, inspect_mask
 from robis.submission.members import FILE, DamagedError, Member, is_compressed, members
 from robis.submission.names import Entry, Names, make_entry

@@ -8,10 +8,11 @@ from pathlib import Path
 from robis.datasets.layouts import list_categories, list_samples
 from robis.datasets.samples import Source
 from robis.errors import DataError
-from robis.files import image_size, threaded
-from robis.merging import merged_size
+from robis.io.images import image_size
+from robis.io.threads import threaded
 from robis.submission.stage import upload_of_tables
 from robis.submission.upload import SPLITS, Place, Size, Upload, make_upload
+from robis.tiles.merge import merged_size
 
 LAYOUT = "mvtec_ad_2"
 

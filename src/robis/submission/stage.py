@@ -7,14 +7,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from robis.datasets.table import read_samples
 from robis.errors import DataError
-from robis.files import atomic_file
-from robis.merging import merged_size
+from robis.io.atomic import atomic_file
+from robis.io.samples import read_samples
 from robis.submission.archive import write_archive
 from robis.submission.check import check_members, check_upload
 from robis.submission.members import FILE, Member
 from robis.submission.upload import MAPS, Upload, make_upload
+from robis.tiles.merge import merged_size
 
 
 @dataclass(frozen=True)

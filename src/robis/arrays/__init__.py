@@ -1,0 +1,1 @@
+"""Arithmetic on arrays: half precision and morphology."""

@@ -1,0 +1,1 @@
+"""The config: option models, overrides, and messages about mistakes."""

@@ -1,0 +1,350 @@
+"""The sections of a config: every option, its default, unit and range. `robis.config.settings` puts them together."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+
+Precision = Literal["float32", "bf16", "fp16"]
+Share = Annotated[float, Field(ge=0, le=1)]
+Count = Annotated[int, Field(ge=1)]
+Shots = Annotated[int, Field(ge=0)]
+Seed = Annotated[int, Field(ge=0)]
+Prompts = Annotated[list[Annotated[str, Field(pattern=r"\{\}")]], Field(min_length=1)]
+Name = Annotated[str, Field(pattern=r"^[^/\\{}]+$", min_length=1)]
+
+
+def without_doubles(names: list[str]) -> list[str]:
+    """The names; raises ValueError when one is there twice."""
+    if len(set(names)) < len(names):
+        raise ValueError("names that differ")
+    return names
+
+
+class Section(BaseModel):
+    """What all sections have in common: no unknown keys, no changes."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Dataset(Section):
+    """Which images."""
+
+    name: Annotated[str, Field(pattern=r"^[^\s./\\{}]([^/\\{}]*[^\s/\\{}])?$")] = Field(
+        "demo", description="Names the folder of the results: results/NAME/."
+    )
+    layout: Literal["mvtec_ad_2", "mvtec_ad", "mpdd", "btad", "visa", "folder", "table"] = Field(
+        "mvtec_ad_2", description="How the images lie on disk (docs/datasets.md shows each layout)."
+    )
+    root: str = Field("data/demo", description="The folder that holds one folder per category.")
+    table: str | None = Field(
+        None,
+        description="The file that lists the images, relative to the root or absolute (layouts table and visa); "
+        "null: samples.csv, in visa split_csv/1cls.csv.",
+    )
+    outside_root: bool = Field(False, description="Whether that file may name images outside the root.")
+    categories: Literal["all"] | Annotated[list[Name], Field(min_length=1)] = Field(
+        "all", description="Categories (products) to run: all, or a list of folder names."
+    )
+    splits: list[Name] = Field(
+        ["test_public"],
+        min_length=1,
+        description="Splits to inspect: test_public, test, ... (a table's may have any name).",
+    )
+
+    @field_validator("splits", "categories")
+    @classmethod
+    def _each_once(cls, value: Any) -> Any:
+        return without_doubles(value) if isinstance(value, list) else value
+
+
+class Tiling(Section):
+    """Overlapping windows that cover an image (RoBiS, Swin-Cropping)."""
+
+    window: Literal["auto", "image"] | Annotated[int, Field(ge=8)] = Field(
+        "auto",
+        description="Side of the square window in image pixels, or image: one tile per image. "
+        "auto: 1024 for inp_former (RoBiS) and superadd, image for musc and winclip.",
+    )
+    overlap: float = Field(0.1, ge=0, lt=1, description="Share of a window that its neighbor covers too.")
+    edge: Literal["pad", "shift"] = Field(
+        "pad",
+        description="A window that leaves the image is filled with zeros (pad, published) or moved inward (shift).",
+    )
+    resample: Literal["bilinear", "bicubic"] = Field(
+        "bilinear",
+        description="Antialiased filter that resizes a tile; the public code of musc and winclip is bicubic.",
+    )
+
+
+class Encoder(Section):
+    """The frozen vision transformer."""
+
+    name: str = Field(
+        "auto",
+        description="A short name (dinov2_reg_vitb14, clip_vitl14_336, ...), any timm or open_clip ViT's, or the path "
+        "of an open_clip model config (.json). auto: dinov2_reg_vitb14 for inp_former, clip_vitl14_336 for musc, "
+        "dinov3_vithplus16 for superadd, clip_vitb16plus for winclip, which needs a CLIP.",
+    )
+    weights: str = Field(
+        "auto",
+        description="auto (robis brings robis_vit_tiny's, timm or open_clip downloads others), random (seeded), a "
+        "pretrained tag of open_clip's (openai, laion400m_e32, ...), or the path of a .safetensors, .pth or .pt file "
+        "in the key names of timm, DINOv2, DINOv3 or open_clip.",
+    )
+    sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")] | None = Field(
+        None, description="Digest that a local weights file must have; null: not checked."
+    )
+    input_size: Annotated[int, Field(ge=14)] | None = Field(
+        None,
+        description="Side of the tile that the encoder sees, pixels; null: the encoder's own (518 for DINOv2, 640 for "
+        "DINOv3).",
+    )
+    blocks: Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1)] | None = Field(
+        None,
+        description="Transformer blocks whose tokens are used, 0-based; null: the published ones "
+        "(musc: the last of each quarter; superadd: these, or 3, 5, 8, 10 of 12; winclip uses none).",
+    )
+
+    @field_validator("blocks")
+    @classmethod
+    def _ascend(cls, value: list[int] | None) -> list[int] | None:
+        if value is not None and sorted(set(value)) != value:
+            raise ValueError("ascending numbers")
+        return value
+
+
+class InpFormer(Section):
+    """INP-Former (arXiv 2503.02424), one model per category."""
+
+    weights: str | None = Field(
+        None,
+        description="Trained model to use instead of training: a .pth or .safetensors file in the key names of the "
+        "public INP-Former and RoBiS code, {category} in its path replaced; null: train.",
+    )
+    prototypes: Count = Field(6, description="Number of intrinsic normal prototypes.")
+    epochs: Count = Field(200, description="Passes over the training tiles.")
+    batch_size: Count = Field(16, description="Tiles per training step.")
+    learning_rate: float = Field(1e-3, gt=0, description="Highest learning rate.")
+    final_learning_rate: float = Field(1e-4, ge=0, description="Learning rate after the last step.")
+    warmup_steps: int = Field(100, ge=0, description="Steps of linear rise to the highest learning rate.")
+    weight_decay: float = Field(1e-4, ge=0, description="Decoupled weight decay.")
+    gradient_clip: float = Field(0.1, gt=0, description="Largest norm of the gradient of all parameters.")
+    coherence_weight: float = Field(0.2, ge=0, description="Weight of the INP coherence loss.")
+    mining_power: float = Field(3.0, ge=0, description="Exponent of soft mining; 0: every location counts the same.")
+    augment: bool = Field(True, description="Random exposure and noise on the training tiles (RoBiS).")
+    seed: int = Field(0, ge=0, description="Seed of initial weights, order and augmentation.")
+    precision: Literal["float32", "bf16"] = Field(
+        "float32", description="Arithmetic on a GPU; the CPU always uses float32."
+    )
+    compile: bool = Field(False, description="torch.compile on a GPU; the CPU never compiles.")
+    checkpoint_every: Count = Field(10, description="Epochs between two resumable states.")
+
+
+class Musc(Section):
+    """MuSc (arXiv 2401.16753): the images of a split score each other; no training images needed."""
+
+    r: Annotated[list[Annotated[int, Field(ge=1)]], Field(min_length=1)] = Field(
+        [1, 3, 5], description="Sides of the token neighborhoods (LNAMD), odd numbers."
+    )
+    share: Annotated[list[Share], Field(min_length=2, max_length=2)] = Field(
+        [0.0, 0.3], description="Which of the distances to the other images are averaged: shares of the sorted ones."
+    )
+    subsets: Count = Field(1, description="Random parts of a split that are scored separately; 1: all together.")
+    seed: int = Field(0, ge=0, description="Seed of the subsets and of random weights.")
+    memory_gb: float = Field(
+        4.0, gt=0, description="Memory for features and distances on the computing device, gigabytes."
+    )
+
+    @field_validator("r")
+    @classmethod
+    def _odd(cls, value: list[int]) -> list[int]:
+        if any(side % 2 == 0 for side in value):
+            raise ValueError("odd numbers")
+        return value
+
+    @field_validator("share")
+    @classmethod
+    def _ascends(cls, value: list[float]) -> list[float]:
+        if value[0] >= value[1]:
+            raise ValueError("two shares, the lower first")
+        return value
+
+
+class Winclip(Section):
+    """WinCLIP (arXiv 2303.14814): zero-shot by language, few-shot with k normal images."""
+
+    shots: Shots | Annotated[list[Shots], Field(min_length=1)] = Field(
+        0, description="Normal reference images; a list runs every number of them: [0, 1, 2, 4]."
+    )
+    seeds: Seed | Annotated[list[Seed], Field(min_length=1)] = Field(
+        0, description="Seed of the draw of the references; a list runs every draw: [0, 1, 2]."
+    )
+    references: list[str] = Field(
+        [], description="sample_ids of training images to take instead of drawn ones; the first `shots` of them."
+    )
+    scales: Annotated[list[Annotated[int, Field(ge=2)]], Field(min_length=1)] = Field(
+        [2, 3], description="Sides of the windows in tokens."
+    )
+    temperature: float = Field(0.07, gt=0, description="Temperature of the softmax over normal and anomalous.")
+    class_name: str | None = Field(
+        None, description="The product's name in the prompts; null: the category's, underscores as spaces."
+    )
+    normal_states: Prompts | None = Field(None, description="Phrases with {} for the name; null: the 7 published ones.")
+    anomalous_states: Prompts | None = Field(
+        None, description="Phrases with {} for the name; null: the 4 published ones."
+    )
+    templates: Prompts | None = Field(None, description="Sentences with {} for a phrase; null: the 21 published ones.")
+
+
+class Superadd(Section):
+    """SuperADD (arXiv 2605.14808): the distance to the nearest of a bank of normal tokens."""
+
+    bank_size: Count = Field(100_000, description="Most tokens in the bank of each block.")
+    rounds: Count = Field(
+        100, description="Random parts of the training tokens, each of which gives its share of the bank."
+    )
+    neighbors: Count = Field(100, description="Nearest tokens of a part that may keep a token out of the bank.")
+    growth: float = Field(
+        1.1, gt=1, description="Factor by which the radius grows within which they do, until few enough tokens remain."
+    )
+    jitter: float = Field(
+        0.2, ge=0, le=1, description="Training tiles are brightened by a random factor of 1 - jitter to 1 + jitter."
+    )
+    seed: Seed = Field(0, description="Seed of parts, choice, brightness and random weights.")
+    memory_gb: float = Field(
+        4.0,
+        gt=0,
+        description="Memory for training tokens on the computing device, gigabytes; with less the tiles are encoded "
+        "more often.",
+    )
+
+
+class Infer(Section):
+    """From tiles to raw tile maps."""
+
+    batch_size: Count = Field(16, description="Tiles per forward pass.")
+    precision: Precision = Field("float32", description="Arithmetic on a GPU; the CPU always uses float32.")
+    shards: Annotated[int, Field(ge=1, le=1000)] = Field(
+        1,
+        description="Jobs that share the inference of one category's split, each on a GPU of its own; "
+        "the maps are the same to the bit (inp_former, musc, superadd).",
+    )
+
+
+class Merge(Section):
+    """From tile maps to one anomaly map per image."""
+
+    scale: float = Field(0.25, gt=0, le=1, description="Size of maps and masks as a share of the image's.")
+    blend: Literal["mean", "feather", "central"] = Field(
+        "mean",
+        description="Overlapping tiles are averaged (mean, RoBiS) or weighted to their centers (feather), or each "
+        "pixel is taken from the tile whose center is nearest (central, SuperADD).",
+    )
+    normalize: Literal["split", "validation"] = Field(
+        "split",
+        description="Raw maps become 0..255 by the range of the test split itself (split, published) "
+        "or of the validation split (validation: one new image can be judged alone; values above 255 are kept).",
+    )
+
+
+class Binarize(Section):
+    """From anomaly maps to coarse masks."""
+
+    method: Literal["robis", "mebin", "mean_std", "percentile"] = Field(
+        "robis", description="robis (mebin or mean_std), mebin, mean_std, or percentile (SuperADD)."
+    )
+    calibrate: Literal["split", "validation"] = Field(
+        "split",
+        description="Where thresholds come from: the test split (published) or the validation split, "
+        "which then gives the range of the maps, too.",
+    )
+    std_factor: float = Field(3.0, ge=0, description="Standard deviations above the mean (mean_std, robis).")
+    rate: Annotated[int, Field(ge=1, le=254)] = Field(4, description="Gray levels between two of MEBin's thresholds.")
+    min_interval: Count = Field(4, description="Thresholds that a stable interval of MEBin must span.")
+    erosion: Count = Field(6, description="Side of the erosion block, map pixels; 1: no erosion.")
+    percentile: float = Field(95.0, ge=0, le=100, description="Percentile of the map pixels (percentile).")
+    percentile_factor: float = Field(1.421, gt=0, description="Factor on that percentile (percentile).")
+    closing: list[Annotated[int, Field(ge=1)]] = Field(
+        [],
+        description="Sides of blocks, map pixels, odd numbers: the mask at the threshold is closed with the first, at "
+        "closing_growth times the threshold with the next, and so on; then holes are filled. Empty: neither "
+        "(percentile).",
+    )
+    closing_growth: float = Field(
+        1.25, ge=1, description="Factor from one of these thresholds to the next (percentile)."
+    )
+
+    @field_validator("closing")
+    @classmethod
+    def _odd(cls, value: list[int]) -> list[int]:
+        if any(side % 2 == 0 for side in value):
+            raise ValueError("odd numbers")
+        return value
+
+
+class Refine(Section):
+    """From coarse masks and images to final masks."""
+
+    method: Literal["sam", "grabcut", "none"] = Field("sam", description="sam, grabcut (no weights), or none.")
+    boxes: Count = Field(3, description="Largest components of the coarse mask that become box prompts.")
+    multimask: bool = Field(False, description="Join the three masks SAM offers per box instead of taking its one.")
+    model: Literal["vit_b", "vit_l", "vit_h"] = Field("vit_h", description="SAM's image encoder.")
+    checkpoint: str | None = Field(
+        None, description="Path of SAM's checkpoint; null: weights/ and the official file name of the model."
+    )
+    sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")] | None = Field(
+        None, description="Digest that SAM's checkpoint must have; null: not checked."
+    )
+    precision: Precision = Field("float32", description="SAM's arithmetic on a GPU; the CPU always uses float32.")
+
+
+class ScoreImages(Section):
+    """One anomaly score per image."""
+
+    top_share: Literal["auto", "own"] | Share = Field(
+        "auto",
+        description="The score is the mean of this share of the highest map pixels, 0: the maximum, or own: the one "
+        "that the detector gives (musc, winclip). auto: 0.01 for inp_former, 0.001 for superadd, own for musc and "
+        "winclip.",
+    )
+
+
+class Rescore(Section):
+    """Scores of similar images smoothed over each other (MuSc's RsCIN)."""
+
+    method: Literal["auto", "rscin", "none"] = Field(
+        "auto", description="rscin, or none. auto: rscin for musc, none for the others."
+    )
+    k: Annotated[list[Count], Field(min_length=1)] = Field(
+        [1, 2, 3],
+        description="Sizes of the neighborhoods, the image included (published: 1, 2, 3 for MVTec AD and BTAD, "
+        "1, 8, 9 for VisA; 2, 3 and 8, 9 where another method is re-scored).",
+    )
+    embeddings: str = Field(
+        "own",
+        description="Image embeddings that say what is similar: own (musc, winclip), musc (which must be among the "
+        "detectors), or a .npy (N, D) or Parquet file, with {category} and {split} in its path.",
+    )
+
+
+class Evaluate(Section):
+    """Metrics, where there is ground truth."""
+
+    resolution: Literal["ground_truth"] | Annotated[int, Field(ge=8)] = Field(
+        "ground_truth",
+        description="Where pixels are compared: ground_truth, or a side in pixels (518, 256: the papers').",
+    )
+
+
+class Report(Section):
+    """The HTML page."""
+
+    images: Count = Field(200, description="Most images shown per detector, category and split.")
+    vis: Literal["split", "single"] = Field(
+        "split", description="Heatmaps are colored by the range of the whole split, or of each single image."
+    )
+    compare: list[Annotated[str, Field(min_length=1)]] = Field(
+        [], description="Other results folders (results/NAME) whose runs are shown beside these, image by image."
+    )

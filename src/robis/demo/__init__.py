@@ -1,0 +1,1 @@
+"""Generated demo images with ground truth, in every layout."""

@@ -1,0 +1,195 @@
+"""The training loop of INP-Former: seeded, logged, and resumable at the step where it was stopped."""
+
+from __future__ import annotations
+
+import logging
+import math
+import shutil
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from torch.utils.tensorboard import SummaryWriter
+from tqdm import tqdm
+
+from robis.detectors.inp_former.model import InpFormer
+from robis.detectors.inp_former.optimizer import StableAdamW, learning_rate
+from robis.detectors.inp_former.step import Recipe, train_step, training_batches
+from robis.errors import DataError, TrainingError
+from robis.io.atomic import atomic_file
+
+logger = logging.getLogger(__name__)
+
+Rows = list[dict[str, float]]
+
+# A machine that dies takes the steps since the last state with it: no more than these seconds of them, however long
+# an epoch is. Writing a state of the largest model takes seconds.
+SAVE_EVERY = 600
+# What schedulers and people send before they end a job: SLURM SIGTERM or, if told so, SIGUSR1; Ctrl-C SIGINT.
+STOP_SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)
+
+
+def train(
+    model: InpFormer,
+    tiles: np.ndarray,
+    recipe: Recipe,
+    *,
+    state_file: Path,
+    events: Path,
+    identity: str,
+    threads: int = 1,
+) -> pd.DataFrame:
+    """Train the model in place, going on from `state_file` where it belongs to this very training.
+
+    All randomness is derived from (seed, epoch, tile), so that a resumed run takes the same steps as
+    an undisturbed one, from any step. A signal of `STOP_SIGNALS` lets the current step end and saves the state.
+
+    Args:
+        model: on the device to train on.
+        tiles: uint8 (N, s, s, 3) RGB, may be memory-mapped.
+        recipe: hyper-parameters.
+        state_file: resumable state, written every `checkpoint_every` epochs, every `SAVE_EVERY` seconds and at a
+            signal to stop.
+        events: folder of the TensorBoard events.
+        identity: digest of all that the training depends on.
+        threads: tiles prepared at the same time.
+
+    Returns:
+        One row per step: step, epoch, loss, coherence, lr, images_per_second.
+
+    Raises:
+        DataError: there are no tiles.
+        TrainingError: the loss or its gradient is not finite, and the last state stays on disk; or a signal has
+            stopped the training, and the state of its last step is on disk.
+    """
+    if not len(tiles):
+        raise DataError("train: the tile store is empty; expected at least one tile of a normal image.")
+    device = model.prototype_token.device
+    batch_size = min(recipe.batch_size, len(tiles))
+    steps_per_epoch = len(tiles) // batch_size
+    total = recipe.epochs * steps_per_epoch
+    parameters = [p for p in model.parameters() if p.requires_grad]
+    optimizer = StableAdamW(parameters, lr=recipe.learning_rate, weight_decay=recipe.weight_decay)
+    rows = _resume(model, optimizer, state_file, identity)
+    first_epoch, done = divmod(len(rows), steps_per_epoch)
+    if not rows:
+        shutil.rmtree(events, ignore_errors=True)
+    forward = torch.compile(model) if recipe.compile and device.type == "cuda" else model
+    model.train()
+    with (
+        SummaryWriter(str(events), purge_step=len(rows)) as writer,
+        tqdm(total=total, initial=len(rows), desc="train", unit="step", disable=None) as bar,
+        _asked_to_stop() as signals,
+    ):
+        saved, started = time.monotonic(), time.perf_counter()
+        for epoch, batch in training_batches(
+            tiles,
+            device,
+            seed=recipe.seed,
+            epochs=range(first_epoch, recipe.epochs),
+            batch_size=batch_size,
+            first=done * batch_size,
+            augmented=recipe.augment,
+            threads=threads,
+        ):
+            step = len(rows)
+            lr = learning_rate(
+                step,
+                total,
+                warmup=recipe.warmup_steps,
+                highest=recipe.learning_rate,
+                final=recipe.final_learning_rate,
+            )
+            loss, coherence = train_step(forward, optimizer, batch, lr, recipe)
+            if not math.isfinite(loss):
+                raise TrainingError(_not_finite(step, total, loss, state_file))
+            now = time.perf_counter()
+            speed, started = len(batch) / (now - started), now
+            row = {"loss": loss, "coherence": coherence, "lr": lr, "images_per_second": speed}
+            rows.append({"step": step, "epoch": epoch, **row})
+            for name, value in row.items():
+                writer.add_scalar(name, value, step)
+            bar.update()
+            bar.set_postfix(loss=f"{loss:.4f}", refresh=False)
+            if len(rows) == total:
+                break  # the model is written next
+            due = len(rows) % (recipe.checkpoint_every * steps_per_epoch) == 0
+            if signals or due or time.monotonic() - saved > SAVE_EVERY:
+                _save(model, optimizer, state_file, identity, rows)
+                saved, started = time.monotonic(), time.perf_counter()
+            if signals:
+                raise TrainingError(
+                    f"stopped by {signals[0]} after {len(rows)} of {total} steps. "
+                    f"The state is saved; the next run goes on from it."
+                )
+    return pd.DataFrame(rows).astype({"step": "int64", "epoch": "int64"})
+
+
+@contextmanager
+def _asked_to_stop() -> Iterator[list[str]]:
+    """The names of signals to stop that have come in since the block began, instead of what they do by themselves."""
+    names: list[str] = []
+    before: dict[int, Any] = {}
+
+    def remember(number: int, frame: FrameType | None) -> None:
+        names.append(signal.Signals(number).name)
+        if number == signal.SIGINT:
+            # A second Ctrl-C does not wait for the step to end.
+            signal.signal(number, before.get(number, signal.default_int_handler))
+
+    # Python lets no other thread set handlers. What is ignored stays so: a process in the background has no Ctrl-C.
+    if threading.current_thread() is threading.main_thread():
+        heeded = [number for number in STOP_SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]
+        before = {number: signal.signal(number, remember) or signal.SIG_DFL for number in heeded}
+    try:
+        yield names
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _save(model: InpFormer, optimizer: StableAdamW, file: Path, identity: str, rows: Rows) -> None:
+    state = {
+        "identity": identity,
+        "model": model.trainable(),
+        "optimizer": optimizer.state_dict(),
+        "rows": rows,
+    }
+    with atomic_file(file) as partial:
+        torch.save(state, partial)
+
+
+def _resume(model: InpFormer, optimizer: StableAdamW, file: Path, identity: str) -> Rows:
+    """Load a state of the same identity and return the rows so far; start anew otherwise."""
+    if not file.is_file():
+        return []
+    try:
+        state = torch.load(file, "cpu", weights_only=True)
+        found = state["identity"]
+    except Exception as error:  # zip and unpickling errors share no base class
+        logger.warning("%s cannot be read (%s): training starts anew.", file, error)
+        return []
+    if found != identity:
+        logger.info("%s belongs to other settings, code or images: training starts anew.", file)
+        return []
+    model.load_state_dict(state["model"], strict=False)
+    optimizer.load_state_dict(state["optimizer"])
+    rows: Rows = state["rows"]
+    logger.info("Resuming at step %d from %s.", len(rows), file)
+    return rows
+
+
+def _not_finite(step: int, total: int, loss: float, state_file: Path) -> str:
+    kept = f"The last good state is {state_file}." if state_file.exists() else "No state had been saved yet."
+    return (
+        f"train: the loss or its gradient is {loss} at step {step} of {total}. {kept} "
+        f"Lower inp_former.learning_rate, or set inp_former.precision to float32."
+    )

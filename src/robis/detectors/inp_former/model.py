@@ -1,0 +1,327 @@
+"""INP-Former (arXiv 2503.02424), as RoBiS uses it on tiles: the model, its loss, its tile maps.
+
+The names of the parameters are those of the public code, so that published checkpoints load as they are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from robis.encoders.encoder import Encoder
+from robis.encoders.vit import load_encoder_state
+from robis.encoders.weights import check_state
+from robis.errors import ConfigError
+
+LAYER_NORM_EPS = 1e-8
+BLUR_SIZE, BLUR_SIGMA = 5, 4.0
+# Of a CPU, roughly; a few cores share this much.
+CACHE_BYTES = 16 << 20
+
+
+class Mlp(nn.Module):
+    """C -> 4C -> C with GELU."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.fc1 = nn.Linear(width, 4 * width)
+        self.fc2 = nn.Linear(4 * width, width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.fc2(F.gelu(self.fc1(x)))
+
+
+class _CrossAttention(nn.Module):
+    """Projections that the two attentions below share."""
+
+    def __init__(self, width: int, heads: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.q = nn.Linear(width, width)
+        self.kv = nn.Linear(width, 2 * width)
+        self.proj = nn.Linear(width, width)
+
+    def project(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Queries of x, keys and values of y, each (B, heads, tokens, C/heads)."""
+        q = self.q(x).unflatten(-1, (self.heads, -1)).transpose(1, 2)
+        k, v = self.kv(y).unflatten(-1, (2, self.heads, -1)).permute(2, 0, 3, 1, 4)
+        return q, k, v
+
+
+class SoftmaxAttention(_CrossAttention):
+    """softmax(q k^T / sqrt(C/h)) v."""
+
+    def forward(self, x: Tensor, y: Tensor) -> Tensor:
+        found = F.scaled_dot_product_attention(*self.project(x, y))
+        return self.proj(found.transpose(1, 2).flatten(2))
+
+
+class ReluAttention(_CrossAttention):
+    """Cosine similarity times a learned scale per head, ReLU, no normalization: what no INP explains stays out.
+
+    There are many queries x (N tokens) and few keys y (P INPs): what is found for a token is a sum of heads * P rows.
+    So queries are neither normalized nor copied head by head, and rows are projected instead of tokens.
+    """
+
+    same_head: Tensor
+
+    def __init__(self, width: int, heads: int) -> None:
+        super().__init__(width, heads)
+        self.learn_scale = nn.Parameter(torch.ones(heads, 1, 1))
+        # 1 where two heads are the same: keeps each head's queries from the other heads' keys.
+        self.register_buffer("same_head", torch.eye(heads).view(heads, 1, heads, 1), persistent=False)
+
+    def forward(self, x: Tensor, y: Tensor) -> Tensor:
+        weights, rows = self.factors(x, y)
+        return weights @ rows
+
+    def factors(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+        """Weights (B, N, R) and rows (B, R, C) whose product is the attention's result.
+
+        The rows are the projected values, the projection's bias, whose weight is 1, and zeros: at least one, and up to
+        a multiple of eight, which GPUs multiply fastest.
+        """
+        q = self.q(x)
+        k, v = self.kv(y).unflatten(-1, (2, self.heads, -1)).permute(2, 0, 3, 4, 1)
+        lengths = q.unflatten(-1, (self.heads, -1)).norm(dim=-1, dtype=torch.promote_types(q.dtype, torch.float32))
+        keys = F.normalize(_full(k), dim=2).unsqueeze(3) * self.same_head
+        cosines = (q @ keys.flatten(3).flatten(1, 2)).unflatten(-1, (self.heads, -1))
+        weights = F.relu(cosines * (self.learn_scale[:, 0] / lengths.clamp_min(1e-12).unsqueeze(-1))).flatten(2)
+        rows = (v.transpose(-2, -1) @ self.proj.weight.T.unflatten(0, (self.heads, -1))).flatten(1, 2)
+        zeros = 1 + -(rows.shape[1] + 2) % 8
+        bias = F.pad(self.proj.bias.to(rows.dtype).unsqueeze(0), (0, 0, 0, zeros)).expand(len(rows), -1, -1)
+        one = F.pad(weights.new_ones(1), (0, zeros)).expand(*weights.shape[:2], -1)
+        return torch.cat([weights, one], -1), torch.cat([rows, bias], 1)
+
+
+class _Block(nn.Module):
+    def __init__(self, width: int, attention: nn.Module) -> None:
+        super().__init__()
+        self.norm1 = nn.LayerNorm(width, eps=LAYER_NORM_EPS)
+        self.attn = attention
+        self.norm2 = nn.LayerNorm(width, eps=LAYER_NORM_EPS)
+        self.mlp = Mlp(width)
+
+
+class AggregationBlock(_Block):
+    """Prototypes gather what is normal in one image: cross-attention and MLP, both with residual."""
+
+    def forward(self, prototypes: Tensor, x: Tensor) -> Tensor:
+        inps = prototypes + self.attn(self.norm1(prototypes), self.norm1(x))
+        return inps + self.mlp(self.norm2(inps))
+
+
+class DecoderBlock(_Block):
+    """Tokens rebuilt from the INPs. No residual around the attention: a defect must not slip past the INPs.
+
+    attn, then x + mlp(norm2(x)). As every token of x is a weighted sum of the same few rows, so is its distance from
+    its mean, and fc1 is applied to the rows instead of the tokens; norm2's division goes into the weights.
+    """
+
+    attn: ReluAttention
+
+    def forward(self, x: Tensor, inps: Tensor) -> Tensor:
+        weights, rows = self.attn.factors(self.norm1(x), self.norm1(inps))
+        x = weights @ rows
+        spread = torch.rsqrt(_full(x).var(-1, correction=0, keepdim=True) + self.norm2.eps)
+        rows = _full(rows)
+        rows = (rows - rows.mean(-1, keepdim=True)) * self.norm2.weight
+        # What is the same for all tokens becomes the last row, which is free.
+        last = F.pad(weights.new_ones(1), (weights.shape[-1] - 1, 0))
+        constant = F.linear(self.norm2.bias, self.mlp.fc1.weight, self.mlp.fc1.bias)
+        hidden = torch.addcmul(last, weights, spread) @ (rows @ self.mlp.fc1.weight.T + last.unsqueeze(-1) * constant)
+        return x + self.mlp.fc2(F.gelu(hidden))
+
+
+class InpFormer(nn.Module):
+    """One category's model around a frozen encoder.
+
+    Trainable: `prototype_token` (P, C), `aggregation`, `bottleneck` and `decoder` (as many blocks as
+    the encoder gives). Raises ConfigError when that number is odd, since blocks are compared in two groups.
+    """
+
+    def __init__(self, encoder: Encoder, prototypes: int = 6) -> None:
+        super().__init__()
+        blocks = len(encoder.blocks)
+        if blocks < 2 or blocks % 2:
+            raise ConfigError(f"encoder.blocks: found {blocks} blocks; INP-Former needs an even number of them.")
+        width, heads = encoder.width, encoder.heads
+        self.encoder = encoder
+        self.prototype_token = nn.Parameter(torch.zeros(prototypes, width))
+        self.aggregation = nn.ModuleList([AggregationBlock(width, SoftmaxAttention(width, heads))])
+        self.bottleneck = nn.ModuleList([Mlp(width)])
+        self.decoder = nn.ModuleList([DecoderBlock(width, ReluAttention(width, heads)) for _ in range(blocks)])
+
+    def forward(self, tiles: Tensor) -> tuple[list[Tensor], list[Tensor], Tensor]:
+        """Compare what the encoder sees with what the decoder rebuilds.
+
+        Args:
+            tiles: uint8 or float (B, s, s, 3) RGB, range 0..255.
+
+        Returns:
+            Two encoder maps and two decoder maps (B, g*g, C) each, and the INP coherence loss, a scalar.
+        """
+        encoded, x, inps = self._gather(tiles)
+        return encoded, self._rebuild(x, inps), coherence_loss(x, inps)
+
+    def _gather(self, tiles: Tensor) -> tuple[list[Tensor], Tensor, Tensor]:
+        """Both encoder maps, their mean (B, g*g, C), and the INPs (B, P, C)."""
+        encoded = self._encode(tiles)
+        x = (encoded[0] + encoded[1]) / 2
+        inps = self.prototype_token.expand(len(x), -1, -1)
+        for block in self.aggregation:
+            inps = block(inps, x)
+        return encoded, x, inps
+
+    def _encode(self, tiles: Tensor) -> list[Tensor]:
+        found = [_two_groups(self.encoder(part)) for part in self._parts(tiles)]
+        return found[0] if len(found) == 1 else [torch.cat(group) for group in zip(*found, strict=True)]
+
+    def _parts(self, tiles: Tensor) -> Sequence[Tensor]:
+        """Tiles that are computed at the same time: on a CPU only as many as its caches hold the values of."""
+        if tiles.device.type != "cpu":
+            return [tiles]
+        widest = 4 * self.encoder.width * self.encoder.grid**2 * 4  # bytes in the middle of an MLP
+        return tiles.split(max(1, CACHE_BYTES // widest))
+
+    def _rebuild(self, x: Tensor, inps: Tensor) -> list[Tensor]:
+        for mlp in self.bottleneck:
+            x = mlp(x)
+        rebuilt = []
+        for block in self.decoder:
+            x = block(x, inps)
+            rebuilt.append(x)
+        rebuilt.reverse()
+        return _two_groups(rebuilt)
+
+    def trainable(self) -> dict[str, Tensor]:
+        """Everything that is stored for a category: parameters without the frozen encoder's, by name."""
+        return {name: value for name, value in self.state_dict().items() if not name.startswith("encoder.")}
+
+    def tile_maps(self, tiles: Tensor, size: int) -> Tensor:
+        """Anomaly maps of tiles, float32 (B, size, size), range 0..2; see `anomaly_maps`."""
+        found = [self._maps_of(part, size) for part in self._parts(tiles)]
+        return found[0] if len(found) == 1 else torch.cat(found)
+
+    def _maps_of(self, tiles: Tensor, size: int) -> Tensor:
+        encoded, x, inps = self._gather(tiles)
+        decoded = self._rebuild(x, inps)
+        grid, input_size = self.encoder.grid, self.encoder.input_size
+        return anomaly_maps(encoded, decoded, grid=grid, input_size=input_size, size=size)
+
+
+def _two_groups(tokens: list[Tensor]) -> list[Tensor]:
+    """Means of the first and the second half, without a copy of all."""
+    half = len(tokens) // 2
+    return [sum(group[1:], group[0]) / half for group in (tokens[:half], tokens[half:])]
+
+
+def float32(like: Tensor) -> torch.autocast:
+    """Suspend mixed precision: 1 - cos of nearly equal vectors is what rounding leaves over in less than float32."""
+    return torch.autocast(like.device.type, enabled=False)
+
+
+def _full(x: Tensor) -> Tensor:
+    return x.float() if x.dtype in (torch.bfloat16, torch.float16) else x
+
+
+def coherence_loss(x: Tensor, inps: Tensor) -> Tensor:
+    """Mean over tokens of the cosine distance to the nearest INP (paper section 3.2, L_c).
+
+    Args:
+        x: (B, N, C) tokens.
+        inps: (B, P, C) intrinsic normal prototypes.
+    """
+    with float32(x):
+        x, inps = F.normalize(_full(x), dim=-1, eps=1e-8), F.normalize(_full(inps), dim=-1, eps=1e-8)
+        return (1 - (x @ inps.transpose(-2, -1)).amax(-1)).mean()
+
+
+def soft_mining_loss(encoded: list[Tensor], decoded: list[Tensor], power: float = 3.0) -> Tensor:
+    """1 - cosine of the whole flattened maps, mean over images and groups (paper section 3.4).
+
+    The gradient with respect to the decoder's map is multiplied, location by location, by
+    (d / mean d)^power, d the cosine distance there and its mean over the batch: what is rebuilt badly counts more.
+
+    Args:
+        encoded, decoded: (B, N, C) maps of each group.
+        power: 0 weighs all locations the same.
+    """
+    losses = []
+    with float32(decoded[0]):
+        for target, rebuilt in zip(encoded, decoded, strict=True):
+            # Under mixed precision the hook sees a gradient of the map's own type, which has to be float32.
+            target, rebuilt = _full(target.detach()), _full(rebuilt)
+            if rebuilt.requires_grad and power > 0:
+                distance = (1 - F.cosine_similarity(target, rebuilt.detach(), dim=-1)).unsqueeze(-1)
+                factor = (distance / distance.mean()) ** power
+                rebuilt.register_hook(lambda gradient, factor=factor: gradient * factor)
+            losses.append((1 - F.cosine_similarity(target.flatten(1), rebuilt.flatten(1), dim=1)).mean())
+        return torch.stack(losses).mean()
+
+
+def anomaly_maps(encoded: list[Tensor], decoded: list[Tensor], *, grid: int, input_size: int, size: int) -> Tensor:
+    """Cosine distances of both groups as smooth maps.
+
+    Per group 1 - cos, mean of the groups (before or after the interpolation is the same), bilinear to the tile
+    (corners aligned), bilinear to the map (corners not aligned), Gaussian 5 x 5 with sigma 4 and zero border.
+
+    Args:
+        encoded, decoded: (B, grid*grid, C) maps of each group.
+        grid: tokens along one side.
+        input_size: side of the tile in pixels.
+        size: side of the result in map pixels.
+
+    Returns:
+        float32 (B, size, size), range 0..2.
+    """
+    with float32(encoded[0]):
+        cosines = [
+            F.cosine_similarity(_full(target), _full(rebuilt), dim=-1)
+            for target, rebuilt in zip(encoded, decoded, strict=True)
+        ]
+        distance = (1 - torch.stack(cosines).mean(0)).unflatten(1, (1, grid, grid))
+        tile = F.interpolate(distance, size=input_size, mode="bilinear", align_corners=True)
+        return _blur(F.interpolate(tile, size=size, mode="bilinear", align_corners=False)).squeeze(1)
+
+
+def _blur(maps: Tensor) -> Tensor:
+    offsets = torch.arange(BLUR_SIZE, dtype=maps.dtype, device=maps.device) - BLUR_SIZE // 2
+    kernel = torch.exp(-(offsets**2) / (2 * BLUR_SIGMA**2))
+    kernel = kernel / kernel.sum()
+    rows = F.conv2d(maps, kernel.view(1, 1, -1, 1), padding=(BLUR_SIZE // 2, 0))
+    return F.conv2d(rows, kernel.view(1, 1, 1, -1), padding=(0, BLUR_SIZE // 2))
+
+
+@torch.no_grad()
+def initialize(model: InpFormer, seed: int) -> None:
+    """Start weights: prototypes normal(0, 1), linear layers trunc_normal(std 0.01, cut at +-0.03), biases 0."""
+    generator = torch.Generator().manual_seed(seed)
+    model.prototype_token.normal_(generator=generator)
+    for part in (model.aggregation, model.bottleneck, model.decoder):
+        for layer in part.modules():
+            if isinstance(layer, nn.Linear):
+                nn.init.trunc_normal_(layer.weight, std=0.01, a=-0.03, b=0.03, generator=generator)
+                nn.init.zeros_(layer.bias)
+
+
+def load_checkpoint(model: InpFormer, state: Mapping[str, Tensor], *, source: str, encoder: str) -> None:
+    """Load a category's weights: robis's own (without the encoder) or a published checkpoint (with it).
+
+    Raises WeightsError naming the first key that is missing, superfluous or of another shape.
+    """
+    encoder_state = {
+        name.removeprefix("encoder."): value for name, value in state.items() if name.startswith("encoder.")
+    }
+    state = {name: value for name, value in state.items() if not name.startswith("encoder.")}
+    if "prototype_token.0" in state:
+        # Some public checkpoints register the list of prototypes, or the list and its only member.
+        prototypes = state.pop("prototype_token.0")
+        state.setdefault("prototype_token", prototypes)
+    check_state(state, model.trainable(), source=source, made_for=f"INP-Former on {encoder}")
+    if encoder_state:
+        load_encoder_state(model.encoder.vit, encoder_state, source=source, name=encoder)
+    model.load_state_dict(state, strict=False)

@@ -1,0 +1,222 @@
+"""MuSc (arXiv 2401.16753): images of one category score each other, without training and without a normal image.
+
+A normal token has a near neighbor in most of the other images, an anomalous one in few. Everything here takes
+tokens; `musc_infer` brings them from an encoder.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Iterator, Sequence
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from tqdm import tqdm
+
+from robis.detectors.musc.nearest import lowest_mean, nearest_cosines, plan_memory, products_for
+from robis.errors import ConfigError
+
+LAYER_NORM_EPS = 1e-5
+# Tiles are pooled in float32 this many bytes at a time.
+POOLED_AT_ONCE = 1 << 26
+
+# Gives room on a disk, of a shape and type.
+Scratch = Callable[[tuple[int, ...], torch.dtype], Tensor]
+
+
+def layer_norm(tokens: Tensor) -> Tensor:
+    """LayerNorm over all tokens and channels of a tile, the (C, g, g) of the paper, without affine.
+
+    Args:
+        tokens: (B, g*g, C), any float type.
+
+    Returns:
+        float32 (B, g*g, C). No value is larger than sqrt(g*g*C), so that float16 holds them all.
+    """
+    return F.layer_norm(tokens.float(), tokens.shape[1:], eps=LAYER_NORM_EPS)
+
+
+def lnamd(tokens: Tensor, grid: int, r: int) -> Tensor:
+    """Local neighborhood aggregation with multiple degrees (paper section 3.2), then L2-normalized.
+
+    The published code unfolds each r x r neighborhood to C r^2 values, zeros beyond the border, and pools them
+    adaptively to C. Unfold orders by channel first, so that each pool holds the r^2 values of one channel: an r x r
+    average with the padding counted, which needs no copy r^2 times the size.
+
+    Args:
+        tokens: float32 (B, g*g, C).
+        grid: g.
+        r: side of the neighborhood in tokens, odd; 1 takes the tokens as they are.
+
+    Returns:
+        float32 (B, g*g, C), unit vectors.
+    """
+    if r > 1:
+        maps = tokens.unflatten(1, (grid, grid)).permute(0, 3, 1, 2)
+        maps = F.avg_pool2d(maps, r, stride=1, padding=r // 2, count_include_pad=True)
+        tokens = maps.permute(0, 2, 3, 1).flatten(1, 2)
+    return F.normalize(tokens, dim=-1)
+
+
+def random_parts(images: int, subsets: int, seed: int) -> list[np.ndarray]:
+    """Split images into random parts, blind to labels, whose sizes differ by at most one.
+
+    Returns:
+        Ascending image numbers of each part.
+
+    Raises:
+        ConfigError: a part would hold fewer than two images.
+    """
+    if subsets < 1 or images // subsets < 2:
+        raise ConfigError(
+            f"musc.subsets: found {subsets} for {images} images; mutual scoring needs at least 2 images in each "
+            f"part. Expected 1 to {max(1, images // 2)}."
+        )
+    if subsets == 1:
+        return [np.arange(images)]
+    order = np.random.default_rng(seed).permutation(images)
+    return [np.sort(part) for part in np.array_split(order, subsets)]
+
+
+def ranks(others: int, share: Sequence[float]) -> tuple[int, int]:
+    """Which of the ascending distances to the other images are averaged: [first, last), at least one.
+
+    Published: share (0, 0.3), without the guarantee of one, so that fewer than five images gave NaN.
+
+    Args:
+        others: number of other images, at least 1.
+        share: lower and upper end, in 0..1.
+    """
+    first = min(int(share[0] * others), others - 1)
+    return first, min(max(first + 1, int(share[1] * others)), others)
+
+
+def mutual_scores(
+    tokens: Tensor,
+    images: np.ndarray,
+    *,
+    grid: int,
+    r: Sequence[int],
+    share: Sequence[float],
+    parts: Sequence[np.ndarray],
+    memory: int,
+    scratch: Scratch,
+    device: torch.device,
+    dtype: torch.dtype,
+    rounds: range | None = None,
+) -> Iterator[Tensor]:
+    """Anomaly scores of all tokens by mutual scoring (MSM, paper section 3.3), one round per block and neighborhood.
+
+    For a token and each other image of its part, the Euclidean distance to the nearest token of any tile of that
+    image; of these the mean over the nearest `share`. A tile is never compared with a tile of its own image. One
+    tile per image is the published case. The mean over rounds is the token's score.
+
+    Args:
+        tokens: (L, M, g*g, C) of L blocks and M tiles, from `layer_norm`, on any device, may be mapped from disk.
+        images: (M,) image number of each tile, 0..N-1, in any order.
+        grid: g.
+        r: sides of the neighborhoods.
+        share: (low, high), see `ranks`.
+        parts: image numbers of each part, from `random_parts`.
+        memory: bytes that features and distances may take; more goes to `scratch`.
+        scratch: gives room for distances that do not fit.
+        device: where to compute.
+        dtype: of the features; their products are summed in float32.
+        rounds: which of the L x len(r) rounds, neighborhoods first; None takes all.
+
+    Yields:
+        float32 (M, g*g) on the CPU, range 0..2.
+
+    Raises:
+        ConfigError: an even side.
+    """
+    if any(side < 1 or side % 2 == 0 for side in r):
+        raise ConfigError(f"musc.r: found {list(r)}; expected odd numbers from 1 on, such as 1, 3, 5.")
+    rounds = range(len(tokens) * len(r)) if rounds is None else rounds
+    products = products_for(device, dtype)
+    jobs = [_tiles_of(part, images) for part in parts]
+    pairs = len(rounds) * sum(_pairs_of(of) for _, of in jobs)
+    with tqdm(total=pairs, desc="score", unit="pair", unit_scale=True, disable=None) as bar:
+        for number in rounds:
+            block, side = tokens[number // len(r)], r[number % len(r)]
+            scores = torch.zeros(block.shape[:2])
+            for tiles, of in jobs:
+                plan = plan_memory(of, block.shape[1], block.shape[2], dtype.itemsize, memory)
+                shape = (len(tiles), plan.images, block.shape[1])
+                best = torch.empty(shape, device=device) if plan.distances_in_memory else scratch(shape, torch.float32)
+                features = _features_of(block, tiles, grid, side, device, dtype)
+                nearest_cosines(features, of, plan.blocks, best, products, bar.update)
+                scores[tiles] = lowest_mean(best, *ranks(plan.images - 1, share), device)
+                del best
+            yield scores
+
+
+def mean_scores(rounds: Iterable[Tensor]) -> Tensor:
+    """Mean of the scores (M, g*g) of all rounds, summed in their order."""
+    total, count = torch.zeros(()), 0
+    for scores in rounds:
+        total, count = total + scores, count + 1
+    return total / count
+
+
+def token_store(
+    shape: tuple[int, int, int, int],
+    images: np.ndarray,
+    parts: Sequence[np.ndarray],
+    *,
+    memory: int,
+    scratch: Scratch,
+    device: torch.device,
+    dtype: torch.dtype,
+) -> Tensor:
+    """Room for the layer-normed tokens of all tiles: on the device where they fit beside the scoring, else in a file.
+
+    With a reduced type they are kept as float16, which is finer than bfloat16 and holds all of their range.
+
+    Args:
+        shape: (L, M, g*g, C).
+        images, parts, memory, scratch, device, dtype: as `mutual_scores` will get them.
+    """
+    plans = [plan_memory(_tiles_of(part, images)[1], shape[2], shape[3], dtype.itemsize, memory) for part in parts]
+    stored = torch.float32 if dtype == torch.float32 else torch.float16
+    fits = math.prod(shape) * stored.itemsize + max(plan.bytes for plan in plans) <= memory
+    return torch.empty(shape, dtype=stored, device=device) if fits else scratch(shape, stored)
+
+
+def _tiles_of(part: np.ndarray, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The tiles of a part, those of one image side by side, and the image of each, numbered from 0 within the part."""
+    tiles = np.flatnonzero(np.isin(images, part))
+    tiles = tiles[np.argsort(images[tiles], kind="stable")]
+    return tiles, np.unique(images[tiles], return_inverse=True)[1]
+
+
+def _pairs_of(of: np.ndarray) -> int:
+    """Pairs of tiles of different images."""
+    counts = np.bincount(of)
+    return int(counts.sum() ** 2 - (counts**2).sum()) // 2
+
+
+def _features_of(
+    block: Tensor, tiles: np.ndarray, grid: int, r: int, device: torch.device, dtype: torch.dtype
+) -> Callable[[slice], Tensor]:
+    """Features of a range of a part's tiles, made when they are asked for."""
+    step = max(1, POOLED_AT_ONCE // (4 * block[0].numel()))
+
+    def features(chosen: slice) -> Tensor:
+        numbers = torch.from_numpy(tiles[chosen]).to(block.device)
+        found = torch.empty((len(numbers), *block.shape[1:]), dtype=dtype, device=device)
+        for start in range(0, len(numbers), step):
+            chunk = block[numbers[start : start + step]].to(device).float()
+            found[start : start + step] = lnamd(chunk, grid, r)
+        return found
+
+    return features
+
+
+def score_maps(scores: Tensor, size: int) -> Tensor:
+    """Token scores (B, g*g) as maps (B, size, size), bilinear, corners aligned."""
+    grid = math.isqrt(scores.shape[1])
+    maps = scores.unflatten(1, (1, grid, grid))
+    return F.interpolate(maps, size=(size, size), mode="bilinear", align_corners=True).squeeze(1)

@@ -1,0 +1,63 @@
+"""The embed_prompts stage of WinCLIP: what "normal" and "anomalous" mean for a product, as two vectors."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from safetensors.torch import save
+from torch import Tensor
+
+from robis.detectors.winclip.prompts import prompts
+from robis.encoders.clip import build_clip, embed_sentences
+from robis.encoders.devices import pick_device
+from robis.encoders.names import CLIP_ARCHITECTURES, is_clip
+from robis.errors import ConfigError
+from robis.io.atomic import atomic_file
+
+
+def embed_prompts(
+    output: Path,
+    *,
+    encoder: Mapping[str, Any],
+    class_name: str,
+    normal_states: Sequence[str] | None = None,
+    anomalous_states: Sequence[str] | None = None,
+    templates: Sequence[str] | None = None,
+    seed: int = 0,
+    device: str = "auto",
+    threads: int = 1,
+) -> None:
+    """Write the text features of one category: safetensors with "normal" and "anomalous", (D,) float32 of length 1.
+
+    Args:
+        output: what is written.
+        encoder: arguments of `build_clip`.
+        class_name: what the product is called; underscores are read as spaces.
+        normal_states, anomalous_states, templates: see `prompts`; None takes the published ones.
+        seed: of random weights.
+        device: "auto", "cpu", "cuda", ...
+        threads: not used beyond torch's own.
+
+    Raises:
+        ConfigError: prompts without {}, or an encoder that knows no language.
+    """
+    name = str(encoder["name"])
+    if not is_clip(name):
+        raise ConfigError(
+            f"encoder.name: found {name!r}, which knows no language; winclip needs a CLIP: "
+            f"{', '.join(CLIP_ARCHITECTURES)}, another of open_clip's or the path of its model config (.json)."
+        )
+    normal, anomalous = prompts(class_name, normal_states, anomalous_states, templates)
+    where = pick_device(device)
+    model = build_clip(**encoder, seed=seed).to(where)
+
+    def mean(sentences: list[str]) -> Tensor:
+        # As published: the mean of the embeddings as they are, not of unit vectors.
+        return F.normalize(embed_sentences(model, name, sentences, device=where).mean(dim=0), dim=0).cpu()
+
+    with atomic_file(output) as partial, torch.inference_mode():
+        partial.write_bytes(save({"normal": mean(normal), "anomalous": mean(anomalous)}))

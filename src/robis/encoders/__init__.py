@@ -1,0 +1,1 @@
+"""Frozen encoders: names, weights, devices, and the models themselves."""

@@ -1,0 +1,1 @@
+"""Files: atomic writes, images, maps and masks, arrays on disk, tables, weights."""

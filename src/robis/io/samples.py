@@ -1,0 +1,57 @@
+"""The sample table that every later stage reads: one row per image of a category's split."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import pandas as pd
+
+from robis.errors import DataError
+from robis.io.tables import read_table, write_table
+
+
+@dataclass(frozen=True)
+class IndexedSample:
+    """One image that was found readable.
+
+    Attributes:
+        sample_id: unique in its split; names the image's maps and masks, sub-folders included.
+        split: name of the split.
+        image: posix path relative to the dataset's root.
+        label: "normal", "anomalous", or None where it is not known.
+        defect: "good", the defect's name, or None.
+        mask: posix path of the ground truth relative to the root, or None.
+        height, width: size in image pixels, as the image is shown.
+    """
+
+    sample_id: str
+    split: str
+    image: str
+    label: str | None
+    defect: str | None
+    mask: str | None
+    height: int
+    width: int
+
+
+COLUMNS = tuple(IndexedSample.__dataclass_fields__)
+_TYPES = dict.fromkeys(COLUMNS[:6], "str") | {"height": "int32", "width": "int32"}
+
+
+def write_samples(path: Path, samples: Sequence[IndexedSample]) -> None:
+    """Write a sample table as Parquet, atomically."""
+    table = pd.DataFrame([asdict(sample) for sample in samples], columns=list(COLUMNS))
+    # A split without labels would otherwise have columns of no type at all.
+    write_table(path, table.astype(_TYPES))
+
+
+def read_samples(path: Path) -> list[IndexedSample]:
+    """Read a sample table. Raises DataError when it is missing, damaged or lacks a column."""
+    table = read_table(path)
+    missing = [name for name in COLUMNS if name not in table]
+    if missing:
+        raise DataError(f"{path}: no column {missing[0]!r}; expected {', '.join(COLUMNS)}. Delete it and run again.")
+    columns = [[None if pd.isna(value) else value for value in table[name].tolist()] for name in COLUMNS]
+    return [IndexedSample(*row) for row in zip(*columns, strict=True)]

@@ -1,0 +1,76 @@
+"""Refinement: a coarse mask and its image become a fine mask. `METHODS` lists the ways."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from robis.errors import WeightsError
+
+# The official checkpoint of each model, and where a config without `refine.checkpoint` looks for it.
+CHECKPOINTS = {
+    "vit_b": "sam_vit_b_01ec64.pth",
+    "vit_l": "sam_vit_l_0b3195.pth",
+    "vit_h": "sam_vit_h_4b8939.pth",
+}
+WEIGHTS_FOLDER = "weights"
+SOURCE = "the section Model Checkpoints in the README of facebookresearch/segment-anything on GitHub"
+
+
+def default_checkpoint(model: str) -> str:
+    """Path, from the working directory, of a SAM model's official checkpoint."""
+    return f"{WEIGHTS_FOLDER}/{CHECKPOINTS.get(model, f'{model}.pth')}"
+
+
+def check_checkpoint(model: str, checkpoint: str | Path | None) -> None:
+    """Raise WeightsError when the checkpoint of a SAM model (None: the default one) is not there."""
+    path = Path(checkpoint or default_checkpoint(model)).expanduser()
+    if not path.is_file():
+        raise WeightsError(
+            f"{path}: no such file; it should hold the weights of SAM {model}. "
+            f"Get {Path(default_checkpoint(model)).name} from {SOURCE}, "
+            f"and put it there or set refine.checkpoint to its path."
+        )
+
+
+# Takes an RGB image uint8 (H, W, 3) and its coarse mask bool (H, W), returns the fine mask bool (H, W).
+# Safe to call from several threads.
+Refine = Callable[[np.ndarray, np.ndarray], np.ndarray]
+
+
+@dataclass(frozen=True)
+class Options:
+    """What the methods may ask for; each takes its own part of it."""
+
+    boxes: int = 3
+    multimask: bool = False
+    model: str = "vit_h"
+    checkpoint: str | None = None
+    sha256: str | None = None
+    precision: str = "float32"
+    device: str = "auto"
+
+
+def _sam(options: Options) -> Refine:
+    # torch takes seconds to import; the other methods start without it.
+    from robis.refinement.sam import SamRefiner, load_sam
+
+    sam = load_sam(options.model, options.checkpoint, options.sha256, options.device)
+    return SamRefiner(sam, options.boxes, options.multimask, options.precision)
+
+
+def _grabcut(options: Options) -> Refine:
+    from robis.refinement.grabcut import GrabCutRefiner
+
+    return GrabCutRefiner(options.boxes)
+
+
+# None: the coarse mask is the result and the images are not read.
+METHODS: dict[str, Callable[[Options], Refine] | None] = {
+    "sam": _sam,
+    "grabcut": _grabcut,
+    "none": None,
+}

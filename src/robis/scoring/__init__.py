@@ -1,0 +1,1 @@
+"""Image scores: from maps, from detectors, and re-scored by RsCIN."""

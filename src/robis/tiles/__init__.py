@@ -1,0 +1,1 @@
+"""Tiles: windows, the tile store, and merging tile maps into anomaly maps."""

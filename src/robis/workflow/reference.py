@@ -1,0 +1,263 @@
+"""The config written out for people and editors: JSON schema, commented YAML, the table of all keys.
+
+`python -m robis.workflow.reference` (or `make config`) writes them into the repository; a test fails when they drift.
+"""
+
+from __future__ import annotations
+
+import json
+import textwrap
+import types
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal, Union, get_args, get_origin
+
+import yaml
+from pydantic.fields import FieldInfo
+
+from robis.config.settings import Settings, parse, section_of
+from robis.detectors.registry import DETECTORS
+from robis.errors import ConfigError, one_of
+from robis.workflow.stages import STAGES, every_key, followers, readers
+
+WIDTH = 118
+MODELINE = "# yaml-language-server: $schema=./schema.json"
+
+DEMO: dict[str, Any] = {
+    "dataset": {"splits": ["test_public", "test_private", "test_private_mixed"]},
+    "detectors": ["inp_former", "superadd"],
+    "tiling": {"window": 256, "edge": "shift"},
+    "encoder": {"name": "robis_vit_tiny", "input_size": 196},
+    "inp_former": {"epochs": 12, "batch_size": 4, "warmup_steps": 20},
+    "superadd": {"bank_size": 10_000, "rounds": 20},
+    "merge": {"scale": 0.5},
+    "refine": {"method": "grabcut"},
+}
+FOLDER: dict[str, Any] = {
+    "dataset": {"name": "parts", "layout": "folder", "root": "data/parts", "splits": ["test"]},
+    "tiling": {"edge": "shift"},
+    "merge": {"normalize": "validation"},
+    "binarize": {"calibrate": "validation"},
+    "refine": {"method": "grabcut"},
+}
+
+DEMO_HEAD = """The default config: it runs the demo, on generated images with the small encoder that robis brings.
+Every key is here. Where a value differs from robis's default, which is the published one, the comment says so.
+Written by `make config`; your own config needs only the keys that you change."""
+FOLDER_HEAD = """A template for your own images: copy it, then set dataset.name and dataset.root.
+snakemake --configfile config/parts.yaml
+Every key is here; the ones you do not change may be left out. Written by `make config`."""
+
+
+def schema() -> str:
+    """The JSON schema of a config file, for editors."""
+    return json.dumps(Settings.model_json_schema(), indent=2, ensure_ascii=False) + "\n"
+
+
+def commented_yaml(values: Mapping[str, Any], head: str) -> str:
+    """A config file with every key, its meaning, what is allowed, and the default where the value differs."""
+    settings = parse(values)
+    lines = [MODELINE, *(f"# {line}" for line in head.splitlines())]
+    for name, info in Settings.model_fields.items():
+        value = getattr(settings, name)
+        lines.append("")
+        if hasattr(value, "model_fields_set"):
+            lines += _comment(section_of(name).__doc__ or "", "")
+            lines.append(f"{name}:")
+            for key, field in section_of(name).model_fields.items():
+                lines += _comment(_explained(field, getattr(value, key)), "  ")
+                lines.append(f"  {key}: {_plain(getattr(value, key))}")
+        else:
+            lines += _comment(_explained(info, value), "")
+            lines.append(f"{name}: {_plain(value)}")
+    return "\n".join(lines) + "\n"
+
+
+def markdown() -> str:
+    """docs/config.md: every key with its default, what is allowed, and what a change of it re-runs."""
+    lines = [
+        "# Every option",
+        "",
+        "<!-- Written by `make config` from src/robis/config/sections.py and src/robis/workflow/stages.py. -->",
+        "",
+        "A config file holds only what differs from the defaults below, which are the published values. Unknown keys",
+        "and values out of range are refused before any job starts. `robis explain KEY` prints one entry,",
+        "`robis config show` the effective settings of a category and split after overrides.",
+        "",
+        "“Re-runs” names the stages that read the key; every stage that reads what those write follows:",
+        "",
+        "| stage | followed by |",
+        "| --- | --- |",
+        *(f"| `{name}` | {_names(_after(name)) or '-'} |" for name in STAGES),
+        "",
+    ]
+    for section in Settings.model_fields:
+        keys = [key for key in every_key() if key.split(".")[0] == section]
+        if not keys:
+            continue
+        lines += [f"## {section}", ""]
+        if "." in keys[0]:
+            lines += [(section_of(section).__doc__ or "").strip(), ""]
+        lines += ["| key | default | allowed | meaning | re-runs |", "| --- | --- | --- | --- | --- |"]
+        for key in keys:
+            field = field_of(key)
+            cells = [
+                f"`{key}`",
+                f"`{_plain(field.get_default(call_default_factory=True))}`",
+                allowed(field),
+                field.description or "",
+                rerun_text(key),
+            ]
+            lines.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
+        lines.append("")
+    lines += [
+        "## overrides",
+        "",
+        "A list, applied in order; later ones win. `where` names categories, splits and detectors that must all match,",
+        "`set` gives dotted keys and their values:",
+        "",
+        "```yaml",
+        "overrides:",
+        "  - {where: {category: [fabric, walnuts]}, set: {refine.multimask: true}}",
+        "  - {where: {split: test_private_mixed}, set: {refine.model: vit_b}}",
+        "```",
+        "",
+        "A name that the dataset does not have is an error. `dataset`, `detectors` and `report` cannot be overridden.",
+        "A change re-runs what the keys in `set` re-run, for the categories and splits named in `where` alone.",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def explain(key: str, settings: Settings) -> str:
+    """What a key (or each key of a section) means, its value and default, and what a change of it re-runs.
+
+    Raises ConfigError for an unknown key.
+    """
+    keys = [known for known in every_key() if known == key or known.startswith(f"{key}.")]
+    if not keys:
+        beside = [known for known in every_key() if known.startswith(f"{key.partition('.')[0]}.")]
+        if key.partition(".")[0] == "overrides":
+            raise ConfigError("overrides: a list of other settings for some categories; docs/config.md explains it.")
+        sections = [name for name in Settings.model_fields if name != "overrides"]
+        raise ConfigError(f"{key}: no such key. {one_of(key, beside or sections)}")
+    return "\n\n".join(_explain_one(known, settings) for known in keys)
+
+
+def _explain_one(key: str, settings: Settings) -> str:
+    field = field_of(key)
+    default = field.get_default(call_default_factory=True)
+    return "\n".join(
+        [
+            key,
+            *textwrap.wrap(field.description or "", WIDTH - 2, initial_indent="  ", subsequent_indent="  "),
+            f"  value:    {_plain(settings.get(key))}",
+            f"  default:  {_plain(default)}",
+            f"  allowed:  {allowed(field)}",
+            f"  re-runs:  {rerun_text(key, settings.detectors).replace('`', '')}",
+            *_then(key, settings.detectors),
+        ]
+    )
+
+
+def _then(key: str, detectors: Sequence[str]) -> Iterator[str]:
+    first = set(readers(key, detectors))
+    later = [name for name in STAGES if name in followers(first, detectors) - first]
+    if later:
+        yield f"  then:     {', '.join(later)}"
+
+
+def rerun_text(key: str, detectors: Iterable[str] = tuple(DETECTORS)) -> str:
+    """The stages of some detectors that read a key, with their conditions, for a table or a terminal."""
+    special = {
+        "dataset.name": "nothing of this one: another name is another results folder",
+        "dataset.root": "nothing while the images are the same ones: they are known by content",
+        "dataset.table": "nothing of the splits whose rows say the same",
+        "dataset.categories": "nothing of the categories that stay",
+        "dataset.splits": "nothing of the splits that stay",
+        "detectors": "nothing of the detectors that stay",
+    }
+    by_condition: dict[str | None, list[str]] = {}
+    for name, condition in readers(key, detectors).items():
+        by_condition.setdefault(condition, []).append(f"`{name}`")
+    parts = [special[key]] if key in special else []
+    parts += [", ".join(names) + (f" ({condition})" if condition else "") for condition, names in by_condition.items()]
+    return "; ".join(parts) or "nothing"
+
+
+def field_of(key: str) -> FieldInfo:
+    """The declaration of a dotted key."""
+    section, _, name = key.partition(".")
+    return section_of(section).model_fields[name] if name else Settings.model_fields[section]
+
+
+def allowed(field: FieldInfo) -> str:
+    """What a key accepts, in words: alternatives, type, range."""
+    return _type_text(field.annotation, field.metadata)
+
+
+def _type_text(annotation: Any, metadata: list[Any]) -> str:
+    origin, arguments = get_origin(annotation), get_args(annotation)
+    if annotation is type(None):
+        return "null"
+    if hasattr(annotation, "__metadata__"):
+        return _type_text(arguments[0], [*annotation.__metadata__])
+    if origin is Literal:
+        return ", ".join(f"`{value}`" for value in arguments)
+    if origin in (Union, types.UnionType):
+        return " or ".join(_type_text(argument, metadata) for argument in arguments)
+    if origin is list:
+        return f"list of {_type_text(arguments[0], [])}"
+    if hasattr(annotation, "model_fields"):
+        return annotation.__name__.lower()
+    names = {int: "integer", float: "number", bool: "true or false", str: "text", dict: "mapping"}
+    return " ".join([names.get(annotation, str(annotation)), *_limits(metadata)])
+
+
+def _limits(metadata: list[Any]) -> Iterator[str]:
+    for item in metadata:
+        nested = getattr(item, "metadata", None)
+        if nested:
+            yield from _limits(nested)
+        for name, sign in (("ge", ">="), ("gt", ">"), ("le", "<="), ("lt", "<")):
+            if getattr(item, name, None) is not None:
+                yield f"{sign} {getattr(item, name)}"
+
+
+def _explained(field: FieldInfo, value: Any) -> str:
+    default = field.get_default(call_default_factory=True)
+    differs = f" Default: {_plain(default)}." if value != default else ""
+    return f"{field.description} [{allowed(field).replace('`', '')}]{differs}"
+
+
+def _comment(text: str, indent: str) -> list[str]:
+    return textwrap.wrap(text.strip(), WIDTH, initial_indent=f"{indent}# ", subsequent_indent=f"{indent}# ")
+
+
+def _plain(value: Any) -> str:
+    """A value as one line of YAML."""
+    text: str = yaml.safe_dump(value, default_flow_style=True, width=10_000, sort_keys=False)
+    return text.removesuffix("\n").removesuffix("\n...").strip()
+
+
+def _names(names: list[str]) -> str:
+    return ", ".join(f"`{name}`" for name in names)
+
+
+def _after(name: str) -> list[str]:
+    return [other for other in STAGES if other in followers({name}) - {name}]
+
+
+def written_files() -> dict[str, str]:
+    """Every generated file, by its path in the repository."""
+    return {
+        "config/schema.json": schema(),
+        "config/config.yaml": commented_yaml(DEMO, DEMO_HEAD),
+        "config/folder.yaml": commented_yaml(FOLDER, FOLDER_HEAD),
+        "docs/config.md": markdown(),
+    }
+
+
+if __name__ == "__main__":
+    for path, text in written_files().items():
+        (Path(__file__).parents[3] / path).write_text(text, encoding="utf-8")
+        print(path)

@@ -1,0 +1,41 @@
+"""How many tiles a config makes of an image, and the disk that they take."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cache
+
+from robis.config.settings import Settings
+from robis.encoders.names import own_input_size
+from robis.tiles.windows import windows
+from robis.workflow.runs import effective, variants
+
+Tiling = tuple[int | str, float, str, str, int]
+
+
+def tile_counter(settings: Settings) -> Callable[[str, str, int, int], tuple[int, int]]:
+    """A function of category, split, height and width that gives an image's tiles and their bytes on disk.
+
+    Detectors whose windows, sizes or filters differ have tiles of their own; these add up.
+    """
+
+    @cache
+    def tilings(category: str, split: str) -> frozenset[Tiling]:
+        found = set()
+        for run in variants(settings):
+            one = effective(settings, detector=run, category=category, split=split)
+            size = one.encoder.input_size or own_input_size(one.encoder.name)
+            tiling = one.tiling
+            # A window as large as the image has neither neighbors nor borders to cross.
+            between = (0.0, "") if tiling.window == "image" else (tiling.overlap, tiling.edge)
+            found.add((tiling.window, *between, tiling.resample, size))
+        return frozenset(found)
+
+    def count(category: str, split: str, height: int, width: int) -> tuple[int, int]:
+        numbers = [
+            (len(windows(height, width, window, overlap, edge)), size)
+            for window, overlap, edge, _, size in tilings(category, split)
+        ]
+        return sum(number for number, _ in numbers), sum(number * size * size * 3 for number, size in numbers)
+
+    return count
