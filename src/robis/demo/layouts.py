@@ -11,9 +11,6 @@ import io
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from robis.datasets.listed import TABLE, VISA
-from robis.datasets.samples import LEARNED
-
 
 @dataclass(frozen=True)
 class ImageSpec:
@@ -99,7 +96,7 @@ def _visa(spec: ImageSpec) -> Place | None:
 
 def _folder(spec: ImageSpec) -> Place | None:
     base, stem = spec.category, f"{spec.index:03d}"
-    if spec.split in LEARNED:
+    if spec.split in ("train", "validation"):
         return Place(f"{base}/{spec.split}/{stem}.png")
     if spec.split != "test_public":
         return None
@@ -124,7 +121,7 @@ def _visa_table(placed: Sequence[tuple[ImageSpec, Place]]) -> dict[str, str]:
         (spec.category, _test(spec), "anomaly" if spec.is_anomalous else "normal", place.image, place.mask or "")
         for spec, place in placed
     ]
-    return {VISA.file: _csv(("object", "split", "label", "image", "mask"), rows)}
+    return {"split_csv/1cls.csv": _csv(("object", "split", "label", "image", "mask"), rows)}
 
 
 def _table_table(placed: Sequence[tuple[ImageSpec, Place]]) -> dict[str, str]:
@@ -134,7 +131,7 @@ def _table_table(placed: Sequence[tuple[ImageSpec, Place]]) -> dict[str, str]:
         label = "" if secret else "anomalous" if spec.is_anomalous else "normal"
         defect = spec.defect if label == "anomalous" else ""
         rows.append((spec.category, spec.split, place.image, label, place.mask or "", defect))
-    return {TABLE.file: _csv((*TABLE.columns, "defect"), rows)}
+    return {"samples.csv": _csv(("category", "split", "image", "label", "mask", "defect"), rows)}
 
 
 def _csv(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 import cv2
 import numpy as np
 
-from robis.arrays.float16 import to_float16
 from robis.errors import DataError
 
 # Imported where they are used: both are slow to import, and models run without them.
@@ -35,13 +34,12 @@ def _write_png(path: Path, pixels: np.ndarray) -> None:
 
 
 def write_map(path: str | Path, anomaly_map: np.ndarray) -> None:
-    """Write an anomaly map (H, W) as a single-channel float16 TIFF, uncompressed."""
+    """Write an anomaly map, float16 (H, W), as a single-channel TIFF, uncompressed."""
     import tifffile
 
     Path(path).parent.mkdir(parents=True, exist_ok=True)
     # The settings that vary between machines or runs (date, software) stay out: same map, same bytes.
-    pixels = to_float16(anomaly_map) if anomaly_map.dtype == np.float32 else anomaly_map.astype(np.float16, copy=False)
-    tifffile.imwrite(path, pixels, software="robis", metadata=None)
+    tifffile.imwrite(path, anomaly_map.astype(np.float16, copy=False), software="robis", metadata=None)
 
 
 def read_map(path: str | Path) -> np.ndarray:

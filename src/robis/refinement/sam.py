@@ -16,6 +16,7 @@ from segment_anything.utils.transforms import ResizeLongestSide
 from robis.arrays.morphology import fill_holes, largest_components
 from robis.encoders.devices import autocast, pick_device
 from robis.errors import ConfigError, WeightsError, one_of
+from robis.io.weights import sha256 as digest_of
 from robis.refinement.methods import CHECKPOINTS, SOURCE, check_checkpoint, default_checkpoint
 from robis.refinement.sam_attention import without_score_matrices
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from robis.arrays.float16 import add_to, value_range
+from robis.arrays.float16 import add_to, to_float16, value_range
 from robis.errors import DataError
 from robis.io.arrays import release
 from robis.io.atomic import atomic_folder
@@ -212,7 +212,10 @@ def merge_split(
             release(raw)
             merged -= np.float32(low)
             merged *= np.float32(factor)
-            write_map(partial / f"{image.sample_id}.tiff", np.clip(merged, 0, np.finfo(np.float16).max, out=merged))
+            write_map(
+                partial / f"{image.sample_id}.tiff",
+                to_float16(np.clip(merged, 0, np.finfo(np.float16).max, out=merged)),
+            )
 
         for _ in threaded(write, images, threads):
             pass
