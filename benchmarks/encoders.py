@@ -137,7 +137,7 @@ def run(data: Data, encoder: str, detector: str, seed: int, results: Path) -> di
         "binarize": {"calibrate": "validation"},
         "refine": {"method": "none"},
         "rescore": {"method": "none"},
-        "score_images": {"top_share": 0.01 if kind == "inp_former" else 0.001},
+        "score_images": {"top_fraction": 0.01 if kind == "inp_former" else 0.001},
     }
     if kind == "musc":
         # Zero-shot: there is nothing to take a range or a threshold from but the images themselves.

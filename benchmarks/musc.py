@@ -167,7 +167,7 @@ def on_cpu(threads: int, repeats: int, most: int) -> None:
         head("step")
         row("scoring", both(folder, what="scoring", images=12, grid=37, width=1024, **common))
         for r in (3, 5):
-            sides = both(folder, what="neighborhoods", images=4, grid=37, width=1024, r=r, **common)
+            sides = both(folder, what="neighborhoods", images=4, grid=37, width=1024, neighborhood_sizes=r, **common)
             row(f"neighborhoods, r = {r}, 4 images", sides)
         print("\nGrowth of scoring, 16 x 16 tokens, width 768:\n")
         head("images")
@@ -250,7 +250,10 @@ def on_gpu(precision: str, images: int, grid: int, width: int, *, sweep: bool, p
             block[image] = musc.layer_norm(torch.randn(1, tokens, width, device=device))[0]
 
     def whole() -> Tensor:
-        return musc.mean_scores(musc.mutual_scores(stored, of, grid=grid, r=NEIGHBORHOODS, share=SHARE, **scoring))
+        rounds = musc.mutual_scores(
+            stored, of, grid=grid, neighborhood_sizes=NEIGHBORHOODS, averaged_fraction=SHARE, **scoring
+        )
+        return musc.mean_scores(rounds)
 
     total = timed(whole)
     in_products = fused * BLOCKS * len(NEIGHBORHOODS)

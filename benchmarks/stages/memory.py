@@ -48,7 +48,7 @@ CALLS: dict[str, tuple[str, list[str], dict[str, Any]]] = {
     "score_images": (
         "robis.scoring.image_scores:score_images",
         ["samples.parquet", "maps", "masks", "tile_maps.parquet", "out/scores.parquet"],
-        {"top_share": 0.01, "method": "none"},
+        {"top_fraction": 0.01, "method": "none"},
     ),
     "evaluate": (
         "robis.evaluation.stage:evaluate_split",

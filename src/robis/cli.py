@@ -46,7 +46,7 @@ def _parser() -> argparse.ArgumentParser:
     check_data.add_argument("root", type=Path, nargs="?", help="its folder (default: the config's dataset.root)")
     check_data.add_argument("--layout", help="as dataset.layout (default: the config's)")
     check_data.add_argument("--table", help="as dataset.table (default: the config's)")
-    check_data.add_argument("--outside-root", action="store_true", help="as dataset.outside_root: true")
+    check_data.add_argument("--outside-root", action="store_true", help="as dataset.allow_outside_root: true")
     check_data.add_argument("--all", action="store_true", help="name every file with a problem, not five of a kind")
     check_data.add_argument("--threads", type=int, default=os.cpu_count() or 1, help="default: %(default)s")
     _add_config(check_data)
@@ -178,7 +178,9 @@ def _check_data(options: argparse.Namespace) -> None:
     if layout not in LAYOUTS:
         raise DataError(f"--layout: {layout!r} is unknown. {one_of(layout, LAYOUTS)}")
     root = Path(options.root or dataset.root).expanduser()
-    source = Source(layout, root, options.table or dataset.table, options.outside_root or dataset.outside_root)
+    source = Source(
+        layout, root, options.table or dataset.table, options.allow_outside_root or dataset.allow_outside_root
+    )
     # A config for other data says nothing of the splits that this one needs.
     needed = needed_splits(settings) if layout == dataset.layout else []
     try:

@@ -16,7 +16,7 @@ from tests.workflow.conftest import Workspace
 pytestmark = pytest.mark.workflow
 
 SNAKEFILE = """
-from robis.params import Params
+from robis.workflow.params import Params
 
 rule all:
     input:
@@ -40,7 +40,7 @@ rule use:
 SCRIPT = """
 import os, signal, time
 from pathlib import Path
-from robis.jobs import job
+from robis.workflow.jobs import job
 
 def write(what):
     with open(os.environ["RECORD"], "a") as stream:

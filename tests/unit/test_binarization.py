@@ -64,7 +64,7 @@ def split_of_maps(seed: int) -> list[np.ndarray]:
 
 
 def plain_mebin(
-    amap: np.ndarray, low: np.float16, high: np.float16, rate: int, min_interval: int
+    amap: np.ndarray, low: np.float16, high: np.float16, threshold_step: int, min_interval: int
 ) -> tuple[int, int, list[int], np.ndarray]:
     """Spec section 5, word by word: threshold, defects, counts, mask."""
     counts = []
@@ -74,7 +74,7 @@ def plain_mebin(
         scaled[amap < low] = 0
     else:
         scaled = np.zeros_like(amap)
-    levels = list(range(255, 0, -rate))
+    levels = list(range(255, 0, -threshold_step))
     for level in levels:
         binary = cv2.erode((scaled > level).astype(np.uint8) * 255, KERNEL, iterations=1)
         counts.append(cv2.connectedComponents(binary, connectivity=8)[0] - 1)
@@ -95,9 +95,9 @@ def plain_mebin(
     return threshold, winner, counts, cv2.erode((amap > threshold).astype(np.uint8) * 255, KERNEL)
 
 
-def our_counts(amap: np.ndarray, low: np.float16, high: np.float16, rate: int) -> list[int]:
-    levels = mebin.eroded(mebin.level_table(low, high, rate)[amap.view(np.uint16)], 6)
-    return mebin.component_counts(levels, len(mebin.thresholds(rate))).tolist()
+def our_counts(amap: np.ndarray, low: np.float16, high: np.float16, threshold_step: int) -> list[int]:
+    levels = mebin.eroded(mebin.level_table(low, high, threshold_step)[amap.view(np.uint16)], 6)
+    return mebin.component_counts(levels, len(mebin.thresholds(threshold_step))).tolist()
 
 
 def write_maps(folder: Path, maps: dict[str, np.ndarray]) -> Path:
@@ -119,19 +119,21 @@ def run(
     return rows, images
 
 
-@pytest.mark.parametrize(("seed", "rate", "min_interval"), [(s, 4, 4) for s in range(5)] + [(5, 1, 9), (6, 7, 2)])
+@pytest.mark.parametrize(
+    ("seed", "threshold_step", "min_interval"), [*((s, 4, 4) for s in range(5)), (5, 1, 9), (6, 7, 2)]
+)
 def test_mebin_is_bit_identical_with_the_plain_procedure(
-    tmp_path: Path, seed: int, rate: int, min_interval: int
+    tmp_path: Path, seed: int, threshold_step: int, min_interval: int
 ) -> None:
     maps = split_of_maps(seed)
     high, low = max(m.max() for m in maps), min(m.max() for m in maps)
     folder = write_maps(tmp_path / "maps", {f"{i:03d}": amap for i, amap in enumerate(maps)})
-    rows, masks = run(tmp_path, folder, method="mebin", rate=rate, min_interval=min_interval)
+    rows, masks = run(tmp_path, folder, method="mebin", threshold_step=threshold_step, min_interval=min_interval)
     found = []
     for index, amap in enumerate(maps):
-        threshold, defects, counts, mask = plain_mebin(amap, low, high, rate, min_interval)
+        threshold, defects, counts, mask = plain_mebin(amap, low, high, threshold_step, min_interval)
         row = rows.iloc[index]
-        assert our_counts(amap, low, high, rate) == counts, index
+        assert our_counts(amap, low, high, threshold_step) == counts, index
         assert (row.sample_id, row.threshold, row.mebin, row.defects) == (
             f"{index:03d}",
             threshold,
@@ -295,7 +297,7 @@ def test_thresholds_between_float16_values_are_compared_in_float32(tmp_path: Pat
     amap = np.full((4, 4), 2050, np.float16)
     amap[:2] = 2052  # mean 2051, which float16 would round to 2052
     rows, masks = run(
-        tmp_path, write_maps(tmp_path / "maps", {"a": amap}), method="mean_std", std_factor=0.0, erosion=1
+        tmp_path, write_maps(tmp_path / "maps", {"a": amap}), method="mean_std", std_factor=0.0, erosion_size=1
     )
     assert rows.threshold[0] == 2051
     np.testing.assert_array_equal(masks["a"], np.where(amap == 2052, 255, 0))
@@ -433,10 +435,10 @@ def test_percentile_closes_where_the_config_says_so(tmp_path: Path) -> None:
     options = {"method": "percentile", "percentile": 50.0}
     rows, masks = run(tmp_path, maps, name="plain", **options)
     assert np.count_nonzero(masks["a"]) == 2 and rows.defects.tolist() == [2]
-    rows, masks = run(tmp_path, maps, name="closed", closing=[3], **options)
+    rows, masks = run(tmp_path, maps, name="closed", closing_sizes=[3], **options)
     assert np.flatnonzero(masks["a"][5]).tolist() == [5, 6, 7] and rows.defects.tolist() == [1]
     assert rows.area.tolist() == [3 / 400] and rows.threshold.tolist() == [0]
-    eroding = {"method": "mean_std", "std_factor": 1.0, "erosion": 1}
+    eroding = {"method": "mean_std", "std_factor": 1.0, "erosion_size": 1}
     for name, closing in (("without", []), ("ignored", [9])):
-        _, masks = run(tmp_path, maps, name=name, closing=closing, **eroding)
+        _, masks = run(tmp_path, maps, name=name, closing_sizes=closing, **eroding)
         assert np.count_nonzero(masks["a"]) == 2

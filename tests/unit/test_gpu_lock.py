@@ -26,7 +26,7 @@ GPU 1: NVIDIA A100-SXM4-40GB (UUID: GPU-9e8f7d60-4444-5555-6666-000000000000)
 WORKSTATION = """
 import os, signal, sys, time
 from pathlib import Path
-from robis.gpu_lock import gpu_of_job
+from robis.workflow.gpu_lock import gpu_of_job
 
 record, jobs, victim = Path(sys.argv[1]), [int(share) for share in sys.argv[2].split(",")], int(sys.argv[3])
 

@@ -41,7 +41,7 @@ def scored(tmp_path: Path):
     def run(**options: Any) -> dict[str, list]:
         score_images(
             *(tmp_path / name for name in ("samples.parquet", "maps", "masks", "tiles.parquet", "scores.parquet")),
-            **({"top_share": 0.0, "method": "none"} | options),
+            **({"top_fraction": 0.0, "method": "none"} | options),
         )
         return pd.read_parquet(tmp_path / "scores.parquet").to_dict("list")
 
@@ -58,20 +58,20 @@ def test_scores_of_the_maps(scored) -> None:
 
 
 def test_own_scores_are_the_highest_of_the_tiles(scored, tmp_path: Path) -> None:
-    assert scored(top_share="own")["score"] == [0.7, 0.2, 0.3]
+    assert scored(top_fraction="own")["score"] == [0.7, 0.2, 0.3]
     write_table(tmp_path / "tiles.parquet", pd.DataFrame({"sample_id": NAMES[:2], "score": [0.0, 0.0]}))
     with pytest.raises(DataError, match=r"tiles\.parquet: 1 images have no tile(.|\n)*good/001"):
-        scored(top_share="own")
+        scored(top_fraction="own")
     write_table(tmp_path / "tiles.parquet", pd.DataFrame({"sample_id": NAMES}))
-    with pytest.raises(DataError, match=r"no column 'score'.*Set score_images\.top_share"):
-        scored(top_share="own")
+    with pytest.raises(DataError, match=r"no column 'score'.*Set score_images\.top_fraction"):
+        scored(top_fraction="own")
 
 
 def test_rescored_by_embeddings_of_a_file(scored, tmp_path: Path) -> None:
     embeddings = np.random.default_rng(0).random((3, 8))
     np.save(tmp_path / "embeddings.npy", embeddings)
-    found = scored(method="rscin", k=[1, 2], embeddings=tmp_path / "embeddings.npy")
+    found = scored(method="rscin", neighborhood_sizes=[1, 2], embeddings=tmp_path / "embeddings.npy")
     assert found["rescored"] == rscin(np.array([0.0, 1.0, 2.0]), embeddings, [1, 2]).tolist() != found["score"]
     np.save(tmp_path / "embeddings.npy", embeddings[:2])
     with pytest.raises(DataError, match=r"embeddings\.npy"):
-        scored(method="rscin", k=[1, 2], embeddings=tmp_path / "embeddings.npy")
+        scored(method="rscin", neighborhood_sizes=[1, 2], embeddings=tmp_path / "embeddings.npy")

@@ -15,7 +15,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from robis.detectors.musc import nearest as musc_scoring
 from robis.detectors.musc.infer import gather_shards, infer_split
 from robis.detectors.musc.nearest import plan_memory
 from robis.detectors.musc.scores import (
@@ -23,6 +22,7 @@ from robis.detectors.musc.scores import (
     lnamd,
     mean_scores,
     mutual_scores,
+    nearest,
     random_parts,
     ranks,
     score_maps,
@@ -80,7 +80,13 @@ def no_disk(shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
 
 def scores_of(raw: Tensor, images: list[int] | None = None, *, memory: int = PLENTY, **options) -> Tensor:
     images = list(range(raw.shape[1])) if images is None else images
-    options = {"r": [1, 3, 5], "share": (0.0, 0.3), "parts": [np.unique(images)], "scratch": no_disk, **options}
+    options = {
+        "neighborhood_sizes": [1, 3, 5],
+        "averaged_fraction": (0.0, 0.3),
+        "parts": [np.unique(images)],
+        "scratch": no_disk,
+        **options,
+    }
     tokens = torch.stack([layer_norm(block) for block in raw])
     options = {"device": torch.device("cpu"), "dtype": torch.float32} | options
     return mean_scores(mutual_scores(tokens, np.array(images), grid=int(raw.shape[2] ** 0.5), memory=memory, **options))
@@ -120,7 +126,8 @@ def test_scores_are_the_published_ones(images: int) -> None:
 def test_other_shares_of_the_distances(low: float, high: float) -> None:
     raw = random_tokens(1, 9)
     expected = published_scores(raw, list(range(9)), [3], low, high)
-    torch.testing.assert_close(scores_of(raw, r=[3], share=(low, high)), expected, rtol=0, atol=1e-5)
+    scores = scores_of(raw, neighborhood_sizes=[3], averaged_fraction=(low, high))
+    torch.testing.assert_close(scores, expected, rtol=0, atol=1e-5)
 
 
 def test_ranks_by_hand() -> None:
@@ -135,16 +142,16 @@ def test_images_of_several_tiles_in_any_order() -> None:
     images = [2, 0, 1, 0, 2, 2, 3, 1]
     raw = random_tokens(2, len(images), grid=4)
     expected = published_scores(raw, images, [1, 3], high=0.7)
-    found = scores_of(raw, images, r=[1, 3], share=(0.0, 0.7))
+    found = scores_of(raw, images, neighborhood_sizes=[1, 3], averaged_fraction=(0.0, 0.7))
     torch.testing.assert_close(found, expected, rtol=0, atol=1e-5)
 
 
 def test_a_tile_is_not_compared_with_its_own_image() -> None:
     raw = random_tokens(1, 4)
     raw[:, 1] = raw[:, 0]
-    assert scores_of(raw, [0, 0, 1, 1], r=[1])[0].min() > 0.1, "its copy in the same image would give 0"
+    assert scores_of(raw, [0, 0, 1, 1], neighborhood_sizes=[1])[0].min() > 0.1, "a copy in the same image gives 0"
     # The product of two equal unit vectors is 1 to rounding, of which the distance is the root.
-    assert scores_of(raw, [0, 1, 2, 3], r=[1])[0].max() < 1e-3
+    assert scores_of(raw, [0, 1, 2, 3], neighborhood_sizes=[1])[0].max() < 1e-3
 
 
 def test_parts_are_scored_separately_and_partition_the_images() -> None:
@@ -155,7 +162,7 @@ def test_parts_are_scored_separately_and_partition_the_images() -> None:
     assert [part.tolist() for part in parts] != [part.tolist() for part in random_parts(11, 3, seed=5)]
     assert random_parts(5, 1, seed=4)[0].tolist() == [0, 1, 2, 3, 4]
     raw = random_tokens(1, 11)
-    found = scores_of(raw, r=[3], parts=parts)
+    found = scores_of(raw, neighborhood_sizes=[3], parts=parts)
     for part in parts:
         expected = published_scores(raw[:, part], list(range(len(part))), [3])
         torch.testing.assert_close(found[part], expected, rtol=0, atol=1e-5)
@@ -168,8 +175,8 @@ def test_parts_of_one_image_are_refused(subsets: int) -> None:
 
 
 def test_even_neighborhoods_are_refused() -> None:
-    with pytest.raises(ConfigError, match=r"musc\.r: found \[1, 2\]; expected odd"):
-        scores_of(random_tokens(1, 2), r=[1, 2])
+    with pytest.raises(ConfigError, match=r"musc\.neighborhood_sizes: found \[1, 2\]; expected odd"):
+        scores_of(random_tokens(1, 2), neighborhood_sizes=[1, 2])
 
 
 @pytest.mark.parametrize("images", [[0, 1, 2, 3, 4, 5, 6, 7, 8], [0, 0, 0, 1, 2, 2, 3, 4, 4]])
@@ -259,8 +266,8 @@ def test_map_of_one_token_is_where_the_token_is() -> None:
 
 KERNEL = """
 import torch
-from robis.detectors.musc_kernels import Launch, pair_maxima
-from robis.detectors.musc_scoring import pair_maxima as plain
+from robis.detectors.musc.kernel import Launch, pair_maxima
+from robis.detectors.musc.nearest import pair_maxima as plain
 
 def compare(x, y, pairs, launch, same=False):
     found, expected = [], []
@@ -304,8 +311,9 @@ import os, sys
 os.environ["CUDA_VISIBLE_DEVICES"] = ""
 import torch
 import numpy as np
-from robis.detectors.musc import mutual_scores
-list(mutual_scores(torch.randn(1, 2, 4, 8), np.arange(2), grid=2, r=[1], share=(0, 0.3), parts=[np.arange(2)],
+from robis.detectors.musc.scores import mutual_scores
+list(mutual_scores(torch.randn(1, 2, 4, 8), np.arange(2), grid=2, neighborhood_sizes=[1], averaged_fraction=(0, 0.3),
+                   parts=[np.arange(2)],
                    memory=1 << 20, scratch=None, device=torch.device("cpu"), dtype=torch.float32))
 print("robis.detectors.musc.kernel" in sys.modules)
 """
@@ -323,7 +331,7 @@ def test_the_kernel_on_a_gpu(dtype: torch.dtype) -> None:
     x, y = (F.normalize(torch.randn(3, 1369, 1024, generator=generator), dim=-1).to("cuda", dtype) for _ in range(2))
     pairs = torch.cartesian_prod(torch.arange(3), torch.arange(3)).repeat(1, 2).int().cuda()
     results = []
-    for products in (musc_kernels.pair_maxima, musc_scoring.pair_maxima):
+    for products in (musc_kernels.pair_maxima, nearest.pair_maxima):
         rows, cols = (torch.full((3, 3, 1369), -2.0, device="cuda") for _ in range(2))
         products(x, y, pairs, rows, cols)
         results.append((rows.cpu(), cols.cpu()))
@@ -352,7 +360,8 @@ def test_scores_on_a_gpu(share: float) -> None:
 
 ENCODER = {"name": "vit_tiny_patch16_224", "weights": "random", "input_size": 64, "blocks": [3, 11]}
 OPTIONS = {
-    **{"encoder": ENCODER, "seed": 0, "r": [1, 3], "share": [0.0, 0.3], "subsets": 1, "memory_gb": 1.0},
+    **{"encoder": ENCODER, "seed": 0, "neighborhood_sizes": [1, 3], "averaged_fraction": [0.0, 0.3]},
+    **{"subsets": 1, "memory_gb": 1.0},
     **{"window": "image", "scale": 0.25, "batch_size": 2, "device": "cpu"},
 }
 
@@ -443,7 +452,7 @@ def test_tokens_that_are_not_finite_name_the_tile(tmp_path: Path, monkeypatch: p
         tokens[1, (tiles.float().mean((1, 2, 3)) == 7).nonzero()] = torch.nan
         return list(tokens), torch.randn(len(tiles), 8)
 
-    monkeypatch.setattr("robis.encoders.Encoder.with_embedding", broken)
+    monkeypatch.setattr("robis.encoders.encoder.Encoder.with_embedding", broken)
     tiles, table = write_tiles(tmp_path, ["a", "b", "c", "d"])
     pixels = np.load(tiles)
     pixels[3] = 7

@@ -548,7 +548,7 @@ def test_stage_hands_its_options_to_sam(
     monkeypatch.setattr(sam_module, "SamRefiner", Recorded)
     digest = hashlib.sha256(tiny_checkpoint.read_bytes()).hexdigest()
     sam = {"model": tiny_model, "checkpoint": str(tiny_checkpoint), "device": "cpu"}
-    run(split, "sam", **sam, sha256=digest, boxes=1, multimask=True, precision="bf16")
+    run(split, "sam", **sam, sha256=digest, max_boxes=1, multimask=True, precision="bf16")
     assert made == [("cpu", 1, True, "bf16")]
     with pytest.raises(WeightsError, match="sha256"):
         run(split, "sam", **sam, sha256="f" * 64)

@@ -308,17 +308,17 @@ def test_published_numbers_stand_beside_runs_that_compare(results: Path) -> None
     facts["setups"]["musc"] = {
         **{"detector": "musc", "encoder.name": "clip_vitl14_336", "encoder.weights": "auto", "musc.subsets": 1},
         **{"encoder.input_size": None, "tiling.window": "image", "tiling.resample": "bicubic"},
-        **{"score_images.top_share": "own", "rescore.method": "rscin", "rescore.k": [1, 2, 3]},
+        **{"score_images.top_fraction": "own", "rescore.method": "rscin", "rescore.neighborhood_sizes": [1, 2, 3]},
         **{"rescore.embeddings": "own", "evaluate.resolution": 518},
     }
     runs = [["musc", category, "test"] for category in ("01", "02", "03")]
     found = Page(build(results, runs=runs, facts=facts))
     assert found.words.count("97.85") == 2, "beside the mean, and in the table of what is published"
     assert "yes, with musc" in found.text
-    facts["setups"]["musc"]["rescore.k"] = [2, 3]
+    facts["setups"]["musc"]["rescore.neighborhood_sizes"] = [2, 3]
     found = Page(build(results, runs=runs, facts=facts))
     assert found.words.count("97.85") == 1
-    assert "no: rescore.k: published with 1, 2, 3, here 2, 3" in found.text
+    assert "no: rescore.neighborhood_sizes: published with 1, 2, 3, here 2, 3" in found.text
     assert "97.85" not in Page(build(results, runs=runs[:1], facts=made_facts(("musc",)))).words, "another layout"
 
 

@@ -189,9 +189,9 @@ SETUP = {
     "encoder.input_size": None,
     "tiling.window": "image",
     "tiling.resample": "bicubic",
-    "score_images.top_share": "own",
+    "score_images.top_fraction": "own",
     "rescore.method": "rscin",
-    "rescore.k": [1, 2, 3],
+    "rescore.neighborhood_sizes": [1, 2, 3],
     "rescore.embeddings": "own",
     "musc.subsets": 1,
     "winclip.shots": 0,
@@ -218,7 +218,10 @@ def test_published_numbers_compare_only_in_the_published_setting() -> None:
     assert images == everything[:3]
     assert why == "pixel metrics: published at 518 pixels, ours at ground truth (evaluate.resolution)"
     assert compared(clip, encoder__weights="random") == ((), "the encoder's weights are random here")
-    assert compared(clip, rescore__k=[2, 3]) == ((), "rescore.k: published with 1, 2, 3, here 2, 3")
+    assert compared(clip, rescore__neighborhood_sizes=[2, 3]) == (
+        (),
+        "rescore.neighborhood_sizes: published with 1, 2, 3, here 2, 3",
+    )
     assert compared(clip, MVTEC_AD[:3]) == ((), "a mean over 15 categories; 3 are reported")
     assert compared(clip, detector="inp_former") == ((), "the method was not run")
     assert compared("MuSc, DINOv2 ViT-L/14 at 518")[0] == ()

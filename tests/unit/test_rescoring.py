@@ -96,10 +96,15 @@ def test_thousands_of_images_need_no_square_matrix(rng: np.random.Generator) -> 
 @pytest.mark.parametrize(
     ("scores", "embeddings", "k", "message"),
     [
-        ([1, 2, 3], np.eye(3), [1, 4], r"rescore\.k: found 4 for N = 3 images"),
-        ([1, 1, 1], np.eye(3), [4], r"rescore\.k: found 4 for N = 3 images"),
-        ([1, 2, 3], np.eye(3), [0], r"rescore\.k: found 0 for N = 3 images; expected numbers from 1 to N"),
-        ([1, 2, 3], np.eye(3), [], r"rescore\.k: found none"),
+        ([1, 2, 3], np.eye(3), [1, 4], r"rescore\.neighborhood_sizes: found 4 for N = 3 images"),
+        ([1, 1, 1], np.eye(3), [4], r"rescore\.neighborhood_sizes: found 4 for N = 3 images"),
+        (
+            [1, 2, 3],
+            np.eye(3),
+            [0],
+            r"rescore\.neighborhood_sizes: found 0 for N = 3 images; expected numbers from 1 to N",
+        ),
+        ([1, 2, 3], np.eye(3), [], r"rescore\.neighborhood_sizes: found none"),
         ([1, 2], np.eye(3), [1], r"scores are \(2,\), embeddings \(3, 3\); expected \(N,\) and \(N, D\)"),
         ([1, 2, 3], np.ones(3), [1], r"embeddings \(3,\); expected"),
         ([1, np.nan, 3], np.eye(3), [1], "the score of image 1 is not finite"),

@@ -20,7 +20,7 @@ def test_defaults_are_the_published_values() -> None:
     assert (settings.inp_former.prototypes, settings.inp_former.epochs, settings.inp_former.batch_size) == (6, 200, 16)
     assert (settings.merge.scale, settings.merge.normalize) == (0.25, "split")
     assert (settings.binarize.method, settings.binarize.std_factor) == ("robis", 3.0)
-    assert (settings.refine.method, settings.refine.model, settings.refine.boxes) == ("sam", "vit_h", 3)
+    assert (settings.refine.method, settings.refine.model, settings.refine.max_boxes) == ("sam", "vit_h", 3)
 
 
 @pytest.mark.parametrize(
@@ -81,14 +81,14 @@ def test_overrides_apply_in_order_to_what_they_name() -> None:
     settings = parse(
         {
             "overrides": [
-                {"where": {"category": ["rice", "can"]}, "set": {"refine.method": "none", "refine.boxes": 5}},
+                {"where": {"category": ["rice", "can"]}, "set": {"refine.method": "none", "refine.max_boxes": 5}},
                 {"where": {"category": "rice", "split": "test_private"}, "set": {"refine.method": "grabcut"}},
             ]
         }
     )
     assert effective(settings, category="vial").refine.method == "sam"
     rice = effective(settings, category="rice", split="test_public")
-    assert (rice.refine.method, rice.refine.boxes, rice.refine.model) == ("none", 5, "vit_h")
+    assert (rice.refine.method, rice.refine.max_boxes, rice.refine.model) == ("none", 5, "vit_h")
     assert effective(settings, category="rice", split="test_private").refine.method == "grabcut"
     assert effective(settings, category="rice").refine.method == "none", (
         "a job without a split is in no split's override"
@@ -141,7 +141,7 @@ def test_auto_stands_for_the_published_values_of_each_detector() -> None:
         "superadd": "dinov3_vithplus16",
     }
     assert [one.tiling.window for one in found.values()] == [1024, "image", "image", 1024]
-    assert [one.score_images.top_share for one in found.values()] == [0.01, "own", "own", 0.001]
+    assert [one.score_images.top_fraction for one in found.values()] == [0.01, "own", "own", 0.001]
     assert [one.rescore.method for one in found.values()] == ["none", "rscin", "none", "none"]
     assert effective(settings).tiling.window == 1024, "tiles that no detector owns are RoBiS's"
     given = parse({"detectors": ["musc"], "tiling": {"window": 64}, "rescore": {"method": "none"}})
@@ -191,12 +191,15 @@ def test_an_override_of_a_detector_reaches_all_its_runs() -> None:
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ({"musc": {"r": [1, 2]}}, r"musc\.r: found \[1, 2\]; expected odd numbers"),
-        ({"binarize": {"closing": [3, 4]}}, r"binarize\.closing: found \[3, 4\]; expected odd numbers"),
-        ({"binarize": {"closing": 3}}, r"binarize\.closing: found 3; expected a valid list"),
-        ({"superadd": {"growth": 1.0}}, r"superadd\.growth: found 1\.0; expected greater than 1"),
+        ({"musc": {"neighborhood_sizes": [1, 2]}}, r"musc\.neighborhood_sizes: found \[1, 2\]; expected odd numbers"),
+        ({"binarize": {"closing_sizes": [3, 4]}}, r"binarize\.closing_sizes: found \[3, 4\]; expected odd numbers"),
+        ({"binarize": {"closing_sizes": 3}}, r"binarize\.closing_sizes: found 3; expected a valid list"),
+        ({"superadd": {"radius_growth": 1.0}}, r"superadd\.radius_growth: found 1\.0; expected greater than 1"),
         ({"merge": {"blend": "centre"}}, r"merge\.blend: found 'centre'; .*'central'"),
-        ({"musc": {"share": [0.3, 0.1]}}, r"musc\.share: found \[0\.3, 0\.1\]; expected two shares, the lower first"),
+        (
+            {"musc": {"averaged_fraction": [0.3, 0.1]}},
+            r"musc\.averaged_fraction: found \[0\.3, 0\.1\]; expected two shares, the lower first",
+        ),
         (
             {"winclip": {"templates": ["a photo"]}},
             r"winclip\.templates\.0: found 'a photo'; expected text with \{\} in it",

@@ -85,11 +85,11 @@ def stale(one: Project, other: Project, **job: str) -> set[str]:
         ("merge__blend", "feather", {"merge"}),
         ("binarize__std_factor", 2.0, {"binarize"}),
         ("refine__method", "grabcut", {"refine"}),
-        ("score_images__top_share", 0.0, {"score_images"}),
+        ("score_images__top_fraction", 0.0, {"score_images"}),
         ("evaluate__resolution", 256, {"evaluate"}),
         ("report__images", 3, {"report"}),
         ("report__vis", "single", {"report"}),
-        ("refine__boxes", 3, set()),
+        ("refine__max_boxes", 3, set()),
     ],
 )
 def test_a_key_makes_the_stages_stale_that_read_it(project, key: str, value: object, stages: set[str]) -> None:
@@ -97,7 +97,7 @@ def test_a_key_makes_the_stages_stale_that_read_it(project, key: str, value: obj
 
 
 def test_an_override_touches_its_own_category_only(project) -> None:
-    other = project(where__overrides=[{"where": {"category": "nut"}, "set": {"binarize.erosion": 2}}])
+    other = project(where__overrides=[{"where": {"category": "nut"}, "set": {"binarize.erosion_size": 2}}])
     assert stale(project(), other) == {"binarize"}
     assert stale(project(), other, category="bolt") == set()
 
@@ -181,7 +181,7 @@ def test_validation_is_held_out_only_where_it_is_needed(root: Path, tmp_path: Pa
         ({"detectors": ["winclip"], "encoder": {"name": "dino_vits16"}}, r"encoder\.name: .*winclip needs a model"),
         ({"encoder": {"name": "clip_vitb16"}}, r"encoder\.name: .*inp_former needs a ViT of timm"),
         ({"report": {"compare": ["results/nowhere"]}}, r"report\.compare: results/nowhere is not a folder"),
-        ({"score_images": {"top_share": "own"}}, r"score_images\.top_share: inp_former gives images no score"),
+        ({"score_images": {"top_fraction": "own"}}, r"score_images\.top_fraction: inp_former gives images no score"),
         ({"rescore": {"method": "rscin"}}, r"rescore\.embeddings: inp_former has no image embeddings of its own"),
         ({"rescore": {"method": "rscin", "embeddings": "musc"}}, r"rescore\.embeddings: musc is not among the"),
         (
@@ -216,7 +216,7 @@ def test_comments_docstrings_and_layout_are_not_code() -> None:
 
 def test_a_stage_depends_on_the_modules_it_imports() -> None:
     binarize = code_digest.closure("robis.binarization.stage")
-    assert {"robis.binarization.mebin", "robis.files", "robis.errors"} <= binarize
+    assert {"robis.binarization.mebin", "robis.io.maps", "robis.errors"} <= binarize
     assert (
         not {
             "robis.tiles.merge",
@@ -253,16 +253,16 @@ def test_inference_code_trains_nothing_again() -> None:
         ({"binarize__method": "percentile"}, "binarize__percentile", 90.0, {"binarize"}),
         ({"binarize__method": "percentile"}, "binarize__percentile_factor", 1.0, {"binarize"}),
         ({"binarize__method": "percentile"}, "binarize__std_factor", 2.0, set()),
-        ({"binarize__method": "percentile"}, "binarize__erosion", 3, set()),
+        ({"binarize__method": "percentile"}, "binarize__erosion_size", 3, set()),
         ({"binarize__method": "mebin"}, "binarize__std_factor", 2.0, set()),
-        ({"binarize__method": "mebin"}, "binarize__rate", 8, {"binarize"}),
-        ({"binarize__method": "mean_std"}, "binarize__rate", 8, set()),
-        ({"binarize__method": "mean_std"}, "binarize__erosion", 3, {"binarize"}),
+        ({"binarize__method": "mebin"}, "binarize__threshold_step", 8, {"binarize"}),
+        ({"binarize__method": "mean_std"}, "binarize__threshold_step", 8, set()),
+        ({"binarize__method": "mean_std"}, "binarize__erosion_size", 3, {"binarize"}),
         ({"refine__method": "sam"}, "refine__model", "vit_b", {"refine"}),
         ({"refine__method": "sam"}, "refine__multimask", True, {"refine"}),
         ({"refine__method": "sam"}, "refine__precision", "fp16", {"refine"}),
-        ({"refine__method": "sam"}, "refine__boxes", 2, {"refine"}),
-        ({"refine__method": "grabcut"}, "refine__boxes", 2, {"refine"}),
+        ({"refine__method": "sam"}, "refine__max_boxes", 2, {"refine"}),
+        ({"refine__method": "grabcut"}, "refine__max_boxes", 2, {"refine"}),
         ({"refine__method": "grabcut"}, "refine__model", "vit_b", set()),
         ({"tiling__window": "image"}, "tiling__overlap", 0.3, set()),
         ({"tiling__window": "image"}, "tiling__edge", "shift", set()),
@@ -388,7 +388,7 @@ def test_embeddings_come_from_the_run_musc_or_a_file(project, tmp_path: Path) ->
     [
         (
             {"detectors": ["musc"]},
-            r"rescore\.k: found \[1, 2, 3\]; bolt/test_public has 2 images.*rescore\.method: none",
+            r"rescore\.neighborhood_sizes: found \[1, 2, 3\]; bolt/test_public has 2 images.*rescore\.method: none",
         ),
         (
             {"detectors": ["musc"], "musc": {"subsets": 2}},

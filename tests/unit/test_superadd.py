@@ -118,7 +118,7 @@ def test_a_part_is_thinned_as_written_out(count: int, target: int, neighbors: in
     tokens = random_tokens(count, offset=50)
     for seed in range(3):
         rng = np.random.default_rng(seed)
-        found = select(tokens, target, neighbors=neighbors, growth=growth, rng=rng).tolist()
+        found = select(tokens, target, neighbors=neighbors, radius_growth=growth, rng=rng).tolist()
         assert found == sorted(set(found)) and len(found) == target
         assert set(found) == plainly_selected(tokens, target, neighbors, growth, seed)[0]
 
@@ -127,14 +127,14 @@ def test_dense_places_give_fewer_tokens() -> None:
     generator = torch.Generator().manual_seed(0)
     dense = 0.01 * torch.randn(300, 8, generator=generator)
     sparse = 10 + 5 * torch.randn(100, 8, generator=generator)
-    options = {"neighbors": 20, "growth": 1.1, "rng": np.random.default_rng(0)}
+    options = {"neighbors": 20, "radius_growth": 1.1, "rng": np.random.default_rng(0)}
     found = select(torch.cat([dense, sparse]), 100, **options)
     assert (found >= 300).sum() > 60, "a random hundred would hold 25 of the sparse ones"
 
 
 @pytest.mark.parametrize("target", [0, 1, 7, 20, 30])
 def test_tokens_that_are_all_alike_end_the_search(target: int) -> None:
-    options = {"neighbors": 5, "growth": 1.1, "rng": np.random.default_rng(0)}
+    options = {"neighbors": 5, "radius_growth": 1.1, "rng": np.random.default_rng(0)}
     found = select(torch.ones(20, 4), target, **options)
     assert len(found) == min(20, target) == len(set(found.tolist()))
     assert len(select(torch.ones(1, 4), target, **options)) == min(1, target)
@@ -175,8 +175,8 @@ def test_published_blocks() -> None:
 
 ENCODER: dict[str, Any] = {"name": "vit_tiny_patch16_224", "weights": "random", "input_size": 64, "blocks": [1, 3]}
 TRAIN: dict[str, Any] = {
-    **{"identity": "", "encoder": ENCODER, "bank_size": 40, "rounds": 5, "neighbors": 6, "growth": 1.1},
-    **{"jitter": 0.2, "seed": 0, "memory_gb": 4.0, "batch_size": 3, "device": "cpu"},
+    **{"identity": "", "encoder": ENCODER, "bank_size": 40, "rounds": 5, "neighbors": 6, "radius_growth": 1.1},
+    **{"brightness_jitter": 0.2, "seed": 0, "memory_gb": 4.0, "batch_size": 3, "device": "cpu"},
 }
 INFER: dict[str, Any] = {
     **{"encoder": ENCODER, "seed": 0, "window": 96, "scale": 0.5, "batch_size": 2, "device": "cpu"},
@@ -215,7 +215,7 @@ def rows_in(found: Tensor, all_tokens: Tensor) -> list[int]:
 
 
 def test_the_bank_is_what_is_chosen_from_disjoint_parts_of_all_tokens(tmp_path: Path) -> None:
-    bank = load_file(train(tmp_path, jitter=0.0))
+    bank = load_file(train(tmp_path, brightness_jitter=0.0))
     assert list(bank) == ["block_1", "block_3"]
     # 112 tokens in 5 parts: 23, 23, 22, 22, 22 of them; 40 in the bank: 8 of each.
     parts = np.array_split(np.random.default_rng([0, 1]).permutation(112), 5)
@@ -232,10 +232,10 @@ def test_the_bank_is_what_is_chosen_from_disjoint_parts_of_all_tokens(tmp_path: 
 
 
 def test_few_tokens_are_all_in_the_bank(tmp_path: Path) -> None:
-    bank = load_file(train(tmp_path, count=2, jitter=0.0, bank_size=32))
+    bank = load_file(train(tmp_path, count=2, brightness_jitter=0.0, bank_size=32))
     for name, expected in zip(bank, tokens_of(np.load(tmp_path / "train2" / "tiles.npy")), strict=True):
         torch.testing.assert_close(bank[name], expected, rtol=1e-4, atol=1e-5)
-    less = load_file(train(tmp_path, "less", count=2, jitter=0.0, bank_size=31))
+    less = load_file(train(tmp_path, "less", count=2, brightness_jitter=0.0, bank_size=31))
     assert [len(tokens) for tokens in less.values()] == [31, 31]
 
 
@@ -288,7 +288,7 @@ def test_batches_and_cores_choose_the_same_tokens(tmp_path: Path) -> None:
 
 
 def test_tiles_are_brightened_by_their_number(tmp_path: Path) -> None:
-    bank = load_file(train(tmp_path, count=4, bank_size=64, jitter=0.5))
+    bank = load_file(train(tmp_path, count=4, bank_size=64, brightness_jitter=0.5))
     tiles = np.load(tmp_path / "train4" / "tiles.npy")
     changed = []
     for number, tile in enumerate(tiles):
@@ -322,7 +322,7 @@ def test_maps_are_exact_distances_divided_by_the_width(tmp_path: Path) -> None:
 
 
 def test_tiles_that_are_in_the_bank_are_normal(tmp_path: Path) -> None:
-    model = train(tmp_path, jitter=0.0, bank_size=1000, batch_size=2)
+    model = train(tmp_path, brightness_jitter=0.0, bank_size=1000, batch_size=2)
     infer_split(*write_tiles(tmp_path / "train7", 7), tmp_path / "m.npy", tmp_path / "m.parquet", model=model, **INFER)
     assert np.load(tmp_path / "m.npy").max() < 1e-6
     assert infer(tmp_path, model).min() > 1e-3
@@ -393,6 +393,7 @@ def test_distances_and_choice_on_a_gpu() -> None:
     torch.testing.assert_close(found, exact_distances(queries, bank), rtol=0, atol=1e-3)
     part = bank[:2000]
     chosen = [
-        select(tokens, 300, neighbors=20, growth=1.1, rng=np.random.default_rng(0)) for tokens in (part, part.cuda())
+        select(tokens, 300, neighbors=20, radius_growth=1.1, rng=np.random.default_rng(0))
+        for tokens in (part, part.cuda())
     ]
     assert len(set(chosen[0].tolist()) & set(chosen[1].tolist())) > 295

@@ -137,7 +137,7 @@ def test_everything_wrong_is_said_at_once_with_its_line(root: Path) -> None:
         "2 lines have unusable names. Name category and split as folders are named:",
         "  line 7: category '../up'",
         "  line 8: split ''",
-        "2 paths lead out of dataset.root. Write them relative to it, or set dataset.outside_root: true:",
+        "2 paths lead out of dataset.root. Write them relative to it, or set dataset.allow_outside_root: true:",
         "  line 10: ../outside.png",
         "  line 11: /etc/other.png",
         "1 file is no image by its name. Give .png, .jpg, .bmp or .tif:",
@@ -189,14 +189,14 @@ def test_paths_may_leave_the_root_where_that_is_allowed(root: Path, tmp_path: Pa
     lines = f"nut,test,../other.png,0,,\nnut,test,{tmp_path}/elsewhere/x.png,0,,\nnut,test,{root}/a/./1.png,0,,\n"
     source = write_table(root, lines)
     assert problems_of(source)[1].startswith("2 paths lead out of dataset.root"), "the third is inside"
-    samples = list_samples(Source("table", root, outside_root=True), "nut", "test")
+    samples = list_samples(Source("table", root, allow_outside_root=True), "nut", "test")
     outside = f"{tmp_path}/elsewhere/x"
     assert {(s.sample_id, s.image) for s in samples} == {
         ("other", "../other.png"),
         (outside[1:], f"{outside}.png"),
         ("a/1", "a/1.png"),
     }
-    table = index(root, layout="table", outside_root=True)
+    table = index(root, layout="table", allow_outside_root=True)
     assert {sample.height for sample in read_samples(table)} == {6, 9}
     tiling = {"window": "image", "overlap": 0, "edge": "pad", "resample": "bilinear", "size": 8}
     crop_split(table, root, tmp_path / "t.npy", tmp_path / "t.parquet", **tiling)
@@ -209,7 +209,7 @@ def test_ids_never_lead_out_of_the_results(root: Path) -> None:
     with pytest.raises(DataError, match="3 paths lead out"):
         list_samples(source, "nut", "test")
     allowed = write_table(root, "nut,test,a/../../1.png,0,,\nnut,test,//b/1.png,0,,\n")
-    ids = [sample.sample_id for sample in list_samples(Source("table", root, outside_root=True), "nut", "test")]
+    ids = [sample.sample_id for sample in list_samples(Source("table", root, allow_outside_root=True), "nut", "test")]
     assert allowed.root == root
     assert ids == ["1", "b/1"]
 
@@ -292,7 +292,7 @@ def test_a_changed_row_concerns_its_own_category_and_split(root: Path, tmp_path:
         }
 
     before = params(lines)
-    assert params(lines, outside_root=True) == before
+    assert params(lines, allow_outside_root=True) == before
     reordered = "\n".join(reversed(lines.splitlines())) + "\n"
     assert params(reordered) == before, "the order of rows says nothing"
     for changed in (

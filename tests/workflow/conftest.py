@@ -30,7 +30,7 @@ CONFIG: dict[str, Any] = {
     "encoder": {"name": "vit_tiny_patch16_224", "weights": "random", "input_size": 32, "blocks": [2, 5]},
     "inp_former": {"epochs": 4, "batch_size": 4, "warmup_steps": 2, "prototypes": 3, "checkpoint_every": 1},
     "merge": {"scale": 0.5},
-    "binarize": {"erosion": 2},
+    "binarize": {"erosion_size": 2},
     "refine": {"method": "grabcut"},
     "report": {"images": 5},
 }

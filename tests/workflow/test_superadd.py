@@ -33,7 +33,7 @@ SUPERADD: dict[str, Any] = {
     "superadd": {"bank_size": 60, "rounds": 4, "neighbors": 5},
     "infer": {"shards": 2, "batch_size": 4},
     "merge": {"scale": 0.5, "blend": "central"},
-    "binarize": {"method": "percentile", "calibrate": "validation", "closing": [3, 5]},
+    "binarize": {"method": "percentile", "calibrate": "validation", "closing_sizes": [3, 5]},
     "refine": {"method": "none"},
 }
 MASKS = ["binarize", "refine", "score_images", "evaluate", "report"]
@@ -43,12 +43,12 @@ SUPERADD_CHANGES: dict[str, tuple[Any, list[str]]] = {
     "superadd.bank_size": (50, ["train", *MAPS]),
     "superadd.rounds": (5, ["train", *MAPS]),
     "superadd.neighbors": (6, ["train", *MAPS]),
-    "superadd.growth": (1.2, ["train", *MAPS]),
-    "superadd.jitter": (0.0, ["train", *MAPS]),
+    "superadd.radius_growth": (1.2, ["train", *MAPS]),
+    "superadd.brightness_jitter": (0.0, ["train", *MAPS]),
     "superadd.seed": (1, ["train", *MAPS]),
     "superadd.memory_gb": (1.0, []),
-    "binarize.closing": ([3], MASKS),
-    "binarize.closing_growth": (1.5, MASKS),
+    "binarize.closing_sizes": ([3], MASKS),
+    "binarize.closing_threshold_factor": (1.5, MASKS),
 }
 
 

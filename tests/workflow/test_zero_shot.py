@@ -42,8 +42,8 @@ OF_WINCLIP = [*PER_RUN * 3, "report"]
 OF_FEW_SHOT = [*("train", *PER_RUN) * 2, "report"]
 RESCORED = ["score_images", "evaluate", "report"]
 ZERO_SHOT_CHANGES: dict[str, tuple[Any, list[str]]] = {
-    "musc.r": ([1], OF_MUSC),
-    "musc.share": ([0.0, 0.9], OF_MUSC),
+    "musc.neighborhood_sizes": ([1], OF_MUSC),
+    "musc.averaged_fraction": ([0.0, 0.9], OF_MUSC),
     "musc.subsets": (2, OF_MUSC),
     "musc.seed": (1, OF_MUSC),
     "musc.memory_gb": (1.0, []),
@@ -55,7 +55,7 @@ ZERO_SHOT_CHANGES: dict[str, tuple[Any, list[str]]] = {
     "winclip.anomalous_states": (["bad {}"], ["embed_prompts", *OF_WINCLIP]),
     "winclip.templates": (["a photo of {}"], ["embed_prompts", *OF_WINCLIP]),
     "rescore.method": ("none", RESCORED),
-    "rescore.k": ([2], RESCORED),
+    "rescore.neighborhood_sizes": ([2], RESCORED),
     "rescore.embeddings": ("musc", RESCORED),
 }
 
@@ -219,7 +219,10 @@ def test_a_model_trained_elsewhere_is_used(zero_shot: Workspace, tmp_path: Path)
             r"encoder.weights: nowhere.safetensors does not",
         ),
         ({"winclip": {"shots": 5}}, "winclip.shots: found 5; nut has 4 training images"),
-        ({"rescore": {"k": [9], "method": "rscin"}}, "rescore.k: found [9]; nut/test_public has 5 images"),
+        (
+            {"rescore": {"neighborhood_sizes": [9], "method": "rscin"}},
+            "rescore.neighborhood_sizes: found [9]; nut/test_public has 5 images",
+        ),
         ({"musc": {"subsets": 4}}, "musc.subsets: found 4 for the 5 images of nut/test_public"),
     ],
 )

@@ -51,9 +51,9 @@ class Estimate:
     stable_last: int | None
 
 
-def thresholds(rate: int) -> range:
+def thresholds(threshold_step: int) -> range:
     """The thresholds MEBin tries, from high to low, on the scale 0..255 between the split's maxima."""
-    return range(TOP, 0, -rate)
+    return range(TOP, 0, -threshold_step)
 
 
 def estimate(
@@ -61,9 +61,9 @@ def estimate(
     lowest_max: np.float16,
     highest_max: np.float16,
     *,
-    rate: int = 4,
+    threshold_step: int = 4,
     min_interval: int = 4,
-    erosion: int = 6,
+    erosion_size: int = 6,
     compiled: bool = True,
 ) -> Estimate:
     """Find the threshold of one anomaly map, float16 (H, W) and non-negative.
@@ -73,17 +73,17 @@ def estimate(
     which takes half a second to load; the result is the same.
     """
     bits = np.ascontiguousarray(anomaly_map).view(np.uint16)
-    levels = eroded(looked_up(level_table(lowest_max, highest_max, rate), bits), erosion)
-    counts = (component_counts if compiled else labeled_counts)(levels, len(thresholds(rate)))
+    levels = eroded(looked_up(level_table(lowest_max, highest_max, threshold_step), bits), erosion_size)
+    counts = (component_counts if compiled else labeled_counts)(levels, len(thresholds(threshold_step)))
     stable = stable_interval(counts.tolist(), min_interval)
     if stable is None:
         # Published: 255, which no map scaled to 0..255 exceeds; other maps may.
         return Estimate(max(TOP, value_range(anomaly_map)[1]), 0, None, None)
-    last = thresholds(rate)[stable.last]
+    last = thresholds(threshold_step)[stable.last]
     return Estimate(
         threshold=map_threshold(last, lowest_max, highest_max),
         defects=stable.count,
-        stable_first=thresholds(rate)[stable.first],
+        stable_first=thresholds(threshold_step)[stable.first],
         stable_last=last,
     )
 
@@ -100,7 +100,7 @@ def map_threshold(level: int, lowest_max: np.float16, highest_max: np.float16) -
 
 
 @lru_cache(maxsize=8)
-def level_table(lowest_max: np.float16, highest_max: np.float16, rate: int) -> np.ndarray:
+def level_table(lowest_max: np.float16, highest_max: np.float16, threshold_step: int) -> np.ndarray:
     """Count the thresholds below each float16 value, by its bit pattern: uint8 (65536,), read-only.
 
     A value is first scaled to 0..255 between the two maxima, each step rounded to float16 as published.
@@ -112,7 +112,7 @@ def level_table(lowest_max: np.float16, highest_max: np.float16, rate: int) -> n
         with np.errstate(all="ignore"):
             scaled = (values - low) / (high - low) * np.float16(TOP)
             scaled[~(values >= low)] = 0
-        table[:] = np.searchsorted(np.array(thresholds(rate)[::-1]), scaled.astype(np.float32), side="left")
+        table[:] = np.searchsorted(np.array(thresholds(threshold_step)[::-1]), scaled.astype(np.float32), side="left")
     table.flags.writeable = False
     return table
 

@@ -65,13 +65,13 @@ def binarize_split(
     *,
     method: str,
     std_factor: float = 3.0,
-    rate: int = 4,
+    threshold_step: int = 4,
     min_interval: int = 4,
-    erosion: int = 6,
+    erosion_size: int = 6,
     percentile: float = 95.0,
     percentile_factor: float = 1.421,
-    closing: Sequence[int] = (),
-    closing_growth: float = 1.25,
+    closing_sizes: Sequence[int] = (),
+    closing_threshold_factor: float = 1.25,
     threads: int = 1,
 ) -> None:
     """Turn every anomaly map of a split into a coarse mask.
@@ -79,9 +79,10 @@ def binarize_split(
     `maps` and `calibration_maps` (the same folder, or another split's) hold SAMPLE_ID.tiff: float16,
     finite, at least 0, usually 0..255, of any size. `method` is one of METHODS; the statistics it
     needs come from the calibration maps: mean + `std_factor` * std, the range of the maxima for
-    MEBin (at every `rate`-th of 255 levels, runs of at least `min_interval` levels), or
-    `percentile_factor` times a percentile. `erosion` is in map pixels. `closing` and `closing_growth`
-    are those of `close_and_fill`, with `percentile` alone; an empty `closing` leaves its masks as they are.
+    MEBin (at every `threshold_step`-th of 255 levels, runs of at least `min_interval` levels), or
+    `percentile_factor` times a percentile. `erosion_size` is in map pixels. `closing_sizes` and
+    `closing_threshold_factor` are those of `close_and_fill`, with `percentile` alone; an empty `closing_sizes`
+    leaves its masks as they are.
 
     Writes `masks`/SAMPLE_ID.png, uint8 {0, 255} of the map's size, and the table `thresholds`, one
     row per image: the threshold that made the mask (map units, compared in float32), the votes it is
@@ -113,9 +114,9 @@ def binarize_split(
                 anomaly_map,
                 statistics.lowest_max,
                 statistics.highest_max,
-                rate=rate,
+                threshold_step=threshold_step,
                 min_interval=min_interval,
-                erosion=erosion,
+                erosion_size=erosion_size,
                 compiled=compiled,
             )
         candidates = (mean_std, mebin.threshold if mebin else None, percentile_threshold)
@@ -123,9 +124,9 @@ def binarize_split(
         threshold = np.float32(min(value for value in candidates if value is not None))
         mask = above(anomaly_map, threshold).view(np.uint8)
         if votes.erodes:
-            mask = eroded(mask, erosion)
-        elif closing:
-            mask = close_and_fill(anomaly_map, threshold, closing, closing_growth).astype(np.uint8)
+            mask = eroded(mask, erosion_size)
+        elif closing_sizes:
+            mask = close_and_fill(anomaly_map, threshold, closing_sizes, closing_threshold_factor).astype(np.uint8)
         write_mask(folder / f"{sample_id}.png", mask)
         return {
             "sample_id": sample_id,

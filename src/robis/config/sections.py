@@ -43,7 +43,7 @@ class Dataset(Section):
         description="The file that lists the images, relative to the root or absolute (layouts table and visa); "
         "null: samples.csv, in visa split_csv/1cls.csv.",
     )
-    outside_root: bool = Field(False, description="Whether that file may name images outside the root.")
+    allow_outside_root: bool = Field(False, description="Whether that file may name images outside the root.")
     categories: Literal["all"] | Annotated[list[Name], Field(min_length=1)] = Field(
         "all", description="Categories (products) to run: all, or a list of folder names."
     )
@@ -145,10 +145,10 @@ class InpFormer(Section):
 class Musc(Section):
     """MuSc (arXiv 2401.16753): the images of a split score each other; no training images needed."""
 
-    r: Annotated[list[Annotated[int, Field(ge=1)]], Field(min_length=1)] = Field(
+    neighborhood_sizes: Annotated[list[Annotated[int, Field(ge=1)]], Field(min_length=1)] = Field(
         [1, 3, 5], description="Sides of the token neighborhoods (LNAMD), odd numbers."
     )
-    share: Annotated[list[Share], Field(min_length=2, max_length=2)] = Field(
+    averaged_fraction: Annotated[list[Share], Field(min_length=2, max_length=2)] = Field(
         [0.0, 0.3], description="Which of the distances to the other images are averaged: shares of the sorted ones."
     )
     subsets: Count = Field(1, description="Random parts of a split that are scored separately; 1: all together.")
@@ -157,14 +157,14 @@ class Musc(Section):
         4.0, gt=0, description="Memory for features and distances on the computing device, gigabytes."
     )
 
-    @field_validator("r")
+    @field_validator("neighborhood_sizes")
     @classmethod
     def _odd(cls, value: list[int]) -> list[int]:
         if any(side % 2 == 0 for side in value):
             raise ValueError("odd numbers")
         return value
 
-    @field_validator("share")
+    @field_validator("averaged_fraction")
     @classmethod
     def _ascends(cls, value: list[float]) -> list[float]:
         if value[0] >= value[1]:
@@ -206,10 +206,10 @@ class Superadd(Section):
         100, description="Random parts of the training tokens, each of which gives its share of the bank."
     )
     neighbors: Count = Field(100, description="Nearest tokens of a part that may keep a token out of the bank.")
-    growth: float = Field(
+    radius_growth: float = Field(
         1.1, gt=1, description="Factor by which the radius grows within which they do, until few enough tokens remain."
     )
-    jitter: float = Field(
+    brightness_jitter: float = Field(
         0.2, ge=0, le=1, description="Training tiles are brightened by a random factor of 1 - jitter to 1 + jitter."
     )
     seed: Seed = Field(0, description="Seed of parts, choice, brightness and random weights.")
@@ -261,22 +261,24 @@ class Binarize(Section):
         "which then gives the range of the maps, too.",
     )
     std_factor: float = Field(3.0, ge=0, description="Standard deviations above the mean (mean_std, robis).")
-    rate: Annotated[int, Field(ge=1, le=254)] = Field(4, description="Gray levels between two of MEBin's thresholds.")
+    threshold_step: Annotated[int, Field(ge=1, le=254)] = Field(
+        4, description="Gray levels between two of MEBin's thresholds."
+    )
     min_interval: Count = Field(4, description="Thresholds that a stable interval of MEBin must span.")
-    erosion: Count = Field(6, description="Side of the erosion block, map pixels; 1: no erosion.")
+    erosion_size: Count = Field(6, description="Side of the erosion block, map pixels; 1: no erosion.")
     percentile: float = Field(95.0, ge=0, le=100, description="Percentile of the map pixels (percentile).")
     percentile_factor: float = Field(1.421, gt=0, description="Factor on that percentile (percentile).")
-    closing: list[Annotated[int, Field(ge=1)]] = Field(
+    closing_sizes: list[Annotated[int, Field(ge=1)]] = Field(
         [],
         description="Sides of blocks, map pixels, odd numbers: the mask at the threshold is closed with the first, at "
-        "closing_growth times the threshold with the next, and so on; then holes are filled. Empty: neither "
+        "closing_threshold_factor times the threshold with the next, and so on; then holes are filled. Empty: neither "
         "(percentile).",
     )
-    closing_growth: float = Field(
+    closing_threshold_factor: float = Field(
         1.25, ge=1, description="Factor from one of these thresholds to the next (percentile)."
     )
 
-    @field_validator("closing")
+    @field_validator("closing_sizes")
     @classmethod
     def _odd(cls, value: list[int]) -> list[int]:
         if any(side % 2 == 0 for side in value):
@@ -288,7 +290,7 @@ class Refine(Section):
     """From coarse masks and images to final masks."""
 
     method: Literal["sam", "grabcut", "none"] = Field("sam", description="sam, grabcut (no weights), or none.")
-    boxes: Count = Field(3, description="Largest components of the coarse mask that become box prompts.")
+    max_boxes: Count = Field(3, description="Largest components of the coarse mask that become box prompts.")
     multimask: bool = Field(False, description="Join the three masks SAM offers per box instead of taking its one.")
     model: Literal["vit_b", "vit_l", "vit_h"] = Field("vit_h", description="SAM's image encoder.")
     checkpoint: str | None = Field(
@@ -303,7 +305,7 @@ class Refine(Section):
 class ScoreImages(Section):
     """One anomaly score per image."""
 
-    top_share: Literal["auto", "own"] | Share = Field(
+    top_fraction: Literal["auto", "own"] | Share = Field(
         "auto",
         description="The score is the mean of this share of the highest map pixels, 0: the maximum, or own: the one "
         "that the detector gives (musc, winclip). auto: 0.01 for inp_former, 0.001 for superadd, own for musc and "
@@ -317,7 +319,7 @@ class Rescore(Section):
     method: Literal["auto", "rscin", "none"] = Field(
         "auto", description="rscin, or none. auto: rscin for musc, none for the others."
     )
-    k: Annotated[list[Count], Field(min_length=1)] = Field(
+    neighborhood_sizes: Annotated[list[Count], Field(min_length=1)] = Field(
         [1, 2, 3],
         description="Sizes of the neighborhoods, the image included (published: 1, 2, 3 for MVTec AD and BTAD, "
         "1, 8, 9 for VisA; 2, 3 and 8, 9 where another method is re-scored).",

@@ -43,7 +43,7 @@ def index_split(
     category: str,
     split: str,
     table: str | None = None,
-    outside_root: bool = False,
+    allow_outside_root: bool = False,
     hold_out: bool = False,
     threads: int = 1,
 ) -> None:
@@ -51,7 +51,7 @@ def index_split(
 
     Args:
         samples: the table to write.
-        layout, root, table, outside_root: the data set, as in `Source`.
+        layout, root, table, allow_outside_root: the data set, as in `Source`.
         category, split: which images.
         hold_out: as in `list_samples`.
         threads: files opened at the same time.
@@ -59,7 +59,7 @@ def index_split(
     Raises DataError that lists every image that cannot be read and every mask that is missing,
     unreadable, of another size than its image, or at odds with the image's label.
     """
-    source = Source(layout, root, table, outside_root)
+    source = Source(layout, root, table, allow_outside_root)
     found = list_samples(source, category, split, hold_out=hold_out)
     if not found:
         raise DataError(nothing_found(source, category, split))

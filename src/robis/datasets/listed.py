@@ -264,7 +264,7 @@ def _path(source: Source, root: str, name: str, report: _Report) -> str:
     path = PurePosixPath(os.path.normpath(PurePosixPath(root, name)))
     if path.is_relative_to(root):
         return path.relative_to(root).as_posix()
-    if not source.outside_root:
+    if not source.allow_outside_root:
         report(problems.OUTSIDE, name)
     return os.path.normpath(name)
 

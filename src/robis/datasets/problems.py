@@ -60,7 +60,7 @@ NO_IMAGE = Kind("line names no image", "lines name no image", "Fill the cell, or
 OUTSIDE = Kind(
     "path leads out of dataset.root",
     "paths lead out of dataset.root",
-    "Write them relative to it, or set dataset.outside_root: true",
+    "Write them relative to it, or set dataset.allow_outside_root: true",
 )
 NOT_AN_IMAGE = Kind(
     "file is no image by its name", "files are no images by their names", "Give .png, .jpg, .bmp or .tif"

@@ -19,13 +19,13 @@ class Source:
         root: the folder that paths are relative to.
         table: for layouts that list their images in a file, its path, relative to the root or absolute;
             None for the layout's own.
-        outside_root: whether that file may name images outside the root.
+        allow_outside_root: whether that file may name images outside the root.
     """
 
     layout: str
     root: Path
     table: str | None = None
-    outside_root: bool = False
+    allow_outside_root: bool = False
 
 
 @dataclass(frozen=True)

@@ -56,7 +56,7 @@ DETECTORS: dict[str, Detector] = {
         published={
             "encoder.name": "dinov2_reg_vitb14",
             "tiling.window": 1024,
-            "score_images.top_share": 0.01,
+            "score_images.top_fraction": 0.01,
             "rescore.method": "none",
         },
     ),
@@ -74,7 +74,7 @@ DETECTORS: dict[str, Detector] = {
         published={
             "encoder.name": "clip_vitl14_336",
             "tiling.window": "image",
-            "score_images.top_share": "own",
+            "score_images.top_fraction": "own",
             "rescore.method": "rscin",
         },
         rates_images=True,
@@ -113,7 +113,7 @@ DETECTORS: dict[str, Detector] = {
         published={
             "encoder.name": "clip_vitb16plus",
             "tiling.window": "image",
-            "score_images.top_share": "own",
+            "score_images.top_fraction": "own",
             "rescore.method": "none",
         },
         rates_images=True,
@@ -138,7 +138,7 @@ DETECTORS: dict[str, Detector] = {
         published={
             "encoder.name": "dinov3_vithplus16",
             "tiling.window": 1024,
-            "score_images.top_share": 0.001,
+            "score_images.top_fraction": 0.001,
             "rescore.method": "none",
         },
     ),

@@ -45,7 +45,7 @@ Refine = Callable[[np.ndarray, np.ndarray], np.ndarray]
 class Options:
     """What the methods may ask for; each takes its own part of it."""
 
-    boxes: int = 3
+    max_boxes: int = 3
     multimask: bool = False
     model: str = "vit_h"
     checkpoint: str | None = None
@@ -59,13 +59,13 @@ def _sam(options: Options) -> Refine:
     from robis.refinement.sam import SamRefiner, load_sam
 
     sam = load_sam(options.model, options.checkpoint, options.sha256, options.device)
-    return SamRefiner(sam, options.boxes, options.multimask, options.precision)
+    return SamRefiner(sam, options.max_boxes, options.multimask, options.precision)
 
 
 def _grabcut(options: Options) -> Refine:
     from robis.refinement.grabcut import GrabCutRefiner
 
-    return GrabCutRefiner(options.boxes)
+    return GrabCutRefiner(options.max_boxes)
 
 
 # None: the coarse mask is the result and the images are not read.

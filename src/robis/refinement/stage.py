@@ -24,7 +24,7 @@ def refine_split(
     masks: Path,
     *,
     method: str,
-    boxes: int = 3,
+    max_boxes: int = 3,
     multimask: bool = False,
     model: str = "vit_h",
     checkpoint: str | None = None,
@@ -53,7 +53,7 @@ def refine_split(
             f"{first_few(missing)}\nRun the binarize stage again."
         )
     build = METHODS[method]
-    options = Options(boxes, multimask, model, checkpoint, sha256, precision, device)
+    options = Options(max_boxes, multimask, model, checkpoint, sha256, precision, device)
     refine = None if build is None else build(options)
 
     with atomic_folder(masks) as folder:

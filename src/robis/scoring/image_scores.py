@@ -17,13 +17,13 @@ from robis.io.threads import threaded
 from robis.scoring.rscin import read_embeddings, rscin
 
 
-def image_score(anomaly_map: np.ndarray, top_share: float) -> float:
-    """Mean of the highest `top_share` of the pixels of a map (H, W), at least one; 0 gives the maximum.
+def image_score(anomaly_map: np.ndarray, top_fraction: float) -> float:
+    """Mean of the highest `top_fraction` of the pixels of a map (H, W), at least one; 0 gives the maximum.
 
     INP-Former's code takes 0.01, SuperADD 0.001.
     """
     values = anomaly_map.ravel().astype(np.float64)
-    count = max(1, int(values.size * top_share))
+    count = max(1, int(values.size * top_fraction))
     return float(np.partition(values, values.size - count)[-count:].mean())
 
 
@@ -34,9 +34,9 @@ def score_images(
     tiles: Path,
     table: Path,
     *,
-    top_share: float | str,
+    top_fraction: float | str,
     method: str,
-    k: Sequence[int] = (),
+    neighborhood_sizes: Sequence[int] = (),
     embeddings: Path | None = None,
     threads: int = 1,
 ) -> None:
@@ -49,9 +49,9 @@ def score_images(
         maps, masks: folders of anomaly maps and final masks.
         tiles: the table of the tile maps, with the detector's own `score` of each tile where it gives one.
         table: what is written.
-        top_share: share of the highest map pixels, or "own": the highest of the own scores of an image's tiles.
+        top_fraction: share of the highest map pixels, or "own": the highest of the own scores of an image's tiles.
         method: "rscin" re-scores over images whose embeddings are similar; "none" leaves `rescored` equal to `score`.
-        k: sizes of the neighborhoods (rscin).
+        neighborhood_sizes: sizes of the neighborhoods (rscin).
         embeddings: file of the image embeddings (rscin).
         threads: images read at a time.
 
@@ -60,15 +60,15 @@ def score_images(
     """
     names = [sample.sample_id for sample in read_samples(samples)]
     anomalous = list(threaded(lambda name: bool(read_mask(masks / f"{name}.png").any()), names, threads))
-    if isinstance(top_share, str):
+    if isinstance(top_fraction, str):
         scores = _own_scores(tiles, names)
     else:
         scores = list(
-            threaded(lambda name: image_score(read_map(maps / f"{name}.tiff"), float(top_share)), names, threads)
+            threaded(lambda name: image_score(read_map(maps / f"{name}.tiff"), float(top_fraction)), names, threads)
         )
     rescored = scores
     if method == "rscin" and embeddings is not None:
-        rescored = rscin(np.array(scores), read_embeddings(embeddings, names), k).tolist()
+        rescored = rscin(np.array(scores), read_embeddings(embeddings, names), neighborhood_sizes).tolist()
     columns = {"sample_id": names, "score": scores, "rescored": rescored, "is_anomalous": anomalous}
     write_table(table, pd.DataFrame(columns))
 
@@ -76,7 +76,9 @@ def score_images(
 def _own_scores(tiles: Path, names: Sequence[str]) -> list[float]:
     rows = read_table(tiles)
     if "score" not in rows:
-        raise DataError(f"{tiles}: no column 'score'; this detector gives none. Set score_images.top_share to a share.")
+        raise DataError(
+            f"{tiles}: no column 'score'; this detector gives none. Set score_images.top_fraction to a share."
+        )
     highest = rows.groupby("sample_id")["score"].max()
     missing = [name for name in names if name not in highest.index]
     if missing:

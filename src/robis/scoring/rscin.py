@@ -72,7 +72,9 @@ def _checked(scores: np.ndarray, embeddings: np.ndarray, k: Sequence[int]) -> tu
     wrong = [size for size in k if not 1 <= size <= len(scores)]
     if len(scores) and (wrong or not len(k)):
         found = f"found {wrong[0]} for N = {len(scores)} images" if wrong else "found none"
-        raise DataError(f"rescore.k: {found}; expected numbers from 1 to N, the image itself included.")
+        raise DataError(
+            f"rescore.neighborhood_sizes: {found}; expected numbers from 1 to N, the image itself included."
+        )
     return scores, embeddings
 
 

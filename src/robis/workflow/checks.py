@@ -111,9 +111,9 @@ def _check_options(project: Project, kind: str, settings: Settings) -> None:
         raise ConfigError(f"encoder.name: found {name!r}; inp_former needs a ViT of timm, such as dinov2_reg_vitb14.")
     own_input_size(name)  # raises for a name that no model has
     rates_images = DETECTORS[kind].rates_images
-    if settings.score_images.top_share == "own" and not rates_images:
+    if settings.score_images.top_fraction == "own" and not rates_images:
         raise ConfigError(
-            f"score_images.top_share: {kind} gives images no score of its own. Set a share of the map's pixels."
+            f"score_images.top_fraction: {kind} gives images no score of its own. Set a share of the map's pixels."
         )
     embeddings = settings.rescore.embeddings
     if settings.rescore.method != "rscin":
@@ -163,10 +163,10 @@ def _check_numbers(project: Project, detector: str, category: str, split: str) -
     if trained := project.given_model(kind, settings, category):
         check_file(trained, "inp_former.weights")
     project.embeddings(**job)
-    if settings.rescore.method == "rscin" and max(settings.rescore.k) > images:
+    if settings.rescore.method == "rscin" and max(settings.rescore.neighborhood_sizes) > images:
         raise ConfigError(
-            f"rescore.k: found {settings.rescore.k}; {category}/{split} has {images} images, and none of k may be "
-            f"larger. Set smaller ones, or rescore.method: none."
+            f"rescore.neighborhood_sizes: found {settings.rescore.neighborhood_sizes}; {category}/{split} has {images} "
+            f"images, and no size may be larger. Set smaller sizes, or rescore.method: none."
         )
     if kind == "musc":
         for one in dict.fromkeys([split, project.reference_split("merge.normalize", **job)]):

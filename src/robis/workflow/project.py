@@ -39,7 +39,7 @@ class Project:
         self.settings = settings
         self.root = Path(settings.dataset.root).expanduser()
         dataset = settings.dataset
-        self.source = Source(dataset.layout, self.root, dataset.table, dataset.outside_root)
+        self.source = Source(dataset.layout, self.root, dataset.table, dataset.allow_outside_root)
         self.name = settings.dataset.name
         self.results = results / self.name
         self.variants = variants(settings)

@@ -15,7 +15,13 @@ from robis.workflow.stages import STAGES, every_key, stages
 # Settings that have to be those of a publication before its numbers compare.
 SETUP_KEYS = (
     *("encoder.name", "encoder.weights", "encoder.input_size", "tiling.window", "tiling.resample"),
-    *("score_images.top_share", "rescore.method", "rescore.k", "rescore.embeddings", "musc.subsets"),
+    *(
+        "score_images.top_fraction",
+        "rescore.method",
+        "rescore.neighborhood_sizes",
+        "rescore.embeddings",
+        "musc.subsets",
+    ),
     *("winclip.shots", "winclip.scales", "winclip.temperature", "evaluate.resolution"),
 )
 

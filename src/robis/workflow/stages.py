@@ -19,9 +19,9 @@ _WITH_MEBIN = ("method", ("mebin", "robis"))
 _SHARED: dict[str, Stage] = {
     "index": Stage(
         "robis.datasets.index",
-        options=("dataset.layout", "dataset.table", "dataset.outside_root"),
+        options=("dataset.layout", "dataset.table", "dataset.allow_outside_root"),
         # The samples themselves are known by the fingerprint.
-        unwatched=("table", "outside_root"),
+        unwatched=("table", "allow_outside_root"),
         sometimes={"merge.normalize": _NO_VALIDATION, "binarize.calibrate": _NO_VALIDATION},
         reads_images=True,
     ),
@@ -43,20 +43,20 @@ _SHARED: dict[str, Stage] = {
     "binarize": Stage(
         "robis.binarization.stage",
         options=(
-            *("binarize.method", "binarize.std_factor", "binarize.rate", "binarize.min_interval"),
-            *("binarize.erosion", "binarize.percentile", "binarize.percentile_factor"),
-            *("binarize.closing", "binarize.closing_growth"),
+            *("binarize.method", "binarize.std_factor", "binarize.threshold_step", "binarize.min_interval"),
+            *("binarize.erosion_size", "binarize.percentile", "binarize.percentile_factor"),
+            *("binarize.closing_sizes", "binarize.closing_threshold_factor"),
         ),
         also=("binarize.calibrate",),
         only_with={
             "std_factor": ("method", ("mean_std", "robis")),
-            "rate": _WITH_MEBIN,
+            "threshold_step": _WITH_MEBIN,
             "min_interval": _WITH_MEBIN,
-            "erosion": ("method", ("mebin", "mean_std", "robis")),
+            "erosion_size": ("method", ("mebin", "mean_std", "robis")),
             "percentile": ("method", ("percentile",)),
             "percentile_factor": ("method", ("percentile",)),
-            "closing": ("method", ("percentile",)),
-            "closing_growth": ("method", ("percentile",)),
+            "closing_sizes": ("method", ("percentile",)),
+            "closing_threshold_factor": ("method", ("percentile",)),
         },
         after=("merge",),
     ),
@@ -65,7 +65,7 @@ _SHARED: dict[str, Stage] = {
         options=("refine",),
         unwatched=("sha256",),
         only_with={
-            "boxes": ("method", ("sam", "grabcut")),
+            "max_boxes": ("method", ("sam", "grabcut")),
             "multimask": _SAM_ONLY,
             "model": _SAM_ONLY,
             "checkpoint": _SAM_ONLY,
@@ -77,7 +77,7 @@ _SHARED: dict[str, Stage] = {
     "score_images": Stage(
         "robis.scoring.image_scores",
         options=("score_images", "rescore"),
-        only_with={"k": ("method", ("rscin",)), "embeddings": ("method", ("rscin",))},
+        only_with={"neighborhood_sizes": ("method", ("rscin",)), "embeddings": ("method", ("rscin",))},
         after=("index", "infer", "merge", "refine"),
     ),
     "evaluate": Stage(

@@ -36,8 +36,8 @@ def infer_split(
     *,
     encoder: dict[str, Any],
     seed: int,
-    r: Sequence[int],
-    share: Sequence[float],
+    neighborhood_sizes: Sequence[int],
+    averaged_fraction: Sequence[float],
     subsets: int,
     memory_gb: float,
     window: int | str,
@@ -59,8 +59,8 @@ def infer_split(
         maps, maps_table: what is written.
         encoder: arguments of `build_encoder`.
         seed: of the subsets and of random encoder weights.
-        r: sides of the token neighborhoods (LNAMD), odd.
-        share: which of the sorted distances to the other images are averaged, (low, high).
+        neighborhood_sizes: sides of the token neighborhoods (LNAMD), odd.
+        averaged_fraction: which of the sorted distances to the other images are averaged, (low, high).
         subsets: random parts of the images that are scored separately.
         memory_gb: gigabytes that tokens, features and distances may take on the computing device, beside the encoder;
             what does not fit goes to temporary files beside `maps`. The maps do not depend on it.
@@ -93,7 +93,7 @@ def infer_split(
         "dtype": compute_type(where, precision),
     }
     model = build_encoder(**encoder, by_depth=quarter_blocks, seed=seed).to(where)
-    count = len(model.blocks) * len(r)
+    count = len(model.blocks) * len(neighborhood_sizes)
     rounds = range(count)[shard_of(count, shard, shards)]
     tokens = token_store((len(model.blocks), len(store), model.grid**2, model.width), images, **scoring)
     embeddings: list[np.ndarray] = []
@@ -104,7 +104,15 @@ def infer_split(
             block[start : start + len(batch)] = _finite(layer_norm(raw), start, tiles)
         embeddings.extend(embedding.float().cpu().numpy())
     rows = rows.assign(embedding=pd.Series(embeddings, index=rows.index))
-    scores = mutual_scores(tokens, images, grid=model.grid, r=r, share=share, rounds=rounds, **scoring)
+    scores = mutual_scores(
+        tokens,
+        images,
+        grid=model.grid,
+        neighborhood_sizes=neighborhood_sizes,
+        averaged_fraction=averaged_fraction,
+        rounds=rounds,
+        **scoring,
+    )
     if shards == 1:
         size = map_size(window, scale, model.input_size)
         _write_maps(mean_scores(scores), rows, maps, maps_table, model.input_size, size, batch_size)

@@ -80,17 +80,17 @@ def random_parts(images: int, subsets: int, seed: int) -> list[np.ndarray]:
     return [np.sort(part) for part in np.array_split(order, subsets)]
 
 
-def ranks(others: int, share: Sequence[float]) -> tuple[int, int]:
+def ranks(others: int, averaged_fraction: Sequence[float]) -> tuple[int, int]:
     """Which of the ascending distances to the other images are averaged: [first, last), at least one.
 
-    Published: share (0, 0.3), without the guarantee of one, so that fewer than five images gave NaN.
+    Published: averaged_fraction (0, 0.3), without the guarantee of one, so that fewer than five images gave NaN.
 
     Args:
         others: number of other images, at least 1.
-        share: lower and upper end, in 0..1.
+        averaged_fraction: lower and upper end, in 0..1.
     """
-    first = min(int(share[0] * others), others - 1)
-    return first, min(max(first + 1, int(share[1] * others)), others)
+    first = min(int(averaged_fraction[0] * others), others - 1)
+    return first, min(max(first + 1, int(averaged_fraction[1] * others)), others)
 
 
 def mutual_scores(
@@ -98,8 +98,8 @@ def mutual_scores(
     images: np.ndarray,
     *,
     grid: int,
-    r: Sequence[int],
-    share: Sequence[float],
+    neighborhood_sizes: Sequence[int],
+    averaged_fraction: Sequence[float],
     parts: Sequence[np.ndarray],
     memory: int,
     scratch: Scratch,
@@ -110,21 +110,21 @@ def mutual_scores(
     """Anomaly scores of all tokens by mutual scoring (MSM, paper section 3.3), one round per block and neighborhood.
 
     For a token and each other image of its part, the Euclidean distance to the nearest token of any tile of that
-    image; of these the mean over the nearest `share`. A tile is never compared with a tile of its own image. One
-    tile per image is the published case. The mean over rounds is the token's score.
+    image; of these the mean over the nearest `averaged_fraction`. A tile is never compared with a tile of its own
+    image. One tile per image is the published case. The mean over rounds is the token's score.
 
     Args:
         tokens: (L, M, g*g, C) of L blocks and M tiles, from `layer_norm`, on any device, may be mapped from disk.
         images: (M,) image number of each tile, 0..N-1, in any order.
         grid: g.
-        r: sides of the neighborhoods.
-        share: (low, high), see `ranks`.
+        neighborhood_sizes: sides of the neighborhoods.
+        averaged_fraction: (low, high), see `ranks`.
         parts: image numbers of each part, from `random_parts`.
         memory: bytes that features and distances may take; more goes to `scratch`.
         scratch: gives room for distances that do not fit.
         device: where to compute.
         dtype: of the features; their products are summed in float32.
-        rounds: which of the L x len(r) rounds, neighborhoods first; None takes all.
+        rounds: which of the L x len(neighborhood_sizes) rounds, neighborhoods first; None takes all.
 
     Yields:
         float32 (M, g*g) on the CPU, range 0..2.
@@ -132,15 +132,20 @@ def mutual_scores(
     Raises:
         ConfigError: an even side.
     """
-    if any(side < 1 or side % 2 == 0 for side in r):
-        raise ConfigError(f"musc.r: found {list(r)}; expected odd numbers from 1 on, such as 1, 3, 5.")
-    rounds = range(len(tokens) * len(r)) if rounds is None else rounds
+    if any(side < 1 or side % 2 == 0 for side in neighborhood_sizes):
+        raise ConfigError(
+            f"musc.neighborhood_sizes: found {list(neighborhood_sizes)}; expected odd numbers such as 1, 3, 5."
+        )
+    rounds = range(len(tokens) * len(neighborhood_sizes)) if rounds is None else rounds
     products = products_for(device, dtype)
     jobs = [_tiles_of(part, images) for part in parts]
     pairs = len(rounds) * sum(_pairs_of(of) for _, of in jobs)
     with tqdm(total=pairs, desc="score", unit="pair", unit_scale=True, disable=None) as bar:
         for number in rounds:
-            block, side = tokens[number // len(r)], r[number % len(r)]
+            block, side = (
+                tokens[number // len(neighborhood_sizes)],
+                neighborhood_sizes[number % len(neighborhood_sizes)],
+            )
             scores = torch.zeros(block.shape[:2])
             for tiles, of in jobs:
                 plan = plan_memory(of, block.shape[1], block.shape[2], dtype.itemsize, memory)
@@ -148,7 +153,7 @@ def mutual_scores(
                 best = torch.empty(shape, device=device) if plan.distances_in_memory else scratch(shape, torch.float32)
                 features = _features_of(block, tiles, grid, side, device, dtype)
                 nearest_cosines(features, of, plan.blocks, best, products, bar.update)
-                scores[tiles] = lowest_mean(best, *ranks(plan.images - 1, share), device)
+                scores[tiles] = lowest_mean(best, *ranks(plan.images - 1, averaged_fraction), device)
                 del best
             yield scores
 

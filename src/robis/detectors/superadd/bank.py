@@ -98,7 +98,7 @@ def neighbor_distances(tokens: Tensor, neighbors: int) -> Tensor:
     return found
 
 
-def select(tokens: Tensor, target: int, *, neighbors: int, growth: float, rng: np.random.Generator) -> Tensor:
+def select(tokens: Tensor, target: int, *, neighbors: int, radius_growth: float, rng: np.random.Generator) -> Tensor:
     """Choose `target` tokens of a part, fewer where they lie close together.
 
     A token is kept with probability 1 / (1 + its neighbors nearer than a radius). The radius starts at a tenth of the
@@ -110,7 +110,7 @@ def select(tokens: Tensor, target: int, *, neighbors: int, growth: float, rng: n
         tokens: float32 (n, C).
         target: how many to choose; all where there are no more.
         neighbors: nearest others that count for a token.
-        growth: factor of the radius from one try to the next.
+        radius_growth: factor of the radius from one try to the next.
         rng: source of all randomness.
 
     Returns:
@@ -129,7 +129,7 @@ def select(tokens: Tensor, target: int, *, neighbors: int, growth: float, rng: n
         kept = thrown * (1 + (distances < radius).sum(1)) < 1
         if not 0 < radius <= farthest or int(kept.sum()) <= target:
             break
-        radius *= growth
+        radius *= radius_growth
     # Kept ones first, each group in random order: what is beyond the target goes, what it lacks is filled up.
     first = order[np.argsort(~kept.cpu().numpy()[order], kind="stable")]
     return torch.from_numpy(np.sort(first[:target]))

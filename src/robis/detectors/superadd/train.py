@@ -43,8 +43,8 @@ def train_category(
     bank_size: int,
     rounds: int,
     neighbors: int,
-    growth: float,
-    jitter: float,
+    radius_growth: float,
+    brightness_jitter: float,
     seed: int,
     memory_gb: float,
     batch_size: int,
@@ -66,8 +66,8 @@ def train_category(
         bank_size: most tokens of a block.
         rounds: random disjoint parts of the tokens, from each of which its share of the bank is chosen. Which tokens
             belong together depends on the seed and on how many there are, and is the same for all blocks.
-        neighbors, growth: see `robis.detectors.superadd.bank.select`.
-        jitter: each tile's brightness is multiplied by a random factor of 1 - jitter to 1 + jitter.
+        neighbors, radius_growth: see `robis.detectors.superadd.bank.select`.
+        brightness_jitter: each tile's brightness is multiplied by a random factor; 0.2 gives factors of 0.8 to 1.2.
         seed: of parts, choice, brightness and random encoder weights.
         memory_gb: gigabytes that tokens may take on the computing device, beside the encoder and a batch of tiles;
             where the parts need more, tiles are encoded several times. The bank does not depend on it.
@@ -84,7 +84,7 @@ def train_category(
         raise DataError(f"{tiles}: the tile store is empty; expected at least one tile of a normal image.")
     where = pick_device(device)
     network = build_encoder(**encoder, by_depth=superadd_blocks, seed=seed).to(where)
-    source = _Tokens(network, _Brightened(store, jitter, seed), tiles, batch_size, precision, where, threads)
+    source = _Tokens(network, _Brightened(store, brightness_jitter, seed), tiles, batch_size, precision, where, threads)
     if source.count <= bank_size:
         bank = source.gather(np.arange(source.count), "encode").cpu()
     else:
@@ -94,7 +94,7 @@ def train_category(
             target = shares_of(bank_size, rounds)[part]
             for block, (kept, tokens) in enumerate(zip(bank, chosen, strict=True)):
                 rng = np.random.default_rng([seed, CHOICE, part, block])
-                numbers = select(tokens, target, neighbors=neighbors, growth=growth, rng=rng)
+                numbers = select(tokens, target, neighbors=neighbors, radius_growth=radius_growth, rng=rng)
                 kept[first : first + target] = tokens[numbers.to(where)].cpu()
             first += target
     logger.info("%d of %d tokens are in the bank of each block.", bank.shape[1], source.count)
