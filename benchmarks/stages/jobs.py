@@ -27,7 +27,7 @@ SCRIPTS = {
     "refine": "robis.refinement.stage",
     "score_images": "robis.scoring.image_scores",
     "evaluate": "robis.evaluation.stage",
-    "report": "robis.report",
+    "report": "robis.report.page",
     "submit": "robis.submission.stage",
     "train": "robis.detectors.inp_former.train",
     "infer": "robis.detectors.inp_former.infer",
@@ -35,7 +35,7 @@ SCRIPTS = {
 IMPORTS = """
 import sys, time
 started, used = time.perf_counter(), time.process_time()
-import robis.jobs, importlib
+import robis.workflow.jobs, importlib
 importlib.import_module(sys.argv[1])
 told = {"seconds": time.perf_counter() - started, "cpu": time.process_time() - used, "torch": "torch" in sys.modules}
 """

@@ -15,6 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from robis.detectors.musc import nearest
 from robis.detectors.musc.infer import gather_shards, infer_split
 from robis.detectors.musc.nearest import plan_memory
 from robis.detectors.musc.scores import (
@@ -22,7 +23,6 @@ from robis.detectors.musc.scores import (
     lnamd,
     mean_scores,
     mutual_scores,
-    nearest,
     random_parts,
     ranks,
     score_maps,
