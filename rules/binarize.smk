@@ -5,12 +5,12 @@ rule binarize:
         maps=rules.merge.output.maps,
         calibration_maps=calibration_maps,
     output:
-        masks=directory("results/{dataset}/{detector}/coarse_masks/{category}/{split}"),
-        thresholds="results/{dataset}/{detector}/thresholds/{category}/{split}.parquet",
+        masks=directory(results.COARSE_MASKS),
+        thresholds=results.THRESHOLDS,
     log:
-        "results/{dataset}/{detector}/logs/binarize/{category}/{split}.log",
+        results.log("binarize/{category}/{split}"),
     benchmark:
-        "results/{dataset}/{detector}/benchmarks/binarize/{category}/{split}.tsv"
+        results.benchmark("binarize/{category}/{split}")
     threads: 2
     resources:
         mem_mb=2000,

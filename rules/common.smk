@@ -4,21 +4,27 @@ import gc
 import sys
 
 from snakemake.exceptions import WorkflowError
+from snakemake.logging import logger
 
+from robis.detectors.settings import parse
 from robis.errors import RobisError
+from robis.workflow import results
+from robis.workflow.checks import check_plan, without_effect
 from robis.workflow.project import Project
-from robis.config.settings import parse as parse_settings
+from robis.workflow.stages import owner_of
 
 # A plan of many categories makes objects that all stay: looking for garbage among them takes 7 % of its time.
 gc.set_threshold(200_000, 50, 100)
 
 try:
-    project = Project(parse_settings(config))
+    project = Project(parse(config))
     # Linting looks at the rules alone and needs neither data nor weights.
     linting = "--lint" in sys.argv
     categories = [] if linting else project.categories
     if not linting:
-        project.check()
+        check_plan(project)
+        for sentence in without_effect(project):
+            logger.warning(sentence)
 except RobisError as error:
     raise WorkflowError(str(error)) from error
 
@@ -26,33 +32,34 @@ except RobisError as error:
 wildcard_constraints:
     dataset=re.escape(project.name),
     detector="|".join(map(re.escape, project.detectors)),
-    owner="|".join(f"({variant.detector}/)?" for variant in project.variants.values()),
+    owner="|".join(f"({run.detector.name}/)?" for run in project.variants.values()),
     category="|".join(map(re.escape, categories)) or "[^/]+",
     shard=r"\d+",
     split="|".join(map(re.escape, [*project.splits, "train", "validation"])),
 
 
-def settings(stage, detector=None):
+def settings(stage):
     """The one parameter of a rule: what its stage reads, for the job's own wildcards."""
 
     def of_job(wildcards):
-        chosen = {kind: wildcards.get(kind) for kind in ("detector", "category", "split")}
-        # Tiles that are one detector's own lie in its folder; jobs of stages that serve all of its runs name it.
-        chosen["detector"] = chosen["detector"] or wildcards.get("owner", "").rstrip("/") or detector
+        names = {kind: wildcards.get(kind) for kind in ("detector", "category", "split")}
+        # Tiles of one detector lie in its folder; other jobs that serve all of its runs belong to the stage's owner.
+        names["detector"] = names["detector"] or wildcards.get("owner", "").rstrip("/") or None
         try:
-            return project.params(stage, **chosen)
+            return project.params(stage, **names)
         except RobisError as error:
             raise WorkflowError(str(error)) from error
 
     return of_job
 
 
-def tiles_of(part, detector=None):
-    """The tiles (or their table) that a detector reads, of the job's split or of train."""
+def tiles_of(part, stage=None):
+    """The tiles (or their table) that a run, or the owner of a stage, reads: of the job's split or of train."""
 
     def of_job(wildcards):
         category, split = wildcards.category, wildcards.get("split", "train")
-        owner = project.tiles_owner(detector=detector or wildcards.detector, category=category, split=split)
+        reader = owner_of(stage) if stage else wildcards.detector
+        owner = project.tiles_owner(detector=reader, category=category, split=split)
         return expand(
             rules.crop.output[part],
             dataset=wildcards.dataset,
@@ -64,11 +71,11 @@ def tiles_of(part, detector=None):
     return of_job
 
 
-def of_run(pattern, *detectors):
-    """Files that only runs of these detectors read; none for others."""
+def of_stage(stage, pattern):
+    """What a detector's own stage writes; nothing for runs of detectors without it."""
 
     def of_job(wildcards):
-        return expand(pattern, **wildcards) if project.kind(wildcards.detector) in detectors else []
+        return expand(pattern, **wildcards) if project.has_stage(stage, wildcards.detector) else []
 
     return of_job
 

@@ -4,12 +4,12 @@ rule crop:
     input:
         samples=rules.index.output.table,
     output:
-        tiles="results/{dataset}/{owner}tiles/{category}/{split}.npy",
-        table="results/{dataset}/{owner}tiles/{category}/{split}.parquet",
+        tiles=results.TILES,
+        table=results.TILE_TABLE,
     log:
-        "results/{dataset}/{owner}logs/crop/{category}/{split}.log",
+        results.log("crop/{category}/{split}", results.OF_OWNER),
     benchmark:
-        "results/{dataset}/{owner}benchmarks/crop/{category}/{split}.tsv"
+        results.benchmark("crop/{category}/{split}", results.OF_OWNER)
     threads: 2
     resources:
         mem_mb=2000,

@@ -7,12 +7,12 @@ rule evaluate:
         masks=rules.refine.output.masks,
         scores=rules.score_images.output.table,
     output:
-        metrics="results/{dataset}/{detector}/metrics/{category}/{split}.parquet",
-        curves="results/{dataset}/{detector}/curves/{category}/{split}.parquet",
+        metrics=results.METRICS,
+        curves=results.CURVES,
     log:
-        "results/{dataset}/{detector}/logs/evaluate/{category}/{split}.log",
+        results.log("evaluate/{category}/{split}"),
     benchmark:
-        "results/{dataset}/{detector}/benchmarks/evaluate/{category}/{split}.tsv"
+        results.benchmark("evaluate/{category}/{split}")
     threads: 2
     resources:
         mem_mb=2000,

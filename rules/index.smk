@@ -2,11 +2,11 @@ rule index:
     params:
         settings=settings("index"),
     output:
-        table="results/{dataset}/samples/{category}/{split}.parquet",
+        table=results.SAMPLES,
     log:
-        "results/{dataset}/logs/index/{category}/{split}.log",
+        results.log("index/{category}/{split}", results.OF_DATASET),
     benchmark:
-        "results/{dataset}/benchmarks/index/{category}/{split}.tsv"
+        results.benchmark("index/{category}/{split}", results.OF_DATASET)
     threads: 2
     resources:
         mem_mb=1000,

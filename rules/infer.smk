@@ -5,17 +5,17 @@ rule infer:
         tiles=tiles_of("tiles"),
         table=tiles_of("table"),
         model=model_of_run,
-        features=of_run(rules.embed_tiles.output.features, "winclip"),
-        text=of_run(rules.embed_prompts.output.features, "winclip"),
+        features=of_stage("winclip_embed_tiles", rules.winclip_embed_tiles.output.features),
+        text=of_stage("winclip_embed_prompts", rules.winclip_embed_prompts.output.features),
         shards=shards_of_run("maps"),
         shard_tables=shards_of_run("table"),
     output:
-        maps="results/{dataset}/{detector}/tile_maps/{category}/{split}.npy",
-        table="results/{dataset}/{detector}/tile_maps/{category}/{split}.parquet",
+        maps=results.TILE_MAPS,
+        table=results.TILE_MAP_TABLE,
     log:
-        "results/{dataset}/{detector}/logs/infer/{category}/{split}.log",
+        results.log("infer/{category}/{split}"),
     benchmark:
-        "results/{dataset}/{detector}/benchmarks/infer/{category}/{split}.tsv"
+        results.benchmark("infer/{category}/{split}")
     threads: 4
     resources:
         mem_mb=8000,

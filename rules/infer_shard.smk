@@ -6,12 +6,12 @@ rule infer_shard:
         table=tiles_of("table"),
         model=model_of_run,
     output:
-        maps=temp("results/{dataset}/{detector}/tile_map_shards/{category}/{split}/{shard}.npy"),
-        table=temp("results/{dataset}/{detector}/tile_map_shards/{category}/{split}/{shard}.parquet"),
+        maps=temp(results.SHARD_MAPS),
+        table=temp(results.SHARD_TABLE),
     log:
-        "results/{dataset}/{detector}/logs/infer_shard/{category}/{split}/{shard}.log",
+        results.log("infer_shard/{category}/{split}/{shard}"),
     benchmark:
-        "results/{dataset}/{detector}/benchmarks/infer_shard/{category}/{split}/{shard}.tsv"
+        results.benchmark("infer_shard/{category}/{split}/{shard}")
     threads: 4
     resources:
         mem_mb=8000,

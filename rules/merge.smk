@@ -7,11 +7,11 @@ rule merge:
         table=rules.infer.output.table,
         range_maps=range_maps,
     output:
-        maps=directory("results/{dataset}/{detector}/anomaly_images/{category}/{split}"),
+        maps=directory(results.ANOMALY_MAPS),
     log:
-        "results/{dataset}/{detector}/logs/merge/{category}/{split}.log",
+        results.log("merge/{category}/{split}"),
     benchmark:
-        "results/{dataset}/{detector}/benchmarks/merge/{category}/{split}.tsv"
+        results.benchmark("merge/{category}/{split}")
     threads: 2
     resources:
         mem_mb=2000,

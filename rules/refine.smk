@@ -5,11 +5,11 @@ rule refine:
         samples=rules.index.output.table,
         coarse=rules.binarize.output.masks,
     output:
-        masks=directory("results/{dataset}/{detector}/anomaly_images_thresholded/{category}/{split}"),
+        masks=directory(results.MASKS),
     log:
-        "results/{dataset}/{detector}/logs/refine/{category}/{split}.log",
+        results.log("refine/{category}/{split}"),
     benchmark:
-        "results/{dataset}/{detector}/benchmarks/refine/{category}/{split}.tsv"
+        results.benchmark("refine/{category}/{split}")
     threads: 2
     resources:
         mem_mb=8000,

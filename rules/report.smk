@@ -12,33 +12,33 @@ rule report:
         metrics=every_metric,
         curves=reported(rules.evaluate.output.curves, project.labeled_splits),
     output:
-        page="results/{dataset}/report/index.html",
-        assets=directory("results/{dataset}/report/assets"),
+        page=results.REPORT,
+        assets=directory(results.REPORT_ASSETS),
         figures=report(
-            directory("results/{dataset}/report/figures"),
+            directory(results.REPORT_FIGURES),
             patterns=["{category}/{split}/{figure}.svg"],
             caption="captions/figures.rst",
             category="Figures",
             subcategory="{category}",
             labels={"category": "{category}", "split": "{split}", "figure": "{figure}"},
         ),
-        tables=directory("results/{dataset}/report/tables"),
+        tables=directory(results.REPORT_TABLES),
         metrics=report(
-            "results/{dataset}/report/metrics.csv",
+            results.REPORT_METRICS,
             caption="captions/metrics.rst",
             category="Metrics",
             labels={"table": "all metrics", "format": "CSV"},
         ),
         workbook=report(
-            "results/{dataset}/report/metrics.xlsx",
+            results.REPORT_WORKBOOK,
             caption="captions/workbook.rst",
             category="Metrics",
             labels={"table": "all metrics", "format": "spreadsheet"},
         ),
     log:
-        "results/{dataset}/logs/report.log",
+        results.log("report", results.OF_DATASET),
     benchmark:
-        "results/{dataset}/benchmarks/report.tsv"
+        results.benchmark("report", results.OF_DATASET)
     threads: 2
     resources:
         mem_mb=2000,

@@ -8,11 +8,11 @@ rule score_images:
         tiles=rules.infer.output.table,
         embeddings=embeddings_of_run,
     output:
-        table="results/{dataset}/{detector}/image_scores/{category}/{split}.parquet",
+        table=results.IMAGE_SCORES,
     log:
-        "results/{dataset}/{detector}/logs/score_images/{category}/{split}.log",
+        results.log("score_images/{category}/{split}"),
     benchmark:
-        "results/{dataset}/{detector}/benchmarks/score_images/{category}/{split}.tsv"
+        results.benchmark("score_images/{category}/{split}")
     threads: 1
     resources:
         mem_mb=1000,

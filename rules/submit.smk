@@ -6,11 +6,11 @@ rule submit:
         maps=submitted(rules.merge.output.maps),
         masks=submitted(rules.refine.output.masks),
     output:
-        archive="results/{dataset}/{detector}/submission.tar.gz",
+        archive=results.SUBMISSION,
     log:
-        "results/{dataset}/{detector}/logs/submit.log",
+        results.log("submit"),
     benchmark:
-        "results/{dataset}/{detector}/benchmarks/submit.tsv"
+        results.benchmark("submit")
     threads: 2
     resources:
         mem_mb=2000,

@@ -5,12 +5,12 @@ rule train:
         tiles=tiles_of("tiles"),
         table=tiles_of("table"),
     output:
-        model="results/{dataset}/{detector}/models/{category}/model.safetensors",
-        history="results/{dataset}/{detector}/models/{category}/training.parquet",
+        model=results.MODEL,
+        history=results.HISTORY,
     log:
-        "results/{dataset}/{detector}/logs/train/{category}.log",
+        results.log("train/{category}"),
     benchmark:
-        "results/{dataset}/{detector}/benchmarks/train/{category}.tsv"
+        results.benchmark("train/{category}")
     threads: 4
     resources:
         mem_mb=8000,

@@ -1,17 +1,19 @@
-from importlib import import_module
 from pathlib import Path
 
-from robis.workflow.jobs import job
-
-detector = import_module(snakemake.params.settings["module"])
+from robis.detectors.jobs import TileStore, TrainJob
+from robis.detectors.registry import DETECTORS
+from robis.workflow.jobs import compute_of, job
 
 with job(snakemake) as options:
-    detector.train_category(
-        Path(snakemake.input.tiles[0]),
-        Path(snakemake.input.table[0]),
-        Path(snakemake.output.model),
-        Path(snakemake.output.history),
-        identity=snakemake.params.settings.digest(),
-        threads=snakemake.threads,
-        **options,
+    settings = snakemake.params.settings
+    DETECTORS[settings["detector"]].train(
+        TrainJob(
+            store=TileStore(Path(snakemake.input.tiles[0]), Path(snakemake.input.table[0])),
+            model=Path(snakemake.output.model),
+            history=Path(snakemake.output.history),
+            encoder=options.pop("encoder"),
+            compute=compute_of(options, snakemake.threads),
+            options=options,
+            identity=settings.digest(),
+        )
     )

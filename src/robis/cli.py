@@ -99,7 +99,7 @@ def _add_config(parser: argparse.ArgumentParser) -> None:
 
 
 def _explain(options: argparse.Namespace) -> None:
-    from robis.config.settings import load
+    from robis.detectors.settings import load
     from robis.workflow.reference import explain
 
     print(explain(options.key, load(options.configfile)))
@@ -108,19 +108,20 @@ def _explain(options: argparse.Namespace) -> None:
 def _show_config(options: argparse.Namespace) -> None:
     import yaml
 
-    from robis.config.settings import load
     from robis.detectors.registry import DETECTORS
+    from robis.detectors.settings import load
     from robis.errors import ConfigError, one_of
+    from robis.workflow.checks import check_names
     from robis.workflow.project import Project
-    from robis.workflow.runs import effective, variants
+    from robis.workflow.runs import effective, runs_of
 
     settings = load(options.configfile)
     chosen = {kind: getattr(options, kind) for kind in ("category", "split", "detector") if getattr(options, kind)}
-    known = [*DETECTORS, *variants(settings)]
+    known = [*DETECTORS, *runs_of(settings)]
     if options.detector and options.detector not in known:
         raise ConfigError(f"--detector: {options.detector!r} is none of this config. {one_of(options.detector, known)}")
     if Path(settings.dataset.root).is_dir():
-        Project(settings).check_names(**chosen)
+        check_names(Project(settings), **chosen)
     else:
         print(f"{settings.dataset.root} is not here: names are taken as they are.", file=sys.stderr)
     values = effective(settings, **chosen).model_dump(mode="json", exclude={"overrides"})
@@ -163,11 +164,11 @@ def _write_demo(options: argparse.Namespace) -> None:
 
 
 def _check_data(options: argparse.Namespace) -> None:
-    from robis.config.settings import load
     from robis.datasets.check import check_dataset, format_summary
     from robis.datasets.layouts import LAYOUTS
     from robis.datasets.problems import ProblemsError
     from robis.datasets.samples import Source
+    from robis.detectors.settings import load
     from robis.errors import one_of
     from robis.workflow.runs import needed_splits
     from robis.workflow.tile_budget import tile_counter

@@ -1,4 +1,4 @@
-"""The sections of a config: every option, its default, unit and range. `robis.config.settings` puts them together."""
+"""The sections of a config that all detectors share: every option, its default, unit and range."""
 
 from __future__ import annotations
 
@@ -64,8 +64,7 @@ class Tiling(Section):
 
     window: Literal["auto", "image"] | Annotated[int, Field(ge=8)] = Field(
         "auto",
-        description="Side of the square window in image pixels, or image: one tile per image. "
-        "auto: 1024 for inp_former (RoBiS) and superadd, image for musc and winclip.",
+        description="Side of the square window in image pixels, or image: one tile per image.",
     )
     overlap: float = Field(0.1, ge=0, lt=1, description="Share of a window that its neighbor covers too.")
     edge: Literal["pad", "shift"] = Field(
@@ -84,8 +83,7 @@ class Encoder(Section):
     name: str = Field(
         "auto",
         description="A short name (dinov2_reg_vitb14, clip_vitl14_336, ...), any timm or open_clip ViT's, or the path "
-        "of an open_clip model config (.json). auto: dinov2_reg_vitb14 for inp_former, clip_vitl14_336 for musc, "
-        "dinov3_vithplus16 for superadd, clip_vitb16plus for winclip, which needs a CLIP.",
+        "of an open_clip model config (.json). Detectors that read text need a CLIP.",
     )
     weights: str = Field(
         "auto",
@@ -115,112 +113,6 @@ class Encoder(Section):
         return value
 
 
-class InpFormer(Section):
-    """INP-Former (arXiv 2503.02424), one model per category."""
-
-    weights: str | None = Field(
-        None,
-        description="Trained model to use instead of training: a .pth or .safetensors file in the key names of the "
-        "public INP-Former and RoBiS code, {category} in its path replaced; null: train.",
-    )
-    prototypes: Count = Field(6, description="Number of intrinsic normal prototypes.")
-    epochs: Count = Field(200, description="Passes over the training tiles.")
-    batch_size: Count = Field(16, description="Tiles per training step.")
-    learning_rate: float = Field(1e-3, gt=0, description="Highest learning rate.")
-    final_learning_rate: float = Field(1e-4, ge=0, description="Learning rate after the last step.")
-    warmup_steps: int = Field(100, ge=0, description="Steps of linear rise to the highest learning rate.")
-    weight_decay: float = Field(1e-4, ge=0, description="Decoupled weight decay.")
-    gradient_clip: float = Field(0.1, gt=0, description="Largest norm of the gradient of all parameters.")
-    coherence_weight: float = Field(0.2, ge=0, description="Weight of the INP coherence loss.")
-    mining_power: float = Field(3.0, ge=0, description="Exponent of soft mining; 0: every location counts the same.")
-    augment: bool = Field(True, description="Random exposure and noise on the training tiles (RoBiS).")
-    seed: int = Field(0, ge=0, description="Seed of initial weights, order and augmentation.")
-    precision: Literal["float32", "bf16"] = Field(
-        "float32", description="Arithmetic on a GPU; the CPU always uses float32."
-    )
-    compile: bool = Field(False, description="torch.compile on a GPU; the CPU never compiles.")
-    checkpoint_every: Count = Field(10, description="Epochs between two resumable states.")
-
-
-class Musc(Section):
-    """MuSc (arXiv 2401.16753): the images of a split score each other; no training images needed."""
-
-    neighborhood_sizes: Annotated[list[Annotated[int, Field(ge=1)]], Field(min_length=1)] = Field(
-        [1, 3, 5], description="Sides of the token neighborhoods (LNAMD), odd numbers."
-    )
-    averaged_fraction: Annotated[list[Share], Field(min_length=2, max_length=2)] = Field(
-        [0.0, 0.3], description="Which of the distances to the other images are averaged: shares of the sorted ones."
-    )
-    subsets: Count = Field(1, description="Random parts of a split that are scored separately; 1: all together.")
-    seed: int = Field(0, ge=0, description="Seed of the subsets and of random weights.")
-    memory_gb: float = Field(
-        4.0, gt=0, description="Memory for features and distances on the computing device, gigabytes."
-    )
-
-    @field_validator("neighborhood_sizes")
-    @classmethod
-    def _odd(cls, value: list[int]) -> list[int]:
-        if any(side % 2 == 0 for side in value):
-            raise ValueError("odd numbers")
-        return value
-
-    @field_validator("averaged_fraction")
-    @classmethod
-    def _ascends(cls, value: list[float]) -> list[float]:
-        if value[0] >= value[1]:
-            raise ValueError("two shares, the lower first")
-        return value
-
-
-class Winclip(Section):
-    """WinCLIP (arXiv 2303.14814): zero-shot by language, few-shot with k normal images."""
-
-    shots: Shots | Annotated[list[Shots], Field(min_length=1)] = Field(
-        0, description="Normal reference images; a list runs every number of them: [0, 1, 2, 4]."
-    )
-    seeds: Seed | Annotated[list[Seed], Field(min_length=1)] = Field(
-        0, description="Seed of the draw of the references; a list runs every draw: [0, 1, 2]."
-    )
-    references: list[str] = Field(
-        [], description="sample_ids of training images to take instead of drawn ones; the first `shots` of them."
-    )
-    scales: Annotated[list[Annotated[int, Field(ge=2)]], Field(min_length=1)] = Field(
-        [2, 3], description="Sides of the windows in tokens."
-    )
-    temperature: float = Field(0.07, gt=0, description="Temperature of the softmax over normal and anomalous.")
-    class_name: str | None = Field(
-        None, description="The product's name in the prompts; null: the category's, underscores as spaces."
-    )
-    normal_states: Prompts | None = Field(None, description="Phrases with {} for the name; null: the 7 published ones.")
-    anomalous_states: Prompts | None = Field(
-        None, description="Phrases with {} for the name; null: the 4 published ones."
-    )
-    templates: Prompts | None = Field(None, description="Sentences with {} for a phrase; null: the 21 published ones.")
-
-
-class Superadd(Section):
-    """SuperADD (arXiv 2605.14808): the distance to the nearest of a bank of normal tokens."""
-
-    bank_size: Count = Field(100_000, description="Most tokens in the bank of each block.")
-    rounds: Count = Field(
-        100, description="Random parts of the training tokens, each of which gives its share of the bank."
-    )
-    neighbors: Count = Field(100, description="Nearest tokens of a part that may keep a token out of the bank.")
-    radius_growth: float = Field(
-        1.1, gt=1, description="Factor by which the radius grows within which they do, until few enough tokens remain."
-    )
-    brightness_jitter: float = Field(
-        0.2, ge=0, le=1, description="Training tiles are brightened by a random factor of 1 - jitter to 1 + jitter."
-    )
-    seed: Seed = Field(0, description="Seed of parts, choice, brightness and random weights.")
-    memory_gb: float = Field(
-        4.0,
-        gt=0,
-        description="Memory for training tokens on the computing device, gigabytes; with less the tiles are encoded "
-        "more often.",
-    )
-
-
 class Infer(Section):
     """From tiles to raw tile maps."""
 
@@ -229,7 +121,7 @@ class Infer(Section):
     shards: Annotated[int, Field(ge=1, le=1000)] = Field(
         1,
         description="Jobs that share the inference of one category's split, each on a GPU of its own; "
-        "the maps are the same to the bit (inp_former, musc, superadd).",
+        "the maps are the same to the bit. Detectors with short inference ignore it.",
     )
 
 
@@ -307,9 +199,8 @@ class ScoreImages(Section):
 
     top_fraction: Literal["auto", "own"] | Share = Field(
         "auto",
-        description="The score is the mean of this share of the highest map pixels, 0: the maximum, or own: the one "
-        "that the detector gives (musc, winclip). auto: 0.01 for inp_former, 0.001 for superadd, own for musc and "
-        "winclip.",
+        description="Fraction of the highest map pixels to average, 0: the maximum. own: the score that the detector "
+        "itself gives an image.",
     )
 
 
@@ -317,17 +208,17 @@ class Rescore(Section):
     """Scores of similar images smoothed over each other (MuSc's RsCIN)."""
 
     method: Literal["auto", "rscin", "none"] = Field(
-        "auto", description="rscin, or none. auto: rscin for musc, none for the others."
+        "auto", description="rscin: re-score by the image embeddings. none: keep the scores."
     )
     neighborhood_sizes: Annotated[list[Count], Field(min_length=1)] = Field(
         [1, 2, 3],
-        description="Sizes of the neighborhoods, the image included (published: 1, 2, 3 for MVTec AD and BTAD, "
-        "1, 8, 9 for VisA; 2, 3 and 8, 9 where another method is re-scored).",
+        description="Sizes of the neighborhoods, the image included. Published: 1, 2, 3 for MVTec AD and BTAD, "
+        "1, 8, 9 for VisA.",
     )
     embeddings: str = Field(
         "own",
-        description="Image embeddings that say what is similar: own (musc, winclip), musc (which must be among the "
-        "detectors), or a .npy (N, D) or Parquet file, with {category} and {split} in its path.",
+        description="Image embeddings that measure similarity: own, the detector's; the name of another run that has "
+        "embeddings; or a .npy (N, D) or Parquet file, with {category} and {split} in its path.",
     )
 
 

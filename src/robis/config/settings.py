@@ -1,11 +1,14 @@
-"""The whole config: its sections put together, read and checked, and how overrides change it per category."""
+"""The shared part of a config, how overrides change it, and how a config is read and checked.
+
+`robis.detectors.settings.Settings` adds a section for every detector.
+"""
 
 from __future__ import annotations
 
 import copy
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal, Self, TypeVar
 
 import yaml
 from pydantic import BaseModel, Field, ValidationError, field_validator, model_validator
@@ -17,20 +20,22 @@ from robis.config.sections import (
     Encoder,
     Evaluate,
     Infer,
-    InpFormer,
     Merge,
-    Musc,
     Refine,
     Report,
     Rescore,
     ScoreImages,
     Section,
-    Superadd,
     Tiling,
-    Winclip,
     without_doubles,
 )
 from robis.errors import ConfigError, one_of
+
+# What these say is fixed before a category is known, so an override cannot change them.
+_GLOBAL = ("dataset", "detectors", "overrides", "report")
+_OVERRIDDEN = "overridden config"
+
+S = TypeVar("S", bound="SharedSettings")
 
 
 class Override(Section):
@@ -41,25 +46,21 @@ class Override(Section):
     )
     set: dict[str, Any] = Field(min_length=1, description="Dotted keys and their values, e.g. refine.method: none.")
 
-    def matches(self, chosen: Mapping[str, Collection[str]]) -> bool:
-        """Whether every `where` names one of what is chosen of its kind."""
-        return all(set(chosen.get(kind, ())) & set(_as_list(names)) for kind, names in self.where.items())
+    def matches(self, job: Mapping[str, Collection[str]]) -> bool:
+        """Whether every `where` names something of the job (kind -> the names that it goes by)."""
+        return all(set(job.get(kind, ())) & set(as_list(names)) for kind, names in self.where.items())
 
 
-Detector = Literal["inp_former", "musc", "winclip", "superadd"]
+class SharedSettings(Section):
+    """The options that all detectors share, checked."""
 
-
-class Settings(Section):
-    """The whole config, checked."""
+    # Keys that decide which runs there are.
+    RUN_KEYS: ClassVar[tuple[str, ...]] = ()
 
     dataset: Dataset = Dataset()
-    detectors: Annotated[list[Detector], Field(min_length=1)] = Field(["inp_former"], description="Methods to run.")
+    detectors: Annotated[list[str], Field(min_length=1)]
     tiling: Tiling = Tiling()
     encoder: Encoder = Encoder()
-    inp_former: InpFormer = InpFormer()
-    musc: Musc = Musc()
-    winclip: Winclip = Winclip()
-    superadd: Superadd = Superadd()
     infer: Infer = Infer()
     merge: Merge = Merge()
     binarize: Binarize = Binarize()
@@ -76,10 +77,10 @@ class Settings(Section):
         return without_doubles(value)
 
     @model_validator(mode="after")
-    def _overrides_are_valid(self) -> Settings:
+    def _overrides_are_valid(self) -> Self:
         for number, override in enumerate(self.overrides):
             try:
-                _apply(self, [override])
+                self._with([override])
             except ConfigError as error:
                 mistakes = str(error).removeprefix(f"{_OVERRIDDEN} cannot be used:").strip()
                 raise ValueError(f"overrides.{number}.set.{mistakes}") from error
@@ -91,14 +92,14 @@ class Settings(Section):
         value = getattr(self, section)
         return getattr(value, name) if name else value
 
-    def overridden(self, **chosen: Collection[str]) -> Settings:
+    def overridden(self, **job: Collection[str]) -> Self:
         """The settings that hold for a category, split and detector (those given), overrides applied in order.
 
         Each is given with all names it goes by. An override whose `where` names something not given does not apply.
         """
-        return _apply(self, [override for override in self.overrides if override.matches(chosen)])
+        return self._with([override for override in self.overrides if override.matches(job)])
 
-    def with_values(self, values: Mapping[str, Any]) -> Settings:
+    def with_values(self, values: Mapping[str, Any]) -> Self:
         """These settings with other values of some dotted keys."""
         changed: dict[str, dict[str, Any]] = {}
         for key, value in values.items():
@@ -107,50 +108,69 @@ class Settings(Section):
         sections = {section: getattr(self, section).model_copy(update=new) for section, new in changed.items()}
         return self.model_copy(update=sections)
 
+    def given(self) -> list[str]:
+        """Dotted keys that differ from their defaults, those set by overrides included."""
+        defaults = type(self).model_validate({})
+        keys = [key for key in every_key(type(self)) if self.get(key) != defaults.get(key)]
+        return list(dict.fromkeys([*keys, *(key for override in self.overrides for key in override.set)]))
 
-def section_of(name: str) -> type[BaseModel]:
+    def _with(self, overrides: Sequence[Override]) -> Self:
+        if not overrides:
+            return self
+        values = self.model_dump()
+        values["overrides"] = []
+        for override in overrides:
+            for dotted, value in override.set.items():
+                section, _, key = dotted.partition(".")
+                sections = [name for name in type(self).model_fields if name not in _GLOBAL]
+                if section not in sections:
+                    raise ConfigError(f"{dotted}: no such section. {one_of(section, sections)}")
+                if key not in values[section]:
+                    raise ConfigError(f"{dotted}: no such key. {one_of(key, values[section])}")
+                if dotted in self.RUN_KEYS:
+                    raise ConfigError(f"{dotted}: decides which runs there are; set it in the config itself.")
+                values[section][key] = copy.deepcopy(value)
+        return parse(values, type(self), _OVERRIDDEN)
+
+
+def section_names(model: type[SharedSettings]) -> list[str]:
+    """The sections of a config in the order of the docs: those of the detectors follow the encoder's."""
+    shared = list(SharedSettings.model_fields)
+    place = shared.index("encoder") + 1
+    return [*shared[:place], *(name for name in model.model_fields if name not in shared), *shared[place:]]
+
+
+def every_key(model: type[SharedSettings]) -> list[str]:
+    """All dotted keys of a config, `overrides` left out, in the order of the docs."""
+    keys = []
+    for section in section_names(model):
+        info = model.model_fields[section]
+        fields = getattr(info.annotation, "model_fields", None)
+        if fields is not None:
+            keys += [f"{section}.{name}" for name in fields]
+        elif section != "overrides":
+            keys.append(section)
+    return keys
+
+
+def section_of(model: type[SharedSettings], name: str) -> type[BaseModel]:
     """The model of a section, e.g. of "merge"."""
-    section = Settings.model_fields[name].annotation
+    section = model.model_fields[name].annotation
     if not (isinstance(section, type) and issubclass(section, BaseModel)):
         raise ConfigError(f"{name}: not a section of the config.")
     return section
 
 
-_OVERRIDDEN = "overridden config"
-# Where these live is fixed before a category is known, so an override cannot change them.
-_GLOBAL = ("dataset", "detectors", "overrides", "report")
-_DECIDE_WHAT_RUNS = ("winclip.shots", "winclip.seeds")
-
-
-def _apply(settings: Settings, overrides: Sequence[Override]) -> Settings:
-    if not overrides:
-        return settings
-    values = settings.model_dump()
-    values["overrides"] = []
-    for override in overrides:
-        for dotted, value in override.set.items():
-            section, _, key = dotted.partition(".")
-            sections = [name for name in Settings.model_fields if name not in _GLOBAL]
-            if section not in sections:
-                raise ConfigError(f"{dotted}: no such section. {one_of(section, sections)}")
-            if key not in values[section]:
-                raise ConfigError(f"{dotted}: no such key. {one_of(key, values[section])}")
-            if dotted in _DECIDE_WHAT_RUNS:
-                raise ConfigError(f"{dotted}: decides which runs there are; set it in the config itself.")
-            values[section][key] = copy.deepcopy(value)
-    return parse(values, _OVERRIDDEN)
-
-
-def parse(values: Mapping[str, Any], source: str = "config") -> Settings:
+def parse(values: Mapping[str, Any], model: type[S], source: str = "config") -> S:
     """Check a config given as nested dicts. Raises ConfigError that lists every mistake in it."""
     try:
-        return Settings.model_validate(values)
+        return model.model_validate(values)
     except ValidationError as error:
-        lines = [f"  {line}" for line in explain_mistakes(error, Settings)]
+        lines = [f"  {line}" for line in explain_mistakes(error, model)]
         raise ConfigError(f"{source} cannot be used:\n" + "\n".join(lines)) from error
 
 
-def load(path: str | Path) -> Settings:
+def load(path: str | Path, model: type[S]) -> S:
     """Read and check a YAML config file."""
     try:
         values = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
@@ -158,8 +178,9 @@ def load(path: str | Path) -> Settings:
         raise ConfigError(f"{path}: not a readable YAML file ({error}).") from error
     if not isinstance(values, dict):
         raise ConfigError(f"{path}: holds {type(values).__name__}; expected keys such as dataset: and tiling:.")
-    return parse(values, str(path))
+    return parse(values, model, str(path))
 
 
-def _as_list(value: str | list[str]) -> list[str]:
+def as_list(value: str | list[str]) -> list[str]:
+    """A name or a list of names as a list."""
     return [value] if isinstance(value, str) else value

@@ -1,72 +1,128 @@
-"""What makes the result of one stage of the workflow stale."""
+"""What one stage of the workflow reads: the one place that says what makes its result stale."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
 
-A_NUMBER = "a number"
+if TYPE_CHECKING:
+    from pydantic import BaseModel
+
+# Stands for any number among the values of a condition.
+NUMBER = "a number"
+
+
+@dataclass(frozen=True)
+class When:
+    """A condition on another option: `key` has one of `values`."""
+
+    key: str
+    values: tuple[str, ...]
+
+    def holds(self, value: object) -> bool:
+        """Whether the condition holds for a value of the key."""
+        return (NUMBER if isinstance(value, int) and not isinstance(value, bool) else value) in self.values
+
+    def __str__(self) -> str:
+        return f"with {self.key} {' or '.join(self.values)}"
+
+
+@dataclass(frozen=True)
+class Option:
+    """One config key that a stage reads.
+
+    Attributes:
+        key: dotted key.
+        when: the condition under which it is read; None: always. Text describes a condition on the data.
+        passed: whether the stage's function takes it, under the key's own name. Otherwise it counts in another form:
+            through a value derived from it or through other input files.
+        stale: whether a change makes the result stale. False for what says where something lies, how much memory to
+            use or how often to save.
+    """
+
+    key: str
+    when: When | str | None = None
+    passed: bool = True
+    stale: bool = True
+
+    @property
+    def name(self) -> str:
+        """The key without its section."""
+        return self.key.rpartition(".")[2]
+
+    def is_read(self, settings: Any) -> bool:
+        """Whether the option has an effect with the other settings."""
+        return not isinstance(self.when, When) or self.when.holds(settings.get(self.when.key))
+
+
+class Job(Protocol):
+    """A job as its stage sees it when it is planned."""
+
+    @property
+    def settings(self) -> Any:
+        """The settings that hold for the job: overrides applied, `auto` replaced."""
+
+    @property
+    def category(self) -> str | None: ...
+
+    @property
+    def split(self) -> str | None: ...
+
+    @property
+    def run(self) -> str | None: ...
+
+    def file_digest(self, path: str | Path) -> str | None:
+        """Digest of a file's content; None where there is no file."""
+
+
+@dataclass(frozen=True)
+class Derived:
+    """Parameters of a job that are no option: `values` by name, and which of them never make a result stale."""
+
+    values: Mapping[str, Any] = field(default_factory=dict)
+    unwatched: frozenset[str] = frozenset()
+
+
+def nothing(job: Job) -> Derived:
+    """No derived parameters."""
+    return Derived()
 
 
 @dataclass(frozen=True)
 class Stage:
-    """One stage, as the workflow and the docs see it.
+    """One stage of the workflow.
 
     Attributes:
-        module: the library module it runs.
-        options: dotted keys, or sections, that its code takes by the key's own name.
-        also: dotted keys that it depends on in another form: a value derived from them, or another input.
-        unwatched: options that never make a result stale: they say where something is, or how often to save.
-        only_with: option -> (option that selects, values with which it is read at all).
-        sometimes: dotted key -> the condition, in words, under which it counts.
+        run: "module:function" that does the work; the digest of the stage's code starts there.
+        reads: the options that it reads.
+        encoder: options of `encoder` that it takes as the one argument `encoder`.
         after: the stages whose outputs it reads.
         reads_images: whether it opens the dataset's files.
-        encodes: keys of the encoder that it takes, without the section's name.
+        per: which of run, category and split tell its jobs apart.
+        derive: parameters that are computed from the settings or the data.
     """
 
-    module: str
-    options: tuple[str, ...] = ()
-    also: tuple[str, ...] = ()
-    unwatched: tuple[str, ...] = ()
-    only_with: Mapping[str, tuple[str, tuple[str, ...]]] = field(default_factory=dict)
-    sometimes: Mapping[str, str] = field(default_factory=dict)
+    run: str
+    reads: tuple[Option, ...] = ()
+    encoder: tuple[str, ...] = ()
     after: tuple[str, ...] = ()
     reads_images: bool = False
-    encodes: tuple[str, ...] = ()
+    per: tuple[str, ...] = ("run", "category", "split")
+    derive: Callable[[Job], Derived] = nothing
 
-    def option_keys(self) -> Iterator[tuple[str, str]]:
-        """(option, dotted key) of everything the stage's code takes from the config."""
-        # Jobs look a detector up here and need no settings, nor pydantic, which takes a while to import.
-        from robis.config.settings import section_of
+    def stale_options(self) -> Iterator[Option]:
+        """The options of which a change makes the result stale."""
+        yield from (option for option in self.reads if option.stale)
+        yield from (Option(f"encoder.{name}", passed=False) for name in self.encoder)
 
-        for key in self.options:
-            section, _, name = key.partition(".")
-            for option in [name] if name else section_of(section).model_fields:
-                yield option, f"{section}.{option}"
 
-    def ignored(self, options: Mapping[str, object]) -> list[str]:
-        """Options that are not read with these values of the others."""
+def options(*keys: str, when: When | str | None = None, passed: bool = True, stale: bool = True) -> tuple[Option, ...]:
+    """Options that have everything but the key in common."""
+    return tuple(Option(key, when, passed, stale) for key in keys)
 
-        def chosen(selector: str, values: tuple[str, ...]) -> bool:
-            value = options[selector]
-            return (A_NUMBER if isinstance(value, int) else value) in values
 
-        return [option for option, (selector, values) in self.only_with.items() if not chosen(selector, values)]
-
-    def reads(self, key: str) -> tuple[bool, str | None]:
-        """Whether a changed key makes the result stale, and under which condition, in words."""
-        if key in self.also or key in [f"encoder.{name}" for name in self.encodes]:
-            return True, None
-        if key in self.sometimes:
-            return True, self.sometimes[key]
-        for option, dotted in self.option_keys():
-            if dotted == key and option not in self.unwatched:
-                return True, self._condition(option, key)
-        return False, None
-
-    def _condition(self, option: str, key: str) -> str | None:
-        if option not in self.only_with:
-            return None
-        selector, values = self.only_with[option]
-        section = "tiling" if selector == "window" else key.partition(".")[0]
-        return f"with {section}.{selector} {' or '.join(values)}"
+def section(name: str, model: type[BaseModel], *, but: tuple[str, ...] = ()) -> tuple[Option, ...]:
+    """All options of a section, without those named in `but`."""
+    return options(*(f"{name}.{option}" for option in model.model_fields if option not in but))

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from robis.detectors.jobs import Compute
 from robis.io.threads import threaded
 
 
@@ -22,26 +23,25 @@ class Tiles(Protocol):
 
 
 def tile_batches(
-    store: Tiles, batch_size: int, device: torch.device, threads: int, name: str = "infer"
+    store: Tiles, compute: Compute, device: torch.device, name: str = "infer"
 ) -> Iterator[tuple[int, Tensor]]:
     """Batches of a tile store on the device, read ahead of the arithmetic, with a progress bar.
 
     Args:
         store: uint8 (N, s, s, 3) RGB.
-        batch_size: tiles per batch.
+        compute: its batch size and threads.
         device: where the batches go.
-        threads: batches read ahead.
         name: what the progress bar says.
 
     Yields:
         Number of the first tile, and uint8 (B, s, s, 3).
     """
-    starts = range(0, len(store), batch_size)
+    starts = range(0, len(store), compute.batch_size)
 
     def read(start: int) -> Tensor:
-        return gathered([store[start : start + batch_size]], device)
+        return gathered([store[start : start + compute.batch_size]], device)
 
-    batches = threaded(read, starts, max(2, threads))
+    batches = threaded(read, starts, compute.threads)
     for start, batch in zip(tqdm(starts, desc=name, unit="batch", disable=None), batches, strict=True):
         yield start, batch.to(device, non_blocking=True)
 

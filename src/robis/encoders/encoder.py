@@ -47,6 +47,11 @@ class Encoder(nn.Module):
         self.register_buffer("mean", torch.tensor(mean).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(std).view(1, 3, 1, 1), persistent=False)
 
+    @property
+    def widths(self) -> list[int]:
+        """Channels C of the tokens of each chosen block."""
+        return [self.width] * len(self.blocks)
+
     def train(self, mode: bool = True) -> Encoder:
         """Stay in evaluation mode: the encoder is frozen."""
         return super().train(False)

@@ -12,6 +12,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from robis.config.registry import Registry
 from robis.errors import ConfigError
 
 
@@ -51,39 +52,54 @@ _MIDDLE_OF_24 = tuple(range(4, 19, 2))
 _MIDDLE_OF_32 = (5, 8, 11, 14, 16, 19, 22, 25)
 
 # Short names as in INP-Former's code (arXiv 2503.02424); blocks as published there.
-ARCHITECTURES: dict[str, Architecture] = {
-    "dinov2_reg_vits14": Architecture("vit_small_patch14_reg4_dinov2.lvd142m", 518, _MIDDLE),
-    "dinov2_reg_vitb14": Architecture("vit_base_patch14_reg4_dinov2.lvd142m", 518, _MIDDLE),
-    "dinov2_reg_vitl14": Architecture("vit_large_patch14_reg4_dinov2.lvd142m", 518, _MIDDLE_OF_24),
-    "dinov2_vits14": Architecture("vit_small_patch14_dinov2.lvd142m", 518, _MIDDLE),
-    "dinov2_vitb14": Architecture("vit_base_patch14_dinov2.lvd142m", 518, _MIDDLE),
-    "dinov2_vitl14": Architecture("vit_large_patch14_dinov2.lvd142m", 518, _MIDDLE_OF_24),
-    "dino_vits16": Architecture("vit_small_patch16_224.dino", 512, _MIDDLE),
-    "dino_vitb16": Architecture("vit_base_patch16_224.dino", 512, _MIDDLE),
-    "dino_vitb8": Architecture("vit_base_patch8_224.dino", 512, _MIDDLE),
-    # 640: SuperADD's tiles. Rotary position embeddings take any size.
-    "dinov3_vits16": Architecture("vit_small_patch16_dinov3.lvd1689m", 640, _MIDDLE),
-    "dinov3_vitb16": Architecture("vit_base_patch16_dinov3.lvd1689m", 640, _MIDDLE),
-    "dinov3_vitl16": Architecture("vit_large_patch16_dinov3.lvd1689m", 640, _MIDDLE_OF_24),
-    "dinov3_vithplus16": Architecture("vit_huge_plus_patch16_dinov3.lvd1689m", 640, _MIDDLE_OF_32),
-    # Trained on generated images (pretraining/README.md), at these blocks.
-    "robis_vit_tiny": Architecture(
-        "vit_tiny_patch16_224",
-        252,
-        (1, 2, 4, 5),
-        options={"depth": 6},
-        stem=((64, 192), (7, 7), (2, 7)),
-        shipped="robis_vit_tiny.safetensors",
-    ),
-}
+ARCHITECTURES: Registry[Architecture] = Registry(
+    {
+        "dinov2_reg_vits14": Architecture("vit_small_patch14_reg4_dinov2.lvd142m", 518, _MIDDLE),
+        "dinov2_reg_vitb14": Architecture("vit_base_patch14_reg4_dinov2.lvd142m", 518, _MIDDLE),
+        "dinov2_reg_vitl14": Architecture("vit_large_patch14_reg4_dinov2.lvd142m", 518, _MIDDLE_OF_24),
+        "dinov2_vits14": Architecture("vit_small_patch14_dinov2.lvd142m", 518, _MIDDLE),
+        "dinov2_vitb14": Architecture("vit_base_patch14_dinov2.lvd142m", 518, _MIDDLE),
+        "dinov2_vitl14": Architecture("vit_large_patch14_dinov2.lvd142m", 518, _MIDDLE_OF_24),
+        "dino_vits16": Architecture("vit_small_patch16_224.dino", 512, _MIDDLE),
+        "dino_vitb16": Architecture("vit_base_patch16_224.dino", 512, _MIDDLE),
+        "dino_vitb8": Architecture("vit_base_patch8_224.dino", 512, _MIDDLE),
+        # 640: SuperADD's tiles. Rotary position embeddings take any size.
+        "dinov3_vits16": Architecture("vit_small_patch16_dinov3.lvd1689m", 640, _MIDDLE),
+        "dinov3_vitb16": Architecture("vit_base_patch16_dinov3.lvd1689m", 640, _MIDDLE),
+        "dinov3_vitl16": Architecture("vit_large_patch16_dinov3.lvd1689m", 640, _MIDDLE_OF_24),
+        "dinov3_vithplus16": Architecture("vit_huge_plus_patch16_dinov3.lvd1689m", 640, _MIDDLE_OF_32),
+        # Trained on generated images (pretraining/README.md), at these blocks.
+        "robis_vit_tiny": Architecture(
+            "vit_tiny_patch16_224",
+            252,
+            (1, 2, 4, 5),
+            options={"depth": 6},
+            stem=((64, 192), (7, 7), (2, 7)),
+            shipped="robis_vit_tiny.safetensors",
+        ),
+    }
+)
 
-CLIP_ARCHITECTURES: dict[str, ClipArchitecture] = {
-    "clip_vitb32": ClipArchitecture("ViT-B-32", "openai", 256),
-    "clip_vitb16": ClipArchitecture("ViT-B-16", "openai", 256),
-    "clip_vitb16plus": ClipArchitecture("ViT-B-16-plus-240", "laion400m_e32", 240),
-    "clip_vitl14": ClipArchitecture("ViT-L-14", "openai", 336),
-    "clip_vitl14_336": ClipArchitecture("ViT-L-14-336", "openai", 518),
-}
+CLIP_ARCHITECTURES: Registry[ClipArchitecture] = Registry(
+    {
+        "clip_vitb32": ClipArchitecture("ViT-B-32", "openai", 256),
+        "clip_vitb16": ClipArchitecture("ViT-B-16", "openai", 256),
+        "clip_vitb16plus": ClipArchitecture("ViT-B-16-plus-240", "laion400m_e32", 240),
+        "clip_vitl14": ClipArchitecture("ViT-L-14", "openai", 336),
+        "clip_vitl14_336": ClipArchitecture("ViT-L-14-336", "openai", 518),
+    }
+)
+
+
+def architecture_of(name: str) -> str | None:
+    """The registry's entry of a short name as text; None for other names."""
+    entry = ARCHITECTURES.get(name) or CLIP_ARCHITECTURES.get(name)
+    return repr(entry) if entry else None
+
+
+def builder_of(name: str) -> str:
+    """The "module:function" that builds an encoder of this name."""
+    return "robis.encoders.clip:build_clip_encoder" if is_clip(name) else "robis.encoders.build:build_encoder"
 
 
 def default_blocks(name: str, depth: int) -> tuple[int, ...]:

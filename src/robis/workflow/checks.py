@@ -2,26 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
 
-from robis.config.settings import Settings
+from robis.config.settings import SharedSettings, as_list
 from robis.datasets.index import nothing_found
-from robis.datasets.layouts import inspected_splits, list_categories, list_splits
+from robis.datasets.layouts import list_categories, list_splits
+from robis.detectors import base
 from robis.detectors.registry import DETECTORS
-from robis.encoders.names import CLIP_ARCHITECTURES, is_clip, is_pretrained_tag, own_input_size
+from robis.encoders.names import is_clip, is_pretrained_tag, own_input_size
 from robis.errors import ConfigError, DataError, first_few, one_of
 from robis.io.weights import check_file
 from robis.refinement.methods import check_checkpoint
 from robis.report.compared import check_compared
-from robis.workflow.stages import readers
-
-if TYPE_CHECKING:
-    from robis.workflow.project import Project
-
-# Jobs that several detectors, or several runs of one detector, share.
-OF_ALL_RUNS = {"crop", "embed_prompts", "embed_tiles"}
-OF_ALL_SPLITS = {"train", "embed_prompts"}
+from robis.workflow.project import Project
+from robis.workflow.runs import run_of
+from robis.workflow.stages import readers, stage, stages
 
 
 def check_plan(project: Project) -> None:
@@ -32,11 +29,11 @@ def check_plan(project: Project) -> None:
         ConfigError: a name that does not exist, or options that fit neither the data nor each other.
         WeightsError: a weights file that is not there.
     """
-    check_splits(project)
+    project.check_splits()
     check_compared(project.settings.report.compare, project.results)
     for number, override in enumerate(project.settings.overrides):
         for kind, names in override.where.items():
-            for name in _as_list(names):
+            for name in as_list(names):
                 check_name(project, kind, name, f"overrides.{number}.where.{kind}")
         for key in override.set:
             _check_reach(project, key, override.where, f"overrides.{number}")
@@ -52,14 +49,10 @@ def check_plan(project: Project) -> None:
         _check_numbers(project, detector, category, split)
 
 
-def check_splits(project: Project) -> None:
-    """Raise ConfigError for a split that the dataset does not have to inspect."""
-    known = inspected_splits(project.source)
-    for split in project.splits:
-        if split not in known:
-            raise ConfigError(
-                f"dataset.splits: layout {project.source.layout} has no {split!r} to inspect. {one_of(split, known)}"
-            )
+def check_names(project: Project, **names: str) -> None:
+    """Raise ConfigError for a category, split or detector that the dataset or robis does not have."""
+    for kind, name in names.items():
+        check_name(project, kind, name, kind)
 
 
 def check_name(project: Project, kind: str, name: str, source: str) -> None:
@@ -76,23 +69,60 @@ def check_name(project: Project, kind: str, name: str, source: str) -> None:
         raise ConfigError(f"{source}: {name!r} matches nothing here. {one_of(name, existing)}")
 
 
+def without_effect(project: Project) -> list[str]:
+    """One sentence for each key that differs from its default and that no stage of any run reads."""
+    jobs = [
+        (project.kind(d), project.effective(detector=d, category=c, split=s)) for d, c, s in _distinct_runs(project)
+    ]
+    detectors = {kind for kind, _ in jobs}
+    sentences = []
+    for key in project.settings.given():
+        entries = [
+            (option, settings)
+            for kind, settings in jobs
+            for declared in stages(kind).values()
+            for option in (*declared.reads, *declared.stale_options())
+            if option.key == key
+        ]
+        if key.partition(".")[0] in DETECTORS.keys() - detectors:
+            sentences.append(f"{key} has no effect: {key.partition('.')[0]} is not among the detectors.")
+        elif entries and not any(option.is_read(settings) for option, settings in entries):
+            conditions = sorted({str(option.when).removeprefix("with ") for option, _ in entries})
+            sentences.append(f"{key} has no effect here: it is read only where {' or '.join(conditions)}.")
+    return sentences
+
+
+def _distinct_runs(project: Project) -> list[list[str]]:
+    """Every run, of one category and split where no override tells them apart."""
+    if project.settings.overrides:
+        return project.runs
+    return [[detector, project.categories[0], project.splits[0]] for detector in project.detectors]
+
+
 def _check_reach(project: Project, key: str, where: Mapping[Any, Any], source: str) -> None:
     """An override must hold for every stage that reads its key: several jobs share one model, one set of tiles."""
-    named = _as_list(where.get("detector", list(project.variants)))
-    stages = set(readers(key, dict.fromkeys(project.kind(name) for name in named)))
-    if not any(_learns(project, name) for name in named):
-        stages.discard("train")
-    if "split" in where and (hit := OF_ALL_SPLITS & stages):
+    names = as_list(where.get("detector", list(project.variants)))
+    kinds = dict.fromkeys(project.kind(name) for name in names)
+    read_by = set(readers(key, kinds))
+    if not any(_learns(project, name) for name in names):
+        read_by.discard("train")
+    declared = {name: one for name in read_by for kind in kinds if (one := stage(name, kind))}
+    if "split" in where and (shared := [name for name, one in declared.items() if _shares(one.per, "split")]):
         raise ConfigError(
-            f"{source}: {key} is read by {hit.pop()}, which is the same job for every split. "
+            f"{source}: {key} is read by {shared[0]}, which is the same job for every split. "
             f"Set it in the config itself, or use where: category."
         )
-    runs = set(_as_list(where.get("detector", []))) - set(DETECTORS)
-    if runs and (hit := OF_ALL_RUNS & stages):
+    runs = set(as_list(where.get("detector", []))) - set(DETECTORS)
+    if runs and (shared := [name for name, one in declared.items() if _shares(one.per, "run") and name != "index"]):
         raise ConfigError(
-            f"{source}: {key} is read by {hit.pop()}, which is the same job for every run of a detector. "
+            f"{source}: {key} is read by {shared[0]}, which is the same job for every run of a detector. "
             f"Use where: {{detector: {project.kind(runs.pop())}}}."
         )
+
+
+def _shares(per: tuple[str, ...], kind: str) -> bool:
+    """Whether the jobs of a stage that is done per category serve every run or split."""
+    return "category" in per and kind not in per
 
 
 def _learns(project: Project, name: str) -> bool:
@@ -101,35 +131,40 @@ def _learns(project: Project, name: str) -> bool:
     return any(project.trains(detector=d, category=c, split=s) for d, c, s in project.runs if d in runs)
 
 
-def _check_options(project: Project, kind: str, settings: Settings) -> None:
-    name = settings.encoder.name
-    if kind == "winclip" and not is_clip(name):
-        raise ConfigError(
-            f"encoder.name: found {name!r}; winclip needs a model with language. {one_of(name, CLIP_ARCHITECTURES)}"
-        )
-    if kind == "inp_former" and is_clip(name):
-        raise ConfigError(f"encoder.name: found {name!r}; inp_former needs a ViT of timm, such as dinov2_reg_vitb14.")
-    own_input_size(name)  # raises for a name that no model has
-    rates_images = DETECTORS[kind].rates_images
-    if settings.score_images.top_fraction == "own" and not rates_images:
+def _check_options(project: Project, kind: str, settings: SharedSettings) -> None:
+    detector = DETECTORS[kind]
+    detector.check_options(settings)
+    own_input_size(settings.encoder.name)  # raises for a name that no model has
+    if settings.score_images.top_fraction == "own" and not detector.rates_images:
         raise ConfigError(
             f"score_images.top_fraction: {kind} gives images no score of its own. Set a share of the map's pixels."
         )
-    embeddings = settings.rescore.embeddings
-    if settings.rescore.method != "rscin":
-        return
-    if embeddings == "own" and not rates_images:
+    if settings.rescore.method == "rscin":
+        _check_embeddings(project, kind, settings.rescore.embeddings)
+
+
+def _check_embeddings(project: Project, kind: str, embeddings: str) -> None:
+    rating = [detector.name for detector in DETECTORS.values() if detector.rates_images]
+    if embeddings == "own":
+        if kind not in rating:
+            raise ConfigError(
+                f"rescore.embeddings: {kind} has no image embeddings of its own. Set {' or '.join(rating)}, with that "
+                f"detector among the detectors, or the path of a file."
+            )
+    elif embeddings in project.variants:
+        if project.kind(embeddings) not in rating:
+            raise ConfigError(f"rescore.embeddings: {embeddings} has no image embeddings. {one_of(embeddings, rating)}")
+    elif embeddings in DETECTORS:
         raise ConfigError(
-            f"rescore.embeddings: {kind} has no image embeddings of its own. "
-            f"Set musc, with musc among the detectors, or the path of a file."
+            f"rescore.embeddings: {embeddings} is not among the detectors. Add it, or give the path of a file."
         )
-    if embeddings == "musc" and "musc" not in project.variants:
-        raise ConfigError("rescore.embeddings: musc is not among the detectors. Add it, or give a file's path.")
-    if embeddings not in ("own", "musc") and not embeddings.endswith((".npy", ".parquet")):
-        raise ConfigError(f"rescore.embeddings: found {embeddings!r}; expected own, musc, or a .npy or .parquet file.")
+    elif not embeddings.endswith((".npy", ".parquet")):
+        raise ConfigError(
+            f"rescore.embeddings: found {embeddings!r}; expected own, {', '.join(rating)}, or a .npy or .parquet file."
+        )
 
 
-def _check_files(settings: Settings) -> None:
+def _check_files(settings: SharedSettings) -> None:
     name, weights = settings.encoder.name, settings.encoder.weights
     if weights not in ("auto", "random") and not (is_clip(name) and is_pretrained_tag(name, weights)):
         check_file(weights, "encoder.weights")
@@ -145,51 +180,53 @@ def _check_images(project: Project) -> None:
         needed[category, split] = None
         if project.trains(**job):
             needed[category, "train"] = None
-        if "validation" in [project.reference_split(key, **job) for key in ("merge.normalize", "binarize.calibrate")]:
-            needed[category, "validation"] = None
+        for read in _read_splits(project, job):
+            needed[category, read] = None
     empty = [(category, split) for category, split in needed if not project.samples(category, split)]
     if empty:
         what = first_few([nothing_found(project.source, category, split) for category, split in empty])
-        asked = any(split == "validation" for _, split in empty)
-        hint = "\nmerge.normalize: split and binarize.calibrate: split need no validation images." if asked else ""
-        raise DataError(f"dataset.root: {len(empty)} split{'s' * (len(empty) > 1)} without images:\n{what}{hint}")
+        wants_validation = any(split == "validation" for _, split in empty)
+        hint = "\nmerge.normalize: split and binarize.calibrate: split need no validation images."
+        raise DataError(
+            f"dataset.root: {len(empty)} split{'s' * (len(empty) > 1)} without images:\n{what}"
+            f"{hint if wants_validation else ''}"
+        )
+
+
+def _read_splits(project: Project, job: Mapping[str, str]) -> Iterator[str]:
+    """Splits whose maps a run reads: its own and those of its references, each once."""
+    yield from dict.fromkeys(
+        (job["split"], *(project.reference_split(key, **job) for key in ("merge.normalize", "binarize.calibrate")))
+    )
 
 
 def _check_numbers(project: Project, detector: str, category: str, split: str) -> None:
     """Options that ask for more images than there are."""
     job = {"detector": detector, "category": category, "split": split}
-    kind, settings = project.kind(detector), project.effective(**job)
-    images = len(project.samples(category, split))
-    if trained := project.given_model(kind, settings, category):
-        check_file(trained, "inp_former.weights")
+    settings = project.effective(**job)
+    run_of(project.settings, detector).detector.check_plan(PlannedRun(project, settings, category, split, detector))
     project.embeddings(**job)
+    images = len(project.samples(category, split))
     if settings.rescore.method == "rscin" and max(settings.rescore.neighborhood_sizes) > images:
         raise ConfigError(
             f"rescore.neighborhood_sizes: found {settings.rescore.neighborhood_sizes}; {category}/{split} has {images} "
             f"images, and no size may be larger. Set smaller sizes, or rescore.method: none."
         )
-    if kind == "musc":
-        for one in dict.fromkeys([split, project.reference_split("merge.normalize", **job)]):
-            found = len(project.samples(category, one))
-            if found // settings.musc.subsets < 2:
-                raise ConfigError(
-                    f"musc.subsets: found {settings.musc.subsets} for the {found} images of {category}/{one}; mutual "
-                    f"scoring needs at least 2 images in each part."
-                    + (" Or set merge.normalize and binarize.calibrate to split." if one == "validation" else "")
-                )
-    if kind == "winclip" and settings.winclip.shots:
-        known = [sample.sample_id for sample in project.samples(category, "train")]
-        shots, listed = settings.winclip.shots, settings.winclip.references
-        if isinstance(shots, int) and shots > len(listed or known):
-            raise ConfigError(
-                f"winclip.shots: found {shots}; {category} has {len(listed or known)} "
-                f"{'listed references' if listed else 'training images'}. Set fewer."
-            )
-        for name in listed:
-            if name not in known:
-                near = one_of(name, known[:20])
-                raise ConfigError(f"winclip.references: {category} has no training image {name!r}. {near}")
 
 
-def _as_list(value: str | list[str]) -> list[str]:
-    return [value] if isinstance(value, str) else value
+@dataclass
+class PlannedRun(base.Plan):
+    """A run of a category and split as its detector sees it."""
+
+    project: Project
+    settings: SharedSettings
+    category: str
+    split: str
+    run: str
+
+    def sample_ids(self, split: str) -> list[str]:
+        return [sample.sample_id for sample in self.project.samples(self.category, split)]
+
+    def splits(self) -> list[str]:
+        job = {"detector": self.run, "category": self.category, "split": self.split}
+        return list(_read_splits(self.project, job))

@@ -13,6 +13,7 @@ from typing import Any
 
 import cv2
 
+from robis.detectors.jobs import Compute, InferJob, MapScale, Shard, TileMaps, TileStore
 from robis.errors import RobisError
 from robis.workflow.gpu_lock import gpu_of_job
 
@@ -47,3 +48,26 @@ def job(snakemake: Any) -> Iterator[dict[str, Any]]:
         what = f"the disk is full ({error}). Make room and run again; what is done stays." if full else None
         logging.error("%s: %s", snakemake.rule, what or traceback.format_exc())
         sys.exit(1)
+
+
+def compute_of(options: dict[str, Any], threads: int) -> Compute:
+    """How a job's model computes; takes batch size and precision out of its options."""
+    values = {name: options.pop(name) for name in ("batch_size", "precision") if name in options}
+    return Compute(**values, threads=threads)
+
+
+def infer_job(snakemake: Any, options: dict[str, Any], shard: Shard | None = None) -> InferJob:
+    """The inference that a job of `infer` or `infer_shard` does."""
+    options.pop("shards", None)
+    given = {"model": options.pop("model")} if "model" in options else {}
+    optional = {name: snakemake.input.get(name) for name in ("model", "features", "text")}
+    return InferJob(
+        store=TileStore(Path(snakemake.input.tiles[0]), Path(snakemake.input.table[0])),
+        output=TileMaps(Path(snakemake.output.maps), Path(snakemake.output.table)),
+        inputs={**given, **{name: Path(files[0]) for name, files in optional.items() if files}},
+        encoder=options.pop("encoder"),
+        compute=compute_of(options, snakemake.threads),
+        size=MapScale(options.pop("window"), options.pop("scale")),
+        shard=shard or Shard(),
+        options=options,
+    )

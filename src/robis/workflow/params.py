@@ -3,27 +3,32 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
-
-# Entries that identify what a job reads, or decide whether there is one; the stage's code does not take them.
-IDENTITY = ("architecture_digest", "code", "fingerprint", "module", "weights", "weights_digest")
 
 
 class Params(dict[str, Any]):
     """A job's parameters whose `repr` holds only what makes its result stale.
 
-    Snakemake compares parameters by their `repr`. Left out of it is where something lies rather than what it
-    is (the data's root, a weights file's path), and what the job does not read with its other settings.
+    Snakemake compares parameters by their `repr`. Left out of it is where something lies rather than what it is (the
+    data's root, a weights file's path), and what has no effect with the job's other settings.
+
+    Attributes:
+        unwatched: names that never make a result stale.
+        identity: names of digests and the like, which the stage's code does not take.
     """
 
-    unwatched: tuple[str, ...] = ()
+    unwatched: frozenset[str] = frozenset()
+    identity: frozenset[str] = frozenset()
 
     @classmethod
-    def of(cls, values: Mapping[str, Any], unwatched: Iterable[str]) -> Params:
-        """Make parameters of which the names in `unwatched` never make a result stale."""
-        params = cls(values)
-        params.unwatched = tuple(unwatched)
+    def of(
+        cls, values: Mapping[str, Any], *, unwatched: Collection[str] = (), identity: Mapping[str, Any] | None = None
+    ) -> Params:
+        """Parameters from what the stage's code takes and from what identifies its inputs."""
+        params = cls({**values, **(identity or {})})
+        params.unwatched = frozenset(unwatched)
+        params.identity = frozenset(identity or {})
         return params
 
     def __repr__(self) -> str:
@@ -35,4 +40,4 @@ class Params(dict[str, Any]):
 
     def options(self) -> dict[str, Any]:
         """What the stage's code takes."""
-        return {name: value for name, value in self.items() if name not in IDENTITY}
+        return {name: value for name, value in self.items() if name not in self.identity}

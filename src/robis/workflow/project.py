@@ -9,59 +9,57 @@ from dataclasses import astuple
 from functools import cached_property
 from pathlib import Path
 
-from robis.config.settings import Settings
-from robis.datasets.layouts import LAYOUTS, list_categories, list_samples
+from robis.config.settings import SharedSettings
+from robis.config.stage import Derived
+from robis.datasets.layouts import LAYOUTS, inspected_splits, list_categories, list_samples
 from robis.datasets.samples import Sample, Source
-from robis.detectors.registry import DETECTORS
-from robis.encoders.names import is_clip, own_input_size, weights_file
 from robis.errors import ConfigError, one_of
-from robis.refinement.methods import default_checkpoint
 from robis.report.compared import compared_digest
 from robis.submission.upload import make_upload
-from robis.workflow.checks import check_name, check_plan, check_splits
+from robis.workflow import results
 from robis.workflow.code_digest import code_digest
 from robis.workflow.fingerprints import file_digest, fingerprint
 from robis.workflow.params import Params
-from robis.workflow.report_facts import report_facts
-from robis.workflow.runs import effective, variants
-from robis.workflow.stages import stage
+from robis.workflow.planned import PlannedJob
+from robis.workflow.report_facts import encoder_names, random_weights_notice, report_facts
+from robis.workflow.runs import effective, run_of, runs_of
+from robis.workflow.stages import owner_of, stage
 
 SCRIPTS = Path(__file__).parents[3] / "workflow_scripts"
 
 
 class Project:
-    """What a config asks for on the dataset it names.
+    """What a config asks for on the dataset that it names.
 
-    Raises ConfigError when the config names a category, split or override that the dataset does not have.
+    Raises ConfigError when the config names a split that the dataset does not have.
     """
 
-    def __init__(self, settings: Settings, results: Path = Path("results")) -> None:
+    def __init__(self, settings: SharedSettings, folder: Path = Path(results.FOLDER)) -> None:
         self.settings = settings
         self.root = Path(settings.dataset.root).expanduser()
         dataset = settings.dataset
         self.source = Source(dataset.layout, self.root, dataset.table, dataset.allow_outside_root)
         self.name = settings.dataset.name
-        self.results = results / self.name
-        self.variants = variants(settings)
+        self.results = folder / self.name
+        self.variants = runs_of(settings)
         self.detectors = list(self.variants)
         self.splits = list(settings.dataset.splits)
         self._samples: dict[tuple[str, str], list[Sample]] = {}
-        self._effective: dict[tuple[str | None, ...], Settings] = {}
+        self._effective: dict[tuple[str | None, ...], SharedSettings] = {}
         self._params: dict[tuple[str | None, ...], Params] = {}
         self._fingerprints: dict[tuple[str, str], str] = {}
         # The splits of a table are known once it is read; linting has no data.
         if isinstance(LAYOUTS[self.source.layout].splits, tuple):
-            check_splits(self)
+            self.check_splits()
 
-    def check(self) -> None:
-        """Compare the config with what is on disk, before any job starts.
-
-        Raises:
-            DataError: the dataset is not where the config says.
-            ConfigError: a category or an override's name that does not exist.
-            WeightsError: a weights file that is not there.
-        """
-        check_plan(self)
+    def check_splits(self) -> None:
+        """Raise ConfigError for a split that the dataset does not have to inspect."""
+        known = inspected_splits(self.source)
+        for split in self.splits:
+            if split not in known:
+                raise ConfigError(
+                    f"dataset.splits: layout {self.source.layout} has no {split!r} to inspect. {one_of(split, known)}"
+                )
 
     def embeddings(self, *, detector: str, category: str, split: str) -> Path | None:
         """The file whose image embeddings re-score a run; None where nothing is re-scored.
@@ -71,9 +69,9 @@ class Project:
         rescore = self.effective(detector=detector, category=category, split=split).rescore
         if rescore.method != "rscin":
             return None
-        if rescore.embeddings in ("own", "musc"):
-            run = "musc" if rescore.embeddings == "musc" else detector
-            return self.results / run / "tile_maps" / category / f"{split}.parquet"
+        if rescore.embeddings == "own" or rescore.embeddings in self.variants:
+            run = detector if rescore.embeddings == "own" else rescore.embeddings
+            return results.place(results.TILE_MAP_TABLE, self.results, detector=run, category=category, split=split)
         path = Path(rescore.embeddings.replace("{category}", category).replace("{split}", split)).expanduser()
         if not path.is_file():
             raise ConfigError(
@@ -84,7 +82,7 @@ class Project:
 
     def effective(
         self, *, detector: str | None = None, category: str | None = None, split: str | None = None
-    ) -> Settings:
+    ) -> SharedSettings:
         """The settings that hold for a job: overrides applied, `auto` resolved."""
         key = (detector, category, split)
         if key not in self._effective:
@@ -92,29 +90,22 @@ class Project:
         return self._effective[key]
 
     def kind(self, run: str) -> str:
-        """The detector of a run; a detector's own name stands for itself."""
-        return self.variants[run].detector if run in self.variants else run
+        """The name of a run's detector; a detector's own name stands for itself."""
+        return run_of(self.settings, run).detector.name
 
     def trains(self, *, detector: str, category: str, split: str) -> bool:
-        """Whether a run has a `train` job: zero-shot ones and those with a given model have none."""
-        if "train" not in DETECTORS[self.kind(detector)].stages:
-            return False
-        effective = self.effective(detector=detector, category=category, split=split)
-        if self.kind(detector) == "winclip":
-            return effective.winclip.shots != 0
-        return self.given_model(self.kind(detector), effective, category) is None
-
-    def given_model(self, kind: str | None, settings: Settings, category: str | None) -> Path | None:
-        """The file of a model that was trained elsewhere."""
-        if kind != "inp_former" or settings.inp_former.weights is None:
-            return None
-        return Path(settings.inp_former.weights.replace("{category}", category or "")).expanduser()
+        """Whether a run has a `train` job: zero-shot runs and those with a given model have none."""
+        settings = self.effective(detector=detector, category=category, split=split)
+        return run_of(self.settings, detector).detector.trains(settings)
 
     def shards(self, *, detector: str, category: str, split: str) -> int:
-        """How many jobs share the inference of a split: one for WinCLIP, whose inference is short."""
-        if self.kind(detector) == "winclip":
-            return 1
-        return self.effective(detector=detector, category=category, split=split).infer.shards
+        """How many jobs share the inference of a split."""
+        settings = self.effective(detector=detector, category=category, split=split)
+        return run_of(self.settings, detector).detector.shards(settings)
+
+    def has_stage(self, name: str, run: str) -> bool:
+        """Whether a run's detector has a stage."""
+        return stage(name, self.kind(run)) is not None
 
     def tiles_owner(self, *, detector: str, category: str, split: str) -> str:
         """The detector whose tiles a run reads; empty for the tiles that all detectors share.
@@ -182,78 +173,59 @@ class Project:
         return self._params[key]
 
     def _make_params(self, name: str, detector: str | None, category: str | None, split: str | None) -> Params:
+        detector = detector or owner_of(name)
         kind = self.kind(detector) if detector else None
         # A shard is a part of inference.
-        found_stage = stage("infer" if name == "infer_shard" else name, kind)
-        if found_stage is None:
+        declared = stage("infer" if name == "infer_shard" else name, kind)
+        if declared is None:
             raise ConfigError(f"{detector} has no stage {name}.")
-        effective = self.effective(detector=detector, category=category, split=split)
-        found = {option: effective.get(key) for option, key in found_stage.option_keys()}
-        unwatched = {*found_stage.unwatched, *found_stage.ignored(found), "module"}
-        modules = [found_stage.module]
-        if found_stage.reads_images:
-            found["root"] = str(self.root)
+        settings = self.effective(detector=detector, category=category, split=split)
+        job = PlannedJob(declared, settings, detector, category, split, self._file_digest)
+        values, unwatched = job.options()
+        identity: dict[str, object] = {}
+        if declared.reads_images:
+            values["root"] = str(self.root)
             unwatched.add("root")
             # Not `index` alone: a sample table that stays the same must not hide an image that changed.
             read = [(category, split)] if category and split else [(c, s) for _, c, s in self.runs]
-            found["fingerprint"] = _joined(self._fingerprint(*one) for one in read)
-        if found_stage.encodes:
-            encoder = effective.encoder.model_dump(include={*found_stage.encodes, "sha256"})
-            found["weights_digest"] = self._weights_digest(weights_file(encoder["name"], encoder["weights"]))
-            found["encoder"] = Params.of(encoder, ["sha256", "weights"] if found["weights_digest"] else ["sha256"])
-            if encoder["name"].endswith(".json"):
-                found["architecture_digest"] = self._weights_digest(encoder["name"])
-            modules += ["robis.encoders.clip"] if is_clip(encoder["name"]) else []
-        if name in ("infer", "infer_shard") and (trained := self.given_model(kind, effective, category)):
-            found |= {"model": trained, "weights_digest": [found["weights_digest"], self._weights_digest(str(trained))]}
-            unwatched.add("model")
-        if name == "index" and category:
-            found["hold_out"] = split in ("train", "validation") and self._hold_out(category)
-        if name == "crop":
-            found["size"] = effective.encoder.input_size or own_input_size(effective.encoder.name)
-        if name == "embed_prompts":
-            found["class_name"] = found["class_name"] or (category or "").replace("_", " ")
-        if name == "train" and kind == "winclip":
-            found |= {"shots": effective.winclip.shots, "reference_seed": effective.winclip.seeds}
-        if name == "refine" and found["method"] == "sam":
-            found["weights_digest"] = self._weights_digest(found["checkpoint"] or default_checkpoint(found["model"]))
-            unwatched |= {"checkpoint"} if found["weights_digest"] else set()
+            identity["fingerprint"] = _joined(self._fingerprint(*part) for part in read)
+        if declared.encoder:
+            values["encoder"], of_encoder = job.encoder()
+            identity |= of_encoder
+        for derived in (declared.derive(job), self._derived(name, job)):
+            values |= derived.values
+            unwatched |= derived.unwatched
+        if kind and name in ("train", "infer", "infer_shard"):
+            identity["detector"] = kind
+        identity |= {digest: values.pop(digest) for digest in ("weights_digest", "model_digest") if digest in values}
+        identity["code"] = code_digest(*job.code(), scripts=(SCRIPTS / f"{name}.py",))
+        return Params.of(values, unwatched=unwatched, identity=identity)
+
+    def _derived(self, name: str, job: PlannedJob) -> Derived:
+        """Parameters that depend on the data set or on other jobs."""
+        if name == "index" and job.category:
+            learned = job.split in ("train", "validation")
+            return Derived({"hold_out": learned and self._hold_out(job.category)})
         if name == "report":
-            found |= {"runs": self.runs, "encoder": self._encoders(), "notice": self._notice()}
-            found["compared"] = compared_digest(found["compare"], [(c, s) for _, c, s in self.runs])
-            # Whatever of it changes a result has made that result stale.
             trains = any(self.trains(detector=d, category=c, split=s) for d, c, s in self.runs)
-            found["facts"] = report_facts(self.settings, self.variants, trains=trains)
-            unwatched.add("facts")
+            compared = compared_digest(self.settings.report.compare, [(c, s) for _, c, s in self.runs])
+            values = {
+                "runs": self.runs,
+                "encoder": encoder_names(self),
+                "notice": random_weights_notice(self),
+                "compared": compared,
+                "facts": report_facts(self.settings, self.variants, trains=trains),
+            }
+            # Not watched: any change here that affects a result already invalidates that result's own stage.
+            return Derived(values, frozenset({"facts"}))
         if name == "submit":
-            found["scales"] = {
-                f"{c}/{s}": self.effective(detector=detector, category=c, split=s).merge.scale
+            scales = {
+                f"{c}/{s}": self.effective(detector=job.run, category=c, split=s).merge.scale
                 for c in self.categories
                 for s in self.private_splits
             }
-            del found["scale"]
-        found |= {"module": found_stage.module, "code": code_digest(*modules, scripts=(SCRIPTS / f"{name}.py",))}
-        return Params.of(found, unwatched)
-
-    def _encoders(self) -> str:
-        """The runs' encoders, in words."""
-        users: dict[str, list[str]] = {}
-        for d, c, s in self.runs:
-            users.setdefault(self.effective(detector=d, category=c, split=s).encoder.name, []).append(self.kind(d))
-        if len(users) == 1:
-            return next(iter(users))
-        return ", ".join(f"{name} ({', '.join(dict.fromkeys(kinds))})" for name, kinds in users.items())
-
-    def _notice(self) -> str | None:
-        jobs = [(d, self.effective(detector=d, category=c, split=s).encoder.weights) for d, c, s in self.runs]
-        affected = list(dict.fromkeys(detector for detector, weights in jobs if weights == "random"))
-        if not affected:
-            return None
-        whose = "" if len(affected) == len(self.detectors) else f" of {', '.join(affected)}"
-        return (
-            f"The encoder's weights{whose} are random: masks and metrics show that the pipeline runs, "
-            "not what the method can do. Set encoder.weights for real results."
-        )
+            return Derived({"scales": scales})
+        return Derived()
 
     def _hold_out(self, category: str) -> bool:
         """Whether some configured job needs validation images that the category does not have."""
@@ -277,22 +249,18 @@ class Project:
         names = [name for sample in samples for name in (sample.image, sample.mask) if name]
         # Which mask belongs to which image is part of it: a table can say that without another file.
         labels = json.dumps([astuple(sample) for sample in samples])
-        memory = self.results / "fingerprints" / category / f"{split}.json"
+        memory = results.place(results.FINGERPRINTS, self.results, category=category, split=split)
         return fingerprint(self.root, names, memory, extra=labels)
 
-    def _weights_digest(self, weights: str | None) -> str | None:
-        """Content digest of a local weights file; None where there is none (yet): its stage then says so."""
-        path = Path(weights or "").expanduser()
-        if not path.is_file():
+    def _file_digest(self, path: str | Path | None) -> str | None:
+        """Content digest of a local file; None where there is none (yet): its stage then says so."""
+        file = Path(path or "").expanduser()
+        if not file.is_file():
             return None
         # Files of one name may lie in one folder per category.
-        place = hashlib.sha256(str(path.resolve().parent).encode()).hexdigest()[:8]
-        return file_digest(path, self.results / "fingerprints" / "weights" / f"{path.name}.{place}.json")
-
-    def check_names(self, **chosen: str) -> None:
-        """Raise ConfigError for a category, split or detector that the dataset or robis does not have."""
-        for kind, name in chosen.items():
-            check_name(self, kind, name, kind)
+        folder = hashlib.sha256(str(file.resolve().parent).encode()).hexdigest()[:8]
+        memory = results.place(results.WEIGHT_DIGESTS, self.results, file=f"{file.name}.{folder}")
+        return file_digest(file, memory)
 
 
 def _joined(digests: Iterable[str]) -> str:

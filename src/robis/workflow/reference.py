@@ -15,10 +15,11 @@ from typing import Any, Literal, Union, get_args, get_origin
 import yaml
 from pydantic.fields import FieldInfo
 
-from robis.config.settings import Settings, parse, section_of
+from robis.config.settings import SharedSettings, every_key, section_names, section_of
 from robis.detectors.registry import DETECTORS
+from robis.detectors.settings import Settings, parse
 from robis.errors import ConfigError, one_of
-from robis.workflow.stages import STAGES, every_key, followers, readers
+from robis.workflow.stages import STAGES, followers, readers
 
 WIDTH = 118
 MODELINE = "# yaml-language-server: $schema=./schema.json"
@@ -51,24 +52,31 @@ Every key is here; the ones you do not change may be left out. Written by `make 
 
 def schema() -> str:
     """The JSON schema of a config file, for editors."""
-    return json.dumps(Settings.model_json_schema(), indent=2, ensure_ascii=False) + "\n"
+    values = Settings.model_json_schema()
+    for key in every_key(Settings):
+        section, _, name = key.partition(".")
+        if name:
+            model = section_of(Settings, section).__name__
+            values["$defs"][model]["properties"][name]["description"] = description(key)
+    return json.dumps(values, indent=2, ensure_ascii=False) + "\n"
 
 
 def commented_yaml(values: Mapping[str, Any], head: str) -> str:
     """A config file with every key, its meaning, what is allowed, and the default where the value differs."""
     settings = parse(values)
     lines = [MODELINE, *(f"# {line}" for line in head.splitlines())]
-    for name, info in Settings.model_fields.items():
+    for name in section_names(Settings):
+        info = Settings.model_fields[name]
         value = getattr(settings, name)
         lines.append("")
         if hasattr(value, "model_fields_set"):
-            lines += _comment(section_of(name).__doc__ or "", "")
+            lines += _comment(section_of(Settings, name).__doc__ or "", "")
             lines.append(f"{name}:")
-            for key, field in section_of(name).model_fields.items():
-                lines += _comment(_explained(field, getattr(value, key)), "  ")
+            for key, field in section_of(Settings, name).model_fields.items():
+                lines += _comment(_explained(f"{name}.{key}", field, getattr(value, key)), "  ")
                 lines.append(f"  {key}: {_plain(getattr(value, key))}")
         else:
-            lines += _comment(_explained(info, value), "")
+            lines += _comment(_explained(name, info, value), "")
             lines.append(f"{name}: {_plain(value)}")
     return "\n".join(lines) + "\n"
 
@@ -91,13 +99,13 @@ def markdown() -> str:
         *(f"| `{name}` | {_names(_after(name)) or '-'} |" for name in STAGES),
         "",
     ]
-    for section in Settings.model_fields:
-        keys = [key for key in every_key() if key.split(".")[0] == section]
+    for section in section_names(Settings):
+        keys = [key for key in every_key(Settings) if key.split(".")[0] == section]
         if not keys:
             continue
         lines += [f"## {section}", ""]
         if "." in keys[0]:
-            lines += [(section_of(section).__doc__ or "").strip(), ""]
+            lines += [(section_of(Settings, section).__doc__ or "").strip(), ""]
         lines += ["| key | default | allowed | meaning | re-runs |", "| --- | --- | --- | --- | --- |"]
         for key in keys:
             field = field_of(key)
@@ -105,7 +113,7 @@ def markdown() -> str:
                 f"`{key}`",
                 f"`{_plain(field.get_default(call_default_factory=True))}`",
                 allowed(field),
-                field.description or "",
+                description(key),
                 rerun_text(key),
             ]
             lines.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
@@ -128,28 +136,28 @@ def markdown() -> str:
     return "\n".join(lines) + "\n"
 
 
-def explain(key: str, settings: Settings) -> str:
+def explain(key: str, settings: SharedSettings) -> str:
     """What a key (or each key of a section) means, its value and default, and what a change of it re-runs.
 
     Raises ConfigError for an unknown key.
     """
-    keys = [known for known in every_key() if known == key or known.startswith(f"{key}.")]
+    keys = [known for known in every_key(Settings) if known == key or known.startswith(f"{key}.")]
     if not keys:
-        beside = [known for known in every_key() if known.startswith(f"{key.partition('.')[0]}.")]
+        beside = [known for known in every_key(Settings) if known.startswith(f"{key.partition('.')[0]}.")]
         if key.partition(".")[0] == "overrides":
             raise ConfigError("overrides: a list of other settings for some categories; docs/config.md explains it.")
-        sections = [name for name in Settings.model_fields if name != "overrides"]
+        sections = [name for name in section_names(Settings) if name != "overrides"]
         raise ConfigError(f"{key}: no such key. {one_of(key, beside or sections)}")
     return "\n\n".join(_explain_one(known, settings) for known in keys)
 
 
-def _explain_one(key: str, settings: Settings) -> str:
+def _explain_one(key: str, settings: SharedSettings) -> str:
     field = field_of(key)
     default = field.get_default(call_default_factory=True)
     return "\n".join(
         [
             key,
-            *textwrap.wrap(field.description or "", WIDTH - 2, initial_indent="  ", subsequent_indent="  "),
+            *textwrap.wrap(description(key), WIDTH - 2, initial_indent="  ", subsequent_indent="  "),
             f"  value:    {_plain(settings.get(key))}",
             f"  default:  {_plain(default)}",
             f"  allowed:  {allowed(field)}",
@@ -169,12 +177,12 @@ def _then(key: str, detectors: Sequence[str]) -> Iterator[str]:
 def rerun_text(key: str, detectors: Iterable[str] = tuple(DETECTORS)) -> str:
     """The stages of some detectors that read a key, with their conditions, for a table or a terminal."""
     special = {
-        "dataset.name": "nothing of this one: another name is another results folder",
-        "dataset.root": "nothing while the images are the same ones: they are known by content",
-        "dataset.table": "nothing of the splits whose rows say the same",
-        "dataset.categories": "nothing of the categories that stay",
-        "dataset.splits": "nothing of the splits that stay",
-        "detectors": "nothing of the detectors that stay",
+        "dataset.name": "nothing; a new name starts a new results folder",
+        "dataset.root": "nothing while the images have the same content",
+        "dataset.table": "nothing for splits whose rows stay the same",
+        "dataset.categories": "nothing for the categories that stay",
+        "dataset.splits": "nothing for the splits that stay",
+        "detectors": "nothing for the detectors that stay",
     }
     by_condition: dict[str | None, list[str]] = {}
     for name, condition in readers(key, detectors).items():
@@ -184,10 +192,21 @@ def rerun_text(key: str, detectors: Iterable[str] = tuple(DETECTORS)) -> str:
     return "; ".join(parts) or "nothing"
 
 
+def description(key: str) -> str:
+    """What a key means, and what `auto` stands for."""
+    text = field_of(key).description or ""
+    published: dict[str, list[str]] = {}
+    for name, detector in DETECTORS.items():
+        if key in detector.published:
+            published.setdefault(_plain(detector.published[key]), []).append(name)
+    values = ", ".join(f"{value} for {' and '.join(names)}" for value, names in published.items())
+    return f"{text} auto: {values}." if values else text
+
+
 def field_of(key: str) -> FieldInfo:
     """The declaration of a dotted key."""
     section, _, name = key.partition(".")
-    return section_of(section).model_fields[name] if name else Settings.model_fields[section]
+    return section_of(Settings, section).model_fields[name] if name else Settings.model_fields[section]
 
 
 def allowed(field: FieldInfo) -> str:
@@ -223,10 +242,10 @@ def _limits(metadata: list[Any]) -> Iterator[str]:
                 yield f"{sign} {getattr(item, name)}"
 
 
-def _explained(field: FieldInfo, value: Any) -> str:
+def _explained(key: str, field: FieldInfo, value: Any) -> str:
     default = field.get_default(call_default_factory=True)
     differs = f" Default: {_plain(default)}." if value != default else ""
-    return f"{field.description} [{allowed(field).replace('`', '')}]{differs}"
+    return f"{description(key)} [{allowed(field).replace('`', '')}]{differs}"
 
 
 def _comment(text: str, indent: str) -> list[str]:

@@ -4,59 +4,85 @@ compares with published numbers."""
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from robis.config.settings import Settings
-from robis.workflow.runs import Variant, effective
-from robis.workflow.stages import STAGES, every_key, stages
+from robis.config.settings import SharedSettings, every_key
+from robis.workflow.runs import Run, effective
+from robis.workflow.stages import STAGES, stages
+
+if TYPE_CHECKING:
+    from robis.workflow.project import Project
 
 # Settings that have to be those of a publication before its numbers compare.
 SETUP_KEYS = (
     *("encoder.name", "encoder.weights", "encoder.input_size", "tiling.window", "tiling.resample"),
-    *(
-        "score_images.top_fraction",
-        "rescore.method",
-        "rescore.neighborhood_sizes",
-        "rescore.embeddings",
-        "musc.subsets",
-    ),
-    *("winclip.shots", "winclip.scales", "winclip.temperature", "evaluate.resolution"),
+    *("score_images.top_fraction", "rescore.method", "rescore.neighborhood_sizes", "rescore.embeddings"),
+    *("musc.subsets", "winclip.shots", "winclip.scales", "winclip.temperature", "evaluate.resolution"),
 )
 
 
-def report_facts(settings: Settings, variants: Mapping[str, Variant], *, trains: bool) -> dict[str, Any]:
+def report_facts(settings: SharedSettings, variants: Mapping[str, Run], *, trains: bool) -> dict[str, Any]:
     """Plain data: `layout`; `config`, YAML; `pipeline`, stage -> stages that it reads; `setups`, run -> settings.
 
     variants: the config's runs. trains: whether any of them has a job that trains.
     """
     runs = {run: effective(settings, detector=run) for run in variants}
+    shards = any(of_run.infer.shards > 1 for of_run in runs.values())
     return {
         "layout": settings.dataset.layout,
         "config": _config_text(settings, runs),
-        "pipeline": _pipeline(variants, trains=trains, shards=any(found.infer.shards > 1 for found in runs.values())),
+        "pipeline": _pipeline(variants, trains=trains, shards=shards),
         "setups": {
-            run: {"detector": variants[run].detector} | {key: found.get(key) for key in SETUP_KEYS}
-            for run, found in runs.items()
+            run: {"detector": variants[run].detector.name} | {key: of_run.get(key) for key in SETUP_KEYS}
+            for run, of_run in runs.items()
         },
     }
 
 
-def _config_text(settings: Settings, runs: Mapping[str, Settings]) -> str:
+def encoder_names(project: Project) -> str:
+    """The runs' encoders, in words."""
+    users: dict[str, list[str]] = {}
+    for run, category, split in project.runs:
+        name = project.effective(detector=run, category=category, split=split).encoder.name
+        users.setdefault(name, []).append(project.kind(run))
+    if len(users) == 1:
+        return next(iter(users))
+    return ", ".join(f"{name} ({', '.join(dict.fromkeys(kinds))})" for name, kinds in users.items())
+
+
+def random_weights_notice(project: Project) -> str | None:
+    """What to know where an encoder's weights are random; None where none are."""
+    weights = {
+        run: project.effective(detector=run, category=category, split=split).encoder.weights
+        for run, category, split in project.runs
+    }
+    affected = [run for run, of_run in weights.items() if of_run == "random"]
+    if not affected:
+        return None
+    whose = "" if len(affected) == len(project.detectors) else f" of {', '.join(affected)}"
+    return (
+        f"The encoder's weights{whose} are random: masks and metrics show that the pipeline runs, not what the method "
+        "can do. Set encoder.weights for real results."
+    )
+
+
+def _config_text(settings: SharedSettings, runs: Mapping[str, SharedSettings]) -> str:
     """Every key as given, and below what holds instead for single runs."""
     given = settings.model_dump(mode="json")
     text = yaml.safe_dump(given, sort_keys=False, default_flow_style=None, width=100, allow_unicode=True)
     plain = settings.model_copy(update={"overrides": []})
-    own = {
-        run: {key: _plain(found.get(key)) for key in every_key() if found.get(key) != plain.get(key)}
-        for run, found in runs.items()
+    keys = every_key(type(settings))
+    of_runs = {
+        run: {key: _plain(of_run.get(key)) for key in keys if of_run.get(key) != plain.get(key)}
+        for run, of_run in runs.items()
     }
-    own = {run: values for run, values in own.items() if values}
-    if own:
+    of_runs = {run: values for run, values in of_runs.items() if values}
+    if of_runs:
         # In comments, so that the whole stays a config that can be used.
-        lines = yaml.safe_dump(own, sort_keys=False, default_flow_style=False, width=100, allow_unicode=True)
-        text += "\n# What holds instead for single runs:\n" + "".join(f"#   {line}\n" for line in lines.splitlines())
+        lines = yaml.safe_dump(of_runs, sort_keys=False, default_flow_style=False, width=100, allow_unicode=True)
+        text += "\n# Other values of single runs:\n" + "".join(f"#   {line}\n" for line in lines.splitlines())
     return text
 
 
@@ -64,15 +90,16 @@ def _plain(value: Any) -> Any:
     return list(value) if isinstance(value, tuple) else value
 
 
-def _pipeline(variants: Mapping[str, Variant], *, trains: bool, shards: bool) -> dict[str, list[str]]:
+def _pipeline(variants: Mapping[str, Run], *, trains: bool, shards: bool) -> dict[str, list[str]]:
     """The stages of all runs in their order, each with those that it reads."""
-    found: dict[str, list[str]] = {}
+    pipeline: dict[str, list[str]] = {}
+    of_runs = [stages(run.detector.name) for run in variants.values()]
     for name in STAGES:
-        of_runs = [own for variant in variants.values() if (own := stages(variant.detector).get(name))]
-        if of_runs and (name != "train" or trains):
-            after = {before for one in of_runs for before in one.after}
+        declared = [of_run[name] for of_run in of_runs if name in of_run]
+        if declared and (name != "train" or trains):
+            after = {before for one in declared for before in one.after}
             if name == "infer" and shards:
-                found["infer_shard"] = [before for before in found if before in after]
+                pipeline["infer_shard"] = [before for before in pipeline if before in after]
                 after = {"infer_shard"}
-            found[name] = [before for before in found if before in after]
-    return found
+            pipeline[name] = [before for before in pipeline if before in after]
+    return pipeline

@@ -1,124 +1,168 @@
-"""The stages of the workflow, in its order, and the one answer to what a changed key re-runs.
+"""The stages of the workflow, in its order, and which of them a changed key re-runs.
 
-The one source of the jobs' parameters, of `robis explain` and of the table in docs/config.md. Stages that are a
-detector's own stand with the detector, in `robis.detectors`.
+The one source of the jobs' parameters, of `robis explain` and of the table in docs/config.md. Stages that belong to
+one detector are declared by the detector.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 
-from robis.config.settings import Settings
-from robis.config.stage import A_NUMBER, Stage
+from robis.config.sections import Evaluate, Report
+from robis.config.stage import NUMBER, Derived, Job, Option, Stage, When, options, section
 from robis.detectors.registry import DETECTORS
+from robis.encoders.names import own_input_size
+from robis.refinement.methods import default_checkpoint
 
 _NO_VALIDATION = "where the dataset has no validation images of its own"
-_SAM_ONLY = ("method", ("sam",))
-_WITH_MEBIN = ("method", ("mebin", "robis"))
+_WINDOWS = When("tiling.window", (NUMBER,))
+_MEBIN = When("binarize.method", ("mebin", "robis"))
+_MEAN_STD = When("binarize.method", ("mean_std", "robis"))
+_ERODES = When("binarize.method", ("mebin", "mean_std", "robis"))
+_PERCENTILE = When("binarize.method", ("percentile",))
+_SAM = When("refine.method", ("sam",))
+_BOXES = When("refine.method", ("sam", "grabcut"))
+_RSCIN = When("rescore.method", ("rscin",))
 
-_SHARED: dict[str, Stage] = {
+
+def _tile_size(job: Job) -> Derived:
+    encoder = job.settings.encoder
+    return Derived({"size": encoder.input_size or own_input_size(encoder.name)})
+
+
+def _sam_weights(job: Job) -> Derived:
+    """The checkpoint counts by its content where it is there, else by its path."""
+    refine = job.settings.refine
+    if refine.method != "sam":
+        return Derived()
+    digest = job.file_digest(refine.checkpoint or default_checkpoint(refine.model))
+    return Derived({"weights_digest": digest}, frozenset({"checkpoint"} if digest else ()))
+
+
+SHARED: dict[str, Stage] = {
     "index": Stage(
-        "robis.datasets.index",
-        options=("dataset.layout", "dataset.table", "dataset.allow_outside_root"),
-        # The samples themselves are known by the fingerprint.
-        unwatched=("table", "allow_outside_root"),
-        sometimes={"merge.normalize": _NO_VALIDATION, "binarize.calibrate": _NO_VALIDATION},
+        "robis.datasets.index:index_split",
+        reads=(
+            Option("dataset.layout"),
+            # The samples themselves are known by the fingerprint.
+            *options("dataset.table", "dataset.allow_outside_root", stale=False),
+            *options("merge.normalize", "binarize.calibrate", when=_NO_VALIDATION, passed=False),
+        ),
         reads_images=True,
+        per=("category", "split"),
     ),
     "crop": Stage(
-        "robis.tiles.store",
-        options=("tiling",),
-        also=("encoder.input_size",),
-        only_with={"overlap": ("window", (A_NUMBER,)), "edge": ("window", (A_NUMBER,))},
-        sometimes={"encoder.name": "where encoder.input_size is null and the encoders' own sizes differ"},
+        "robis.tiles.store:crop_split",
+        reads=(
+            Option("tiling.window"),
+            *options("tiling.overlap", "tiling.edge", when=_WINDOWS),
+            Option("tiling.resample"),
+            Option("encoder.input_size", passed=False),
+            Option(
+                "encoder.name",
+                when="where encoder.input_size is null and the encoders' own sizes differ",
+                passed=False,
+            ),
+        ),
         after=("index",),
         reads_images=True,
+        per=("category", "split"),
+        derive=_tile_size,
     ),
     "merge": Stage(
-        "robis.tiles.merge",
-        options=("merge.scale", "merge.blend"),
-        also=("merge.normalize", "binarize.calibrate"),
+        "robis.tiles.merge:merge_split",
+        reads=(
+            *options("merge.scale", "merge.blend"),
+            *options("merge.normalize", "binarize.calibrate", passed=False),
+        ),
         after=("index", "infer"),
     ),
     "binarize": Stage(
-        "robis.binarization.stage",
-        options=(
-            *("binarize.method", "binarize.std_factor", "binarize.threshold_step", "binarize.min_interval"),
-            *("binarize.erosion_size", "binarize.percentile", "binarize.percentile_factor"),
-            *("binarize.closing_sizes", "binarize.closing_threshold_factor"),
+        "robis.binarization.stage:binarize_split",
+        reads=(
+            Option("binarize.method"),
+            Option("binarize.calibrate", passed=False),
+            Option("binarize.std_factor", when=_MEAN_STD),
+            *options("binarize.threshold_step", "binarize.min_interval", when=_MEBIN),
+            Option("binarize.erosion_size", when=_ERODES),
+            *options("binarize.percentile", "binarize.percentile_factor", when=_PERCENTILE),
+            *options("binarize.closing_sizes", "binarize.closing_threshold_factor", when=_PERCENTILE),
         ),
-        also=("binarize.calibrate",),
-        only_with={
-            "std_factor": ("method", ("mean_std", "robis")),
-            "threshold_step": _WITH_MEBIN,
-            "min_interval": _WITH_MEBIN,
-            "erosion_size": ("method", ("mebin", "mean_std", "robis")),
-            "percentile": ("method", ("percentile",)),
-            "percentile_factor": ("method", ("percentile",)),
-            "closing_sizes": ("method", ("percentile",)),
-            "closing_threshold_factor": ("method", ("percentile",)),
-        },
         after=("merge",),
     ),
     "refine": Stage(
-        "robis.refinement.stage",
-        options=("refine",),
-        unwatched=("sha256",),
-        only_with={
-            "max_boxes": ("method", ("sam", "grabcut")),
-            "multimask": _SAM_ONLY,
-            "model": _SAM_ONLY,
-            "checkpoint": _SAM_ONLY,
-            "precision": _SAM_ONLY,
-        },
+        "robis.refinement.stage:refine_split",
+        reads=(
+            Option("refine.method"),
+            Option("refine.max_boxes", when=_BOXES),
+            *options("refine.multimask", "refine.model", "refine.checkpoint", "refine.precision", when=_SAM),
+            Option("refine.sha256", when=_SAM, stale=False),
+        ),
         after=("index", "binarize"),
         reads_images=True,
+        derive=_sam_weights,
     ),
     "score_images": Stage(
-        "robis.scoring.image_scores",
-        options=("score_images", "rescore"),
-        only_with={"neighborhood_sizes": ("method", ("rscin",)), "embeddings": ("method", ("rscin",))},
+        "robis.scoring.image_scores:score_images",
+        reads=(
+            Option("score_images.top_fraction"),
+            Option("rescore.method"),
+            *options("rescore.neighborhood_sizes", "rescore.embeddings", when=_RSCIN),
+        ),
         after=("index", "infer", "merge", "refine"),
     ),
     "evaluate": Stage(
-        "robis.evaluation.stage",
-        options=("evaluate",),
+        "robis.evaluation.stage:evaluate_split",
+        reads=section("evaluate", Evaluate),
         after=("index", "merge", "refine", "score_images"),
         reads_images=True,
     ),
     "report": Stage(
-        "robis.report.page",
-        options=("report",),
-        also=("detectors", "dataset.categories", "dataset.splits", "encoder.name", "encoder.weights"),
+        "robis.report.page:build_report",
+        reads=(
+            *section("report", Report),
+            *options("detectors", "dataset.categories", "dataset.splits", passed=False),
+            *options("encoder.name", "encoder.weights", passed=False),
+        ),
         after=("index", "train", "merge", "binarize", "refine", "score_images", "evaluate"),
         reads_images=True,
+        per=(),
     ),
     "submit": Stage(
-        "robis.submission.stage",
-        options=("merge.scale",),
-        also=("dataset.categories", "dataset.splits"),
+        "robis.submission.stage:pack",
+        reads=options("merge.scale", "dataset.categories", "dataset.splits", passed=False),
         after=("index", "merge", "refine"),
+        per=("run",),
     ),
 }
 
 
-# Every stage's name, in the order of the workflow.
-STAGES = (
-    *("index", "crop", "embed_prompts", "embed_tiles", "train", "infer", "merge", "binarize", "refine"),
-    *("score_images", "evaluate", "report", "submit"),
-)
+def _names() -> tuple[str, ...]:
+    """Every stage's name in the order of the workflow; a detector's own stages come before `train`."""
+    own = dict.fromkeys(name for detector in DETECTORS.values() for name in detector.stages)
+    before = [name for name in own if name not in ("train", "infer")]
+    return ("index", "crop", *before, "train", "infer", *list(SHARED)[2:])
+
+
+STAGES = _names()
 
 
 def stage(name: str, detector: str | None = None) -> Stage | None:
     """A stage, the detector's own where it has one; None where this detector has no such stage."""
-    if name in _SHARED:
-        return _SHARED[name]
+    if name in SHARED:
+        return SHARED[name]
     return DETECTORS[detector].stages.get(name) if detector else None
 
 
 def stages(detector: str) -> dict[str, Stage]:
     """The stages that a detector's maps and masks come from, and those that follow, in their order."""
-    return {name: found for name in STAGES if (found := stage(name, detector))}
+    return {name: declared for name in STAGES if (declared := stage(name, detector))}
+
+
+def owner_of(name: str) -> str | None:
+    """The only detector that has a stage; None for a stage of several detectors."""
+    owners = [detector.name for detector in DETECTORS.values() if name in detector.stages]
+    return owners[0] if len(owners) == 1 else None
 
 
 def readers(key: str, detectors: Iterable[str] = tuple(DETECTORS)) -> dict[str, str | None]:
@@ -129,45 +173,38 @@ def readers(key: str, detectors: Iterable[str] = tuple(DETECTORS)) -> dict[str, 
         detectors: whose stages are meant.
     """
     detectors = list(detectors)
-    found: dict[str, str | None] = {}
+    conditions: dict[str, str | None] = {}
     for name in STAGES:
-        reading = {d: one.reads(key) for d in detectors if (one := stage(name, d))}
-        conditions = {condition for reads, condition in reading.values() if reads}
-        if conditions:
-            found[name] = _with_detectors(reading, conditions)
-    return found
+        declared = {detector: one for detector in detectors if (one := stage(name, detector))}
+        reading = {detector: read for detector, one in declared.items() if (read := _read(one, key))}
+        if reading:
+            conditions[name] = _with_detectors(reading, len(declared))
+    return conditions
 
 
-def _with_detectors(reading: dict[str, tuple[bool, str | None]], conditions: set[str | None]) -> str | None:
+def _read(declared: Stage, key: str) -> list[Option]:
+    """The entries of a stage by which a changed key makes its result stale."""
+    return [option for option in declared.stale_options() if option.key == key]
+
+
+def _with_detectors(reading: dict[str, list[Option]], declared: int) -> str | None:
     """The condition, and which detectors read the key where not all that have the stage do."""
-    reading_detectors = [detector for detector, (reads, _) in reading.items() if reads]
-    condition = None if None in conditions else " or ".join(sorted(str(one) for one in conditions))
-    if len(reading_detectors) == len(reading):
+    whens = [option.when for read in reading.values() for option in read]
+    condition = None if None in whens else " or ".join(sorted({str(when) for when in whens}))
+    if len(reading) == declared:
         return condition
-    names = f"of {' and '.join(reading_detectors)}"
+    names = f"of {' and '.join(reading)}"
     return f"{names}, {condition}" if condition else names
 
 
 def followers(first: set[str], detectors: Iterable[str] = tuple(DETECTORS)) -> set[str]:
     """The given stages and every stage that reads, directly or not, what they write."""
-    found = set()
+    stale = set()
     for detector in detectors:
-        own = stages(detector)
-        reached = first & set(own)
-        for name, one in own.items():
-            if reached & set(one.after):
+        of_detector = stages(detector)
+        reached = first & set(of_detector)
+        for name, declared in of_detector.items():
+            if reached & set(declared.after):
                 reached.add(name)
-        found |= reached
-    return found
-
-
-def every_key(settings: type[Settings] = Settings) -> list[str]:
-    """All dotted keys of the config, `overrides` left out, in its order."""
-    keys = []
-    for section, info in settings.model_fields.items():
-        fields = getattr(info.annotation, "model_fields", None)
-        if fields is not None:
-            keys += [f"{section}.{name}" for name in fields]
-        elif section != "overrides":
-            keys.append(section)
-    return keys
+        stale |= reached
+    return stale

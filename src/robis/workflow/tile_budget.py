@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import cache
 
-from robis.config.settings import Settings
+from robis.config.settings import SharedSettings
 from robis.encoders.names import own_input_size
 from robis.tiles.windows import windows
-from robis.workflow.runs import effective, variants
+from robis.workflow.runs import effective, runs_of
 
 Tiling = tuple[int | str, float, str, str, int]
 
 
-def tile_counter(settings: Settings) -> Callable[[str, str, int, int], tuple[int, int]]:
+def tile_counter(settings: SharedSettings) -> Callable[[str, str, int, int], tuple[int, int]]:
     """A function of category, split, height and width that gives an image's tiles and their bytes on disk.
 
     Detectors whose windows, sizes or filters differ have tiles of their own; these add up.
@@ -22,7 +22,7 @@ def tile_counter(settings: Settings) -> Callable[[str, str, int, int], tuple[int
     @cache
     def tilings(category: str, split: str) -> frozenset[Tiling]:
         found = set()
-        for run in variants(settings):
+        for run in runs_of(settings):
             one = effective(settings, detector=run, category=category, split=split)
             size = one.encoder.input_size or own_input_size(one.encoder.name)
             tiling = one.tiling

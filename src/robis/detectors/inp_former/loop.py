@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -22,7 +23,7 @@ from tqdm import tqdm
 
 from robis.detectors.inp_former.model import InpFormer
 from robis.detectors.inp_former.optimizer import StableAdamW, learning_rate
-from robis.detectors.inp_former.step import Recipe, train_step, training_batches
+from robis.detectors.inp_former.step import Order, Recipe, train_step, training_batches
 from robis.errors import DataError, TrainingError
 from robis.io.atomic import atomic_file
 
@@ -30,37 +31,42 @@ logger = logging.getLogger(__name__)
 
 Rows = list[dict[str, float]]
 
-# A machine that dies takes the steps since the last state with it: no more than these seconds of them, however long
-# an epoch is. Writing a state of the largest model takes seconds.
+# Save at least this often (seconds), so that a crash loses at most that much work, however long an epoch is.
 SAVE_EVERY = 600
-# What schedulers and people send before they end a job: SLURM SIGTERM or, if told so, SIGUSR1; Ctrl-C SIGINT.
+# Signals that end a job: SLURM sends SIGTERM or, if so configured, SIGUSR1; Ctrl-C sends SIGINT.
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)
 
 
-def train(
-    model: InpFormer,
-    tiles: np.ndarray,
-    recipe: Recipe,
-    *,
-    state_file: Path,
-    events: Path,
-    identity: str,
-    threads: int = 1,
-) -> pd.DataFrame:
-    """Train the model in place, going on from `state_file` where it belongs to this very training.
+@dataclass(frozen=True)
+class TrainingState:
+    """Where a training can be resumed from.
 
-    All randomness is derived from (seed, epoch, tile), so that a resumed run takes the same steps as
-    an undisturbed one, from any step. A signal of `STOP_SIGNALS` lets the current step end and saves the state.
+    Attributes:
+        file: resumable state, written every `checkpoint_every` epochs, every `SAVE_EVERY` seconds and at a signal to
+            stop.
+        events: folder of the TensorBoard events.
+        identity: digest of all that the training depends on; a state of another identity is not resumed.
+    """
+
+    file: Path
+    events: Path
+    identity: str
+
+
+def train(
+    model: InpFormer, tiles: np.ndarray, recipe: Recipe, state: TrainingState, *, threads: int = 1
+) -> pd.DataFrame:
+    """Train the model in place, resuming from `state` where it belongs to the same training.
+
+    All randomness is derived from (seed, epoch, tile), so that a resumed run takes the same steps as an undisturbed
+    run, from any step. A signal of `STOP_SIGNALS` lets the current step end and saves the state.
 
     Args:
         model: on the device to train on.
         tiles: uint8 (N, s, s, 3) RGB, may be memory-mapped.
         recipe: hyper-parameters.
-        state_file: resumable state, written every `checkpoint_every` epochs, every `SAVE_EVERY` seconds and at a
-            signal to stop.
-        events: folder of the TensorBoard events.
-        identity: digest of all that the training depends on.
-        threads: tiles prepared at the same time.
+        state: where to resume from and what to write while training.
+        threads: batches prepared at the same time.
 
     Returns:
         One row per step: step, epoch, loss, coherence, lr, images_per_second.
@@ -78,28 +84,20 @@ def train(
     total = recipe.epochs * steps_per_epoch
     parameters = [p for p in model.parameters() if p.requires_grad]
     optimizer = StableAdamW(parameters, lr=recipe.learning_rate, weight_decay=recipe.weight_decay)
-    rows = _resume(model, optimizer, state_file, identity)
+    rows = _resume(model, optimizer, state)
     first_epoch, done = divmod(len(rows), steps_per_epoch)
     if not rows:
-        shutil.rmtree(events, ignore_errors=True)
+        shutil.rmtree(state.events, ignore_errors=True)
     forward = torch.compile(model) if recipe.compile and device.type == "cuda" else model
     model.train()
     with (
-        SummaryWriter(str(events), purge_step=len(rows)) as writer,
+        SummaryWriter(str(state.events), purge_step=len(rows)) as writer,
         tqdm(total=total, initial=len(rows), desc="train", unit="step", disable=None) as bar,
         _asked_to_stop() as signals,
     ):
         saved, started = time.monotonic(), time.perf_counter()
-        for epoch, batch in training_batches(
-            tiles,
-            device,
-            seed=recipe.seed,
-            epochs=range(first_epoch, recipe.epochs),
-            batch_size=batch_size,
-            first=done * batch_size,
-            augmented=recipe.augment,
-            threads=threads,
-        ):
+        order = Order(recipe.seed, range(first_epoch, recipe.epochs), batch_size, first=done * batch_size)
+        for epoch, batch in training_batches(tiles, device, order, augmented=recipe.augment, threads=threads):
             step = len(rows)
             lr = learning_rate(
                 step,
@@ -110,7 +108,7 @@ def train(
             )
             loss, coherence = train_step(forward, optimizer, batch, lr, recipe)
             if not math.isfinite(loss):
-                raise TrainingError(_not_finite(step, total, loss, state_file))
+                raise TrainingError(_not_finite(step, total, loss, state.file))
             now = time.perf_counter()
             speed, started = len(batch) / (now - started), now
             row = {"loss": loss, "coherence": coherence, "lr": lr, "images_per_second": speed}
@@ -123,7 +121,7 @@ def train(
                 break  # the model is written next
             due = len(rows) % (recipe.checkpoint_every * steps_per_epoch) == 0
             if signals or due or time.monotonic() - saved > SAVE_EVERY:
-                _save(model, optimizer, state_file, identity, rows)
+                _save(model, optimizer, state, rows)
                 saved, started = time.monotonic(), time.perf_counter()
             if signals:
                 raise TrainingError(
@@ -156,34 +154,34 @@ def _asked_to_stop() -> Iterator[list[str]]:
             signal.signal(number, handler)
 
 
-def _save(model: InpFormer, optimizer: StableAdamW, file: Path, identity: str, rows: Rows) -> None:
-    state = {
-        "identity": identity,
+def _save(model: InpFormer, optimizer: StableAdamW, state: TrainingState, rows: Rows) -> None:
+    values = {
+        "identity": state.identity,
         "model": model.trainable(),
         "optimizer": optimizer.state_dict(),
         "rows": rows,
     }
-    with atomic_file(file) as partial:
-        torch.save(state, partial)
+    with atomic_file(state.file) as partial:
+        torch.save(values, partial)
 
 
-def _resume(model: InpFormer, optimizer: StableAdamW, file: Path, identity: str) -> Rows:
-    """Load a state of the same identity and return the rows so far; start anew otherwise."""
-    if not file.is_file():
+def _resume(model: InpFormer, optimizer: StableAdamW, state: TrainingState) -> Rows:
+    """Load a state of the same identity and return the rows so far; no rows where there is none."""
+    if not state.file.is_file():
         return []
     try:
-        state = torch.load(file, "cpu", weights_only=True)
-        found = state["identity"]
+        values = torch.load(state.file, "cpu", weights_only=True)
+        identity = values["identity"]
     except Exception as error:  # zip and unpickling errors share no base class
-        logger.warning("%s cannot be read (%s): training starts anew.", file, error)
+        logger.warning("%s cannot be read (%s): training starts from the beginning.", state.file, error)
         return []
-    if found != identity:
-        logger.info("%s belongs to other settings, code or images: training starts anew.", file)
+    if identity != state.identity:
+        logger.info("%s belongs to other settings, code or images: training starts from the beginning.", state.file)
         return []
-    model.load_state_dict(state["model"], strict=False)
-    optimizer.load_state_dict(state["optimizer"])
-    rows: Rows = state["rows"]
-    logger.info("Resuming at step %d from %s.", len(rows), file)
+    model.load_state_dict(values["model"], strict=False)
+    optimizer.load_state_dict(values["optimizer"])
+    rows: Rows = values["rows"]
+    logger.info("Resuming at step %d from %s.", len(rows), state.file)
     return rows
 
 

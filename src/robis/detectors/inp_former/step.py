@@ -39,28 +39,40 @@ class Recipe:
     seed: int
 
 
+@dataclass(frozen=True)
+class Order:
+    """Which tiles make up which batch.
+
+    Attributes:
+        seed: with the numbers of epoch and tile the source of all randomness.
+        epochs: numbers of the epochs.
+        batch_size: tiles per batch; an epoch's last short batch is dropped.
+        first: how many tiles of the first epoch's order are skipped.
+    """
+
+    seed: int
+    epochs: range
+    batch_size: int
+    first: int = 0
+
+    def batches(self, tiles: int) -> Iterator[tuple[int, np.ndarray]]:
+        """Number of the epoch and tile numbers (batch_size,) of every batch."""
+        for epoch in self.epochs:
+            order = np.random.default_rng([self.seed, epoch]).permutation(tiles)
+            skipped = self.first if epoch == self.epochs[0] else 0
+            for start in range(skipped, tiles - self.batch_size + 1, self.batch_size):
+                yield epoch, order[start : start + self.batch_size]
+
+
 def training_batches(
-    tiles: np.ndarray,
-    device: torch.device,
-    *,
-    seed: int,
-    epochs: range,
-    batch_size: int,
-    first: int = 0,
-    augmented: bool = True,
-    threads: int = 1,
+    tiles: np.ndarray, device: torch.device, order: Order, *, augmented: bool = True, threads: int = 1
 ) -> Iterator[tuple[int, Tensor]]:
     """Shuffled batches on the device, prepared ahead of the arithmetic, also those of the next epoch.
-
-    An epoch's last short batch is dropped.
 
     Args:
         tiles: uint8 (N, s, s, 3) RGB.
         device: where the batches go.
-        seed: with the numbers of epoch and tile the source of all randomness.
-        epochs: their numbers.
-        batch_size: tiles per batch.
-        first: how many tiles of the first epoch's order are skipped.
+        order: which tiles make up which batch.
         augmented: whether tiles are augmented.
         threads: batches prepared at the same time.
 
@@ -68,23 +80,16 @@ def training_batches(
         Number of the epoch, and uint8 (batch_size, s, s, 3).
     """
 
-    def planned() -> Iterator[tuple[int, np.ndarray]]:
-        for epoch in epochs:
-            order = np.random.default_rng([seed, epoch]).permutation(len(tiles))
-            skipped = first if epoch == epochs[0] else 0
-            for start in range(skipped, len(order) - batch_size + 1, batch_size):
-                yield epoch, order[start : start + batch_size]
-
     def prepare(plan: tuple[int, np.ndarray]) -> tuple[int, Tensor]:
-        epoch, chosen = plan
+        epoch, numbers = plan
 
-        def one(tile: int) -> np.ndarray:
-            found = tiles[tile]
-            return augment(np.asarray(found), np.random.default_rng([seed, epoch, tile])) if augmented else found
+        def prepared(number: int) -> np.ndarray:
+            tile = np.asarray(tiles[number])
+            return augment(tile, np.random.default_rng([order.seed, epoch, number])) if augmented else tile
 
-        return epoch, gathered([one(int(tile))[np.newaxis] for tile in chosen], device)
+        return epoch, gathered([prepared(int(number))[np.newaxis] for number in numbers], device)
 
-    for epoch, batch in threaded(prepare, planned(), max(2, threads)):
+    for epoch, batch in threaded(prepare, order.batches(len(tiles)), threads):
         yield epoch, batch.to(device, non_blocking=True)
 
 
@@ -114,9 +119,9 @@ def train_step(
     norm = torch.nn.utils.clip_grad_norm_(optimizer.param_groups[0]["params"], recipe.gradient_clip)
     # All in one transfer, the only one of a step. A gradient that is not finite must not reach the weights, which may
     # be saved next.
-    told = [loss.detach(), norm.to(loss.dtype), coherence.detach().to(loss.dtype)]
-    value, size, apart = torch.stack(told).tolist()
-    if not math.isfinite(value) or not math.isfinite(size):
-        return (value if not math.isfinite(value) else size), apart
+    numbers = [loss.detach(), norm.to(loss.dtype), coherence.detach().to(loss.dtype)]
+    loss_value, norm_value, coherence_value = torch.stack(numbers).tolist()
+    if not math.isfinite(loss_value) or not math.isfinite(norm_value):
+        return (loss_value if not math.isfinite(loss_value) else norm_value), coherence_value
     optimizer.step()
-    return value, apart
+    return loss_value, coherence_value

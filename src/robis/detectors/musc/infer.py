@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -13,8 +12,19 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from robis.detectors.inference import shard_of, tile_batches
-from robis.detectors.musc.scores import layer_norm, mean_scores, mutual_scores, random_parts, score_maps, token_store
+from robis.detectors.batches import tile_batches
+from robis.detectors.checks import require_finite
+from robis.detectors.inference import part_of, stored
+from robis.detectors.jobs import InferJob, TileMaps
+from robis.detectors.musc.scores import (
+    Scoring,
+    layer_norm,
+    mean_scores,
+    mutual_scores,
+    random_parts,
+    score_maps,
+    token_store,
+)
 from robis.encoders.build import build_encoder
 from robis.encoders.devices import autocast, compute_type, pick_device
 from robis.encoders.names import quarter_blocks
@@ -28,120 +38,81 @@ GIGABYTE = 1_000_000_000
 
 
 @torch.inference_mode()
-def infer_split(
-    tiles: Path,
-    table: Path,
-    maps: Path,
-    maps_table: Path,
-    *,
-    encoder: dict[str, Any],
-    seed: int,
-    neighborhood_sizes: Sequence[int],
-    averaged_fraction: Sequence[float],
-    subsets: int,
-    memory_gb: float,
-    window: int | str,
-    scale: float,
-    batch_size: int,
-    precision: str = "float32",
-    device: str = "auto",
-    threads: int = 1,
-    shard: int = 0,
-    shards: int = 1,
-) -> None:
+def infer_split(job: InferJob) -> None:
     """Write the raw map of every tile: float16 (N, m, m), and the tile table with two more columns.
 
     `score` is the largest value of a tile's map at the encoder's input size, in float32; `embedding` is the
-    encoder's image embedding of the tile, a list of float32.
+    encoder's image embedding of the tile, a list of float32. With several shards a shard computes its share of the
+    rounds of mutual scoring, for `gather_shards`.
 
     Args:
-        tiles, table: the tile store.
-        maps, maps_table: what is written.
-        encoder: arguments of `build_encoder`.
-        seed: of the subsets and of random encoder weights.
-        neighborhood_sizes: sides of the token neighborhoods (LNAMD), odd.
-        averaged_fraction: which of the sorted distances to the other images are averaged, (low, high).
-        subsets: random parts of the images that are scored separately.
-        memory_gb: gigabytes that tokens, features and distances may take on the computing device, beside the encoder;
-            what does not fit goes to temporary files beside `maps`. The maps do not depend on it.
-        window: side of a tile in image pixels, or "image".
-        scale: map pixels per image pixel.
-        batch_size: tiles per forward pass.
-        precision: "float32", "bf16" or "fp16", of encoder and features on a GPU; the CPU computes in float32.
-        device: "auto", "cpu", "cuda", ...
-        threads: batches read ahead of the arithmetic.
-        shard, shards: with several shards, this one's share of the rounds of mutual scoring, for `gather_shards`.
+        job: its options are `neighborhood_sizes`, `averaged_fraction`, `subsets`, `seed` (of the subsets and of random
+            encoder weights), and `memory_gb`: gigabytes that tokens, features and distances may take on the computing
+            device, beside the encoder. What does not fit goes to temporary files beside the maps, which do not depend
+            on it.
 
     Raises:
         ConfigError: too many subsets for the images.
         DataError: fewer than two images, or tokens that are not finite.
     """
-    store, rows = open_tiles(tiles, table)
+    store, rows = open_tiles(job.store.tiles, job.store.table)
     images = pd.factorize(rows["sample_id"])[0]
+    device = pick_device(job.compute.device)
+    scoring = _scoring(job, _count(images, job.store.table), device)
+    model = build_encoder(**job.encoder, by_depth=quarter_blocks, seed=job.options["seed"]).to(device)
+    tokens = token_store(model.widths, (len(store), model.grid**2), images, scoring)
+    embeddings: list[np.ndarray] = []
+    for start, batch in tile_batches(store, job.compute, device, "encode"):
+        with autocast(device, job.compute.precision):
+            layers, embedding = model.with_embedding(batch)
+        for kept, raw in zip(tokens, layers, strict=True):
+            normed = layer_norm(raw)
+            require_finite(normed, "tokens", start, job.store.tiles)
+            kept[start : start + len(batch)] = normed
+        embeddings.extend(embedding.float().cpu().numpy())
+    rows = rows.assign(embedding=pd.Series(embeddings, index=rows.index))
+    count = len(tokens) * len(scoring.neighborhood_sizes)
+    rounds = range(count)[part_of(count, job.shard)]
+    scores = mutual_scores(tokens, images, model.grid, scoring, rounds)
+    if job.shard.count == 1:
+        _write_maps(mean_scores(scores), rows, job, model.input_size)
+        return
+    with atomic_file(job.output.maps) as partial_file:
+        written = new_array(partial_file, np.float32, (len(rounds), *tokens[0].shape[:2]))
+        for number, scores_of_round in enumerate(scores):
+            written[number] = scores_of_round.numpy()
+        write_table(job.output.table, rows)
+
+
+@torch.inference_mode()
+def gather_shards(parts: Sequence[TileMaps], job: InferJob) -> None:
+    """Write what `infer_split` would have written alone from the rounds (n, N, g*g) of all shards, in their order."""
+    input_size = np.load(job.store.tiles, mmap_mode="r").shape[1]
+    scores = mean_scores(torch.from_numpy(scores) for part in parts for scores in np.load(part.maps))
+    _write_maps(scores, read_table(parts[0].table), job, input_size)
+
+
+def _count(images: np.ndarray, table: Path) -> int:
     count = len(np.unique(images))
     if count < 2:
         raise DataError(
             f"{table}: found {count} image{'' if count == 1 else 's'}; mutual scoring needs at least 2 images, since "
             f"each is compared with the others. Add images, or use another detector for this split."
         )
-    where = pick_device(device)
-    scoring: dict[str, Any] = {
-        "parts": random_parts(count, subsets, seed),
-        "memory": round(memory_gb * GIGABYTE),
-        "scratch": partial(_beside, maps),
-        "device": where,
-        "dtype": compute_type(where, precision),
-    }
-    model = build_encoder(**encoder, by_depth=quarter_blocks, seed=seed).to(where)
-    count = len(model.blocks) * len(neighborhood_sizes)
-    rounds = range(count)[shard_of(count, shard, shards)]
-    tokens = token_store((len(model.blocks), len(store), model.grid**2, model.width), images, **scoring)
-    embeddings: list[np.ndarray] = []
-    for start, batch in tile_batches(store, batch_size, where, threads, "encode"):
-        with autocast(where, precision):
-            found, embedding = model.with_embedding(batch)
-        for block, raw in zip(tokens, found, strict=True):
-            block[start : start + len(batch)] = _finite(layer_norm(raw), start, tiles)
-        embeddings.extend(embedding.float().cpu().numpy())
-    rows = rows.assign(embedding=pd.Series(embeddings, index=rows.index))
-    scores = mutual_scores(
-        tokens,
-        images,
-        grid=model.grid,
-        neighborhood_sizes=neighborhood_sizes,
-        averaged_fraction=averaged_fraction,
-        rounds=rounds,
-        **scoring,
+    return count
+
+
+def _scoring(job: InferJob, images: int, device: torch.device) -> Scoring:
+    options = job.options
+    return Scoring(
+        neighborhood_sizes=options["neighborhood_sizes"],
+        averaged_fraction=options["averaged_fraction"],
+        parts=random_parts(images, options["subsets"], options["seed"]),
+        memory=round(options["memory_gb"] * GIGABYTE),
+        scratch=partial(_beside, job.output.maps),
+        device=device,
+        dtype=compute_type(device, job.compute.precision),
     )
-    if shards == 1:
-        size = map_size(window, scale, model.input_size)
-        _write_maps(mean_scores(scores), rows, maps, maps_table, model.input_size, size, batch_size)
-        return
-    with atomic_file(maps) as unfinished:
-        out = new_array(unfinished, np.float32, (len(rounds), *tokens.shape[1:3]))
-        for number, one_round in enumerate(scores):
-            out[number] = one_round.numpy()
-        write_table(maps_table, rows)
-
-
-@torch.inference_mode()
-def gather_shards(
-    parts: Sequence[Path],
-    tables: Sequence[Path],
-    maps: Path,
-    maps_table: Path,
-    *,
-    tiles: Path,
-    window: int | str,
-    scale: float,
-    batch_size: int,
-    **_: Any,
-) -> None:
-    """Write what `infer_split` would have written alone from the rounds (n, N, g*g) of all shards, in their order."""
-    input_size = np.load(tiles, mmap_mode="r").shape[1]
-    scores = mean_scores(torch.from_numpy(found) for part in parts for found in np.load(part))
-    size = map_size(window, scale, input_size)
-    _write_maps(scores, read_table(tables[0]), maps, maps_table, input_size, size, batch_size)
 
 
 def _beside(maps: Path, shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
@@ -149,26 +120,17 @@ def _beside(maps: Path, shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
     return torch.from_numpy(scratch_array(maps, np.float16 if dtype == torch.float16 else np.float32, shape))
 
 
-def _finite(tokens: Tensor, start: int, tiles: Path) -> Tensor:
-    finite = tokens.isfinite().all(-1).all(-1)
-    if not finite.all():
-        bad = start + int((~finite).nonzero()[0])
-        raise DataError(f"{tiles}: the tokens of tile {bad} are not finite. Use precision float32, or other weights.")
-    return tokens
-
-
-def _write_maps(
-    scores: Tensor, rows: pd.DataFrame, maps: Path, maps_table: Path, input_size: int, size: int, batch_size: int
-) -> None:
+def _write_maps(scores: Tensor, rows: pd.DataFrame, job: InferJob, input_size: int) -> None:
     """Write the maps of all tiles, and the table with the largest values that they have before they are resized."""
+    size = map_size(job.size.window, job.size.scale, input_size)
     highest = []
-    with atomic_file(maps) as unfinished:
-        out = new_array(unfinished, np.float16, (len(scores), size, size))
-        for start in range(0, len(scores), batch_size):
-            found = score_maps(scores[start : start + batch_size], input_size)
-            highest.append(found.amax((1, 2)).numpy())
+    with atomic_file(job.output.maps) as partial_file:
+        written = new_array(partial_file, np.float16, (len(scores), size, size))
+        for start in range(0, len(scores), job.compute.batch_size):
+            maps = score_maps(scores[start : start + job.compute.batch_size], input_size)
+            highest.append(maps.amax((1, 2)).numpy())
             if size != input_size:
-                found = F.interpolate(found[:, None], size=(size, size), mode="bilinear", align_corners=False)[:, 0]
-            out[start : start + len(found)] = found.numpy()
+                maps = F.interpolate(maps[:, None], size=size, mode="bilinear", align_corners=False).squeeze(1)
+            written[start : start + len(maps)] = stored(maps.numpy(), start, job)
         table = rows.assign(score=np.concatenate(highest))
-        write_table(maps_table, table[[*table.columns.drop("embedding"), "embedding"]])
+        write_table(job.output.table, table[[*table.columns.drop("embedding"), "embedding"]])

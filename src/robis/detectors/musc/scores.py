@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -15,7 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from tqdm import tqdm
 
-from robis.detectors.musc.nearest import lowest_mean, nearest_cosines, plan_memory, products_for
+from robis.detectors.musc.nearest import Products, lowest_mean, nearest_cosines, plan_memory, products_for
 from robis.errors import ConfigError
 
 LAYER_NORM_EPS = 1e-5
@@ -93,69 +95,89 @@ def ranks(others: int, averaged_fraction: Sequence[float]) -> tuple[int, int]:
     return first, min(max(first + 1, int(averaged_fraction[1] * others)), others)
 
 
+@dataclass(frozen=True)
+class Scoring:
+    """How images score each other.
+
+    Attributes:
+        neighborhood_sizes: sides of the token neighborhoods (LNAMD), odd.
+        averaged_fraction: (low, high), see `ranks`.
+        parts: image numbers of each part, from `random_parts`.
+        memory: bytes that features and distances may take; more goes to `scratch`.
+        scratch: gives room for what does not fit.
+        device: where to compute.
+        dtype: of the features; their products are summed in float32.
+
+    Raises:
+        ConfigError: an even side.
+    """
+
+    neighborhood_sizes: Sequence[int]
+    averaged_fraction: Sequence[float]
+    parts: Sequence[np.ndarray]
+    memory: int
+    scratch: Scratch
+    device: torch.device
+    dtype: torch.dtype
+
+    def __post_init__(self) -> None:
+        sides = list(self.neighborhood_sizes)
+        if any(side < 1 or side % 2 == 0 for side in sides):
+            raise ConfigError(f"musc.neighborhood_sizes: found {sides}; expected odd numbers such as 1, 3, 5.")
+
+
 def mutual_scores(
-    tokens: Tensor,
-    images: np.ndarray,
-    *,
-    grid: int,
-    neighborhood_sizes: Sequence[int],
-    averaged_fraction: Sequence[float],
-    parts: Sequence[np.ndarray],
-    memory: int,
-    scratch: Scratch,
-    device: torch.device,
-    dtype: torch.dtype,
-    rounds: range | None = None,
+    tokens: Sequence[Tensor], images: np.ndarray, grid: int, scoring: Scoring, rounds: range | None = None
 ) -> Iterator[Tensor]:
-    """Anomaly scores of all tokens by mutual scoring (MSM, paper section 3.3), one round per block and neighborhood.
+    """Anomaly scores of all tokens by mutual scoring (MSM, paper section 3.3), one round per layer and neighborhood.
 
     For a token and each other image of its part, the Euclidean distance to the nearest token of any tile of that
     image; of these the mean over the nearest `averaged_fraction`. A tile is never compared with a tile of its own
     image. One tile per image is the published case. The mean over rounds is the token's score.
 
     Args:
-        tokens: (L, M, g*g, C) of L blocks and M tiles, from `layer_norm`, on any device, may be mapped from disk.
+        tokens: per layer (M, g*g, C) of M tiles, from `layer_norm`, on any device, may be mapped from disk. Layers may
+            have different widths C.
         images: (M,) image number of each tile, 0..N-1, in any order.
         grid: g.
-        neighborhood_sizes: sides of the neighborhoods.
-        averaged_fraction: (low, high), see `ranks`.
-        parts: image numbers of each part, from `random_parts`.
-        memory: bytes that features and distances may take; more goes to `scratch`.
-        scratch: gives room for distances that do not fit.
-        device: where to compute.
-        dtype: of the features; their products are summed in float32.
-        rounds: which of the L x len(neighborhood_sizes) rounds, neighborhoods first; None takes all.
+        scoring: how images score each other.
+        rounds: which of the rounds, neighborhoods first; None takes all.
 
     Yields:
         float32 (M, g*g) on the CPU, range 0..2.
-
-    Raises:
-        ConfigError: an even side.
     """
-    if any(side < 1 or side % 2 == 0 for side in neighborhood_sizes):
-        raise ConfigError(
-            f"musc.neighborhood_sizes: found {list(neighborhood_sizes)}; expected odd numbers such as 1, 3, 5."
-        )
-    rounds = range(len(tokens) * len(neighborhood_sizes)) if rounds is None else rounds
-    products = products_for(device, dtype)
-    jobs = [_tiles_of(part, images) for part in parts]
+    sizes = scoring.neighborhood_sizes
+    rounds = range(len(tokens) * len(sizes)) if rounds is None else rounds
+    products = products_for(scoring.device, scoring.dtype)
+    jobs = [_tiles_of(part, images) for part in scoring.parts]
     pairs = len(rounds) * sum(_pairs_of(of) for _, of in jobs)
     with tqdm(total=pairs, desc="score", unit="pair", unit_scale=True, disable=None) as bar:
         for number in rounds:
-            block, side = (
-                tokens[number // len(neighborhood_sizes)],
-                neighborhood_sizes[number % len(neighborhood_sizes)],
-            )
-            scores = torch.zeros(block.shape[:2])
+            layer, side = tokens[number // len(sizes)], sizes[number % len(sizes)]
+            scores = torch.zeros(layer.shape[:2])
             for tiles, of in jobs:
-                plan = plan_memory(of, block.shape[1], block.shape[2], dtype.itemsize, memory)
-                shape = (len(tiles), plan.images, block.shape[1])
-                best = torch.empty(shape, device=device) if plan.distances_in_memory else scratch(shape, torch.float32)
-                features = _features_of(block, tiles, grid, side, device, dtype)
-                nearest_cosines(features, of, plan.blocks, best, products, bar.update)
-                scores[tiles] = lowest_mean(best, *ranks(plan.images - 1, averaged_fraction), device)
-                del best
+                features = _features_of(layer, tiles, grid, side, scoring)
+                scores[tiles] = _scores_of_part(features, of, tuple(layer.shape[1:]), scoring, products, bar.update)
             yield scores
+
+
+def _scores_of_part(
+    features: Callable[[slice], Tensor],
+    of: np.ndarray,
+    shape: tuple[int, ...],
+    scoring: Scoring,
+    products: Products,
+    progress: Callable[[int], Any],
+) -> Tensor:
+    """Scores (M, g*g) of a part's tiles, of which `of` says the image; shape: (g*g, C) of a tile."""
+    tokens, width = shape
+    plan = plan_memory(of, tokens, width, scoring.dtype.itemsize, scoring.memory)
+    room = (len(of), plan.images, tokens)
+    best = (
+        torch.empty(room, device=scoring.device) if plan.distances_in_memory else scoring.scratch(room, torch.float32)
+    )
+    nearest_cosines(features, of, plan.blocks, best, products, progress)
+    return lowest_mean(best, *ranks(plan.images - 1, scoring.averaged_fraction), scoring.device)
 
 
 def mean_scores(rounds: Iterable[Tensor]) -> Tensor:
@@ -166,28 +188,34 @@ def mean_scores(rounds: Iterable[Tensor]) -> Tensor:
     return total / count
 
 
-def token_store(
-    shape: tuple[int, int, int, int],
-    images: np.ndarray,
-    parts: Sequence[np.ndarray],
-    *,
-    memory: int,
-    scratch: Scratch,
-    device: torch.device,
-    dtype: torch.dtype,
-) -> Tensor:
-    """Room for the layer-normed tokens of all tiles: on the device where they fit beside the scoring, else in a file.
+def token_store(widths: Sequence[int], shape: tuple[int, int], images: np.ndarray, scoring: Scoring) -> list[Tensor]:
+    """Room for the layer-normed tokens of all tiles: on the device where they fit beside the scoring, else in files.
 
     With a reduced type they are kept as float16, which is finer than bfloat16 and holds all of their range.
 
     Args:
-        shape: (L, M, g*g, C).
-        images, parts, memory, scratch, device, dtype: as `mutual_scores` will get them.
+        widths: channels C of each layer.
+        shape: (M, g*g).
+        images: (M,) image number of each tile.
+        scoring: how the tokens will be scored.
+
+    Returns:
+        Per layer (M, g*g, C).
     """
-    plans = [plan_memory(_tiles_of(part, images)[1], shape[2], shape[3], dtype.itemsize, memory) for part in parts]
-    stored = torch.float32 if dtype == torch.float32 else torch.float16
-    fits = math.prod(shape) * stored.itemsize + max(plan.bytes for plan in plans) <= memory
-    return torch.empty(shape, dtype=stored, device=device) if fits else scratch(shape, stored)
+    itemsize = scoring.dtype.itemsize
+    plans = [
+        plan_memory(_tiles_of(part, images)[1], shape[1], width, itemsize, scoring.memory)
+        for part in scoring.parts
+        for width in widths
+    ]
+    dtype = torch.float32 if scoring.dtype == torch.float32 else torch.float16
+    fits = math.prod(shape) * sum(widths) * dtype.itemsize + max(plan.bytes for plan in plans) <= scoring.memory
+    return [
+        torch.empty((*shape, width), dtype=dtype, device=scoring.device)
+        if fits
+        else scoring.scratch((*shape, width), dtype)
+        for width in widths
+    ]
 
 
 def _tiles_of(part: np.ndarray, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -203,19 +231,17 @@ def _pairs_of(of: np.ndarray) -> int:
     return int(counts.sum() ** 2 - (counts**2).sum()) // 2
 
 
-def _features_of(
-    block: Tensor, tiles: np.ndarray, grid: int, r: int, device: torch.device, dtype: torch.dtype
-) -> Callable[[slice], Tensor]:
-    """Features of a range of a part's tiles, made when they are asked for."""
-    step = max(1, POOLED_AT_ONCE // (4 * block[0].numel()))
+def _features_of(layer: Tensor, tiles: np.ndarray, grid: int, side: int, scoring: Scoring) -> Callable[[slice], Tensor]:
+    """Features of a range of a part's tiles, computed on demand."""
+    step = max(1, POOLED_AT_ONCE // (4 * layer[0].numel()))
 
     def features(chosen: slice) -> Tensor:
-        numbers = torch.from_numpy(tiles[chosen]).to(block.device)
-        found = torch.empty((len(numbers), *block.shape[1:]), dtype=dtype, device=device)
+        numbers = torch.from_numpy(tiles[chosen]).to(layer.device)
+        pooled = torch.empty((len(numbers), *layer.shape[1:]), dtype=scoring.dtype, device=scoring.device)
         for start in range(0, len(numbers), step):
-            chunk = block[numbers[start : start + step]].to(device).float()
-            found[start : start + step] = lnamd(chunk, grid, r)
-        return found
+            chunk = layer[numbers[start : start + step]].to(scoring.device).float()
+            pooled[start : start + step] = lnamd(chunk, grid, side)
+        return pooled
 
     return features
 

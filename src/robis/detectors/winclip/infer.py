@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from math import isqrt
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
-from safetensors import SafetensorError, safe_open
 from torch import Tensor
 from tqdm import tqdm
 
+from robis.detectors.inference import stored
+from robis.detectors.jobs import InferJob
+from robis.detectors.model_files import open_model
 from robis.detectors.winclip.scores import score, tile_maps
 from robis.detectors.winclip.windows import check_scales, field_of
 from robis.encoders.devices import pick_device
-from robis.errors import DataError, WeightsError
+from robis.errors import DataError
 from robis.io.arrays import new_array
 from robis.io.atomic import atomic_file
 from robis.io.tables import write_table
@@ -26,77 +26,67 @@ from robis.tiles.store import map_size, open_tiles
 
 
 @torch.inference_mode()
-def infer_split(
-    tiles: Path,
-    table: Path,
-    maps: Path,
-    maps_table: Path,
-    *,
-    features: Path,
-    text: Path,
-    model: Path | None = None,
-    encoder: Mapping[str, Any],
-    scales: Sequence[int],
-    temperature: float,
-    window: int | str,
-    scale: float,
-    batch_size: int = 16,
-    device: str = "auto",
-    threads: int = 1,
-) -> None:
-    """Write the raw map of every tile, float16 (N, m, m), and the tile table with two columns more.
+def infer_split(job: InferJob) -> None:
+    """Write the raw map of every tile, float16 (N, m, m), and the tile table with two more columns.
 
     The columns are `score`, the tile's anomaly score as an image (0..1), and `embedding`, its image embedding
     (list of D float32, length 1).
 
     Args:
-        tiles, table: the tile store.
-        maps, maps_table: what is written.
-        features: file of `embed_tiles` on the same tiles.
-        text: file of `embed_prompts`.
-        model: file of `train_category`; None is zero-shot.
-        encoder: its "name" must be the one that the references were encoded with.
-        scales: sides of the windows in tokens; `features` may have more.
-        temperature: of the softmax over normal and anomalous.
-        window, scale: of tiling and merging; they give the side m of a map.
-        batch_size: tiles compared at a time.
-        device: "auto", "cpu", "cuda", ...
-        threads: batches read ahead of the arithmetic.
+        job: its options are `scales`, sides of the windows in tokens, and `temperature` of the softmax over normal and
+            anomalous. Its inputs are "features", the file of `embed_tiles` on the same tiles, which may have more
+            scales; "text", the file of `embed_prompts`; and for few-shot "model", the file of `train_category`.
 
     Raises:
         DataError: files that do not belong together.
         WeightsError: the model is absent, damaged or made for another encoder.
     """
-    store, rows = open_tiles(tiles, table)
-    records = _open_features(features, scales, count=len(store))
-    where = pick_device(device)
-    patches, width = records["patches"].shape[1:]
-    needed = {"normal": records["image"].shape[1:], "anomalous": records["image"].shape[1:]}
-    sides = _read(text, needed, where)
-    references = None
-    if model is not None:
-        needed = {"patches": (width,)} | {field_of(side): records["image"].shape[1:] for side in scales}
-        references = _read(model, needed, where, made_for=str(encoder["name"]))
-    names = ["image", *(field_of(side) for side in scales), *(["patches"] if model is not None else [])]
-    grid, input_size = isqrt(patches), int(store.shape[1])
-    size = map_size(window, scale, input_size)
-    starts = range(0, len(store), batch_size)
-
-    def read(start: int) -> dict[str, Tensor]:
-        part = records[start : start + batch_size]
-        return {name: torch.from_numpy(part[name].astype(np.float32)) for name in names}
-
+    store, rows = open_tiles(job.store.tiles, job.store.table)
+    scales, device = job.options["scales"], pick_device(job.compute.device)
+    records = _open_features(job.inputs["features"], scales, count=len(store))
+    text = _text(job.inputs["text"], records["image"].shape[1], device)
+    references = _references(job, records, device) if "model" in job.inputs else None
+    names = ["image", *map(field_of, scales), *(["patches"] if references else [])]
+    grid, input_size = isqrt(records["patches"].shape[1]), int(store.shape[1])
+    size = map_size(job.size.window, job.size.scale, input_size)
     scores, embeddings = np.zeros(len(store), np.float32), np.array(records["image"], dtype=np.float32)
-    with atomic_file(maps) as partial:
-        out = new_array(partial, np.float16, (len(store), size, size))
-        batches = threaded(read, starts, max(2, threads))
-        for start, batch in zip(tqdm(starts, desc="infer", unit="batch", disable=None), batches, strict=True):
-            on_device = {name: values.to(where) for name, values in batch.items()}
-            whole, found = score(on_device, sides, references, grid=grid, scales=scales, temperature=temperature)
+    with atomic_file(job.output.maps) as partial:
+        written = new_array(partial, np.float16, (len(store), size, size))
+        for start, batch in _batches(records, names, job):
+            vectors = {name: values.to(device) for name, values in batch.items()}
+            options = {"grid": grid, "scales": scales, "temperature": job.options["temperature"]}
+            whole, token_maps = score(vectors, text, references, **options)
             stop = start + len(whole)
             scores[start:stop] = whole.cpu().numpy()
-            out[start:stop] = tile_maps(found, input_size=input_size, size=size).cpu().numpy()
-        write_table(maps_table, rows.assign(score=scores, embedding=list(embeddings)))
+            maps = tile_maps(token_maps, input_size=input_size, size=size).cpu().numpy()
+            written[start:stop] = stored(maps, start, job)
+        write_table(job.output.table, rows.assign(score=scores, embedding=list(embeddings)))
+
+
+def _batches(records: np.ndarray, names: Sequence[str], job: InferJob) -> Iterator[tuple[int, dict[str, Tensor]]]:
+    """Number of the first tile, and float32 vectors by name, of batches read from disk."""
+    size = job.compute.batch_size
+    starts = range(0, len(records), size)
+
+    def read(start: int) -> dict[str, Tensor]:
+        part = records[start : start + size]
+        return {name: torch.from_numpy(part[name].astype(np.float32)) for name in names}
+
+    batches = threaded(read, starts, job.compute.threads)
+    yield from zip(tqdm(starts, desc="infer", unit="batch", disable=None), batches, strict=True)
+
+
+def _text(path: Path, width: int, device: torch.device) -> dict[str, Tensor]:
+    """Text features (D,) of both sides."""
+    with open_model(path, "winclip", stage="winclip_embed_prompts") as model:
+        return {side: model.tensor(side, (width,), device) for side in ("normal", "anomalous")}
+
+
+def _references(job: InferJob, records: np.ndarray, device: torch.device) -> dict[str, Tensor]:
+    """Features of the reference images: "patches" (R, C) and "windows_K" (R', D) per scale."""
+    names = ["patches", *map(field_of, job.options["scales"])]
+    with open_model(job.inputs["model"], "winclip", encoder=str(job.encoder["name"])) as model:
+        return {name: model.tensor(name, (None, records[name].shape[-1]), device) for name in names}
 
 
 def _open_features(path: Path, scales: Sequence[int], *, count: int) -> np.ndarray:
@@ -113,27 +103,3 @@ def _open_features(path: Path, scales: Sequence[int], *, count: int) -> np.ndarr
             raise DataError(f"{path}: has no {name!r}, only {', '.join(fields)}. Embed the tiles with these scales.")
     check_scales(scales, isqrt(records["patches"].shape[1]))
     return records
-
-
-def _read(
-    path: Path, needed: Mapping[str, tuple[int, ...]], device: torch.device, *, made_for: str | None = None
-) -> dict[str, Tensor]:
-    """Vectors of a safetensors file, whose last dimensions must be those needed."""
-    try:
-        with safe_open(path, framework="pt", device="cpu") as stream:
-            about = json.loads((stream.metadata() or {}).get("winclip", "{}"))
-            found = {name: stream.get_tensor(name) for name in needed if name in stream.keys()}  # noqa: SIM118
-    except (OSError, SafetensorError, ValueError) as error:
-        raise WeightsError(f"{path}: no readable features of WinCLIP ({error}).") from error
-    origin = about.get("encoder", "an encoder it does not name")
-    if made_for is not None and origin != made_for:
-        raise WeightsError(f"{path}: made for {origin}; expected {made_for}. Train again.")
-    for name, shape in needed.items():
-        if name not in found:
-            raise WeightsError(f"{path}: has no {name!r}. Train again with these scales.")
-        if found[name].shape[-len(shape) :] != torch.Size(shape):
-            raise WeightsError(
-                f"{path}: {name!r} is {tuple(found[name].shape)}; expected {shape[-1]} numbers each, as the tiles' "
-                f"features have. Made for another encoder."
-            )
-    return {name: values.to(device) for name, values in found.items()}

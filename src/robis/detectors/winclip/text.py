@@ -1,4 +1,4 @@
-"""The embed_prompts stage of WinCLIP: what "normal" and "anomalous" mean for a product, as two vectors."""
+"""The winclip_embed_prompts stage: what "normal" and "anomalous" mean for a product, as two vectors."""
 
 from __future__ import annotations
 
@@ -8,15 +8,14 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from safetensors.torch import save
 from torch import Tensor
 
+from robis.detectors.model_files import write_model
 from robis.detectors.winclip.prompts import prompts
 from robis.encoders.clip import build_clip, embed_sentences
 from robis.encoders.devices import pick_device
 from robis.encoders.names import CLIP_ARCHITECTURES, is_clip
 from robis.errors import ConfigError
-from robis.io.atomic import atomic_file
 
 
 def embed_prompts(
@@ -29,7 +28,6 @@ def embed_prompts(
     templates: Sequence[str] | None = None,
     seed: int = 0,
     device: str = "auto",
-    threads: int = 1,
 ) -> None:
     """Write the text features of one category: safetensors with "normal" and "anomalous", (D,) float32 of length 1.
 
@@ -40,7 +38,6 @@ def embed_prompts(
         normal_states, anomalous_states, templates: see `prompts`; None takes the published ones.
         seed: of random weights.
         device: "auto", "cpu", "cuda", ...
-        threads: not used beyond torch's own.
 
     Raises:
         ConfigError: prompts without {}, or an encoder that knows no language.
@@ -59,5 +56,5 @@ def embed_prompts(
         # As published: the mean of the embeddings as they are, not of unit vectors.
         return F.normalize(embed_sentences(model, name, sentences, device=where).mean(dim=0), dim=0).cpu()
 
-    with atomic_file(output) as partial, torch.inference_mode():
-        partial.write_bytes(save({"normal": mean(normal), "anomalous": mean(anomalous)}))
+    with torch.inference_mode():
+        write_model(output, {"normal": mean(normal), "anomalous": mean(anomalous)}, "winclip", encoder=name)

@@ -1,4 +1,4 @@
-"""The embed_tiles stage of WinCLIP: what CLIP sees in every window of every tile, once for all shots and draws."""
+"""The winclip_embed_tiles stage: CLIP's embedding of every window of every tile, once for all shots and draws."""
 
 from __future__ import annotations
 
@@ -11,11 +11,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from robis.detectors.inference import tile_batches
+from robis.detectors.batches import tile_batches
+from robis.detectors.checks import require_finite
+from robis.detectors.jobs import Compute, TileStore
 from robis.detectors.winclip.windows import check_scales, field_of, window_tokens
 from robis.encoders.clip import ClipEncoder, build_clip_encoder
 from robis.encoders.devices import autocast, pick_device
-from robis.errors import ConfigError, DataError
+from robis.errors import ConfigError
 from robis.io.arrays import new_array
 from robis.io.atomic import atomic_file
 from robis.tiles.store import open_tiles
@@ -48,102 +50,84 @@ def embed(encoder: ClipEncoder, tiles: Tensor, scales: Sequence[int]) -> dict[st
     image, patches = encoder.transformed(tokens)
     if patches.shape[1] != encoder.grid**2:
         raise ConfigError("encoder.name: the image tower pools its patches; winclip needs a CLIP with one token each.")
-    found = {"image": image, "patches": patches}
+    vectors = {"image": image, "patches": patches}
     for scale in scales:
-        found[field_of(scale)] = _windows(encoder, tokens, window_tokens(encoder.grid, scale).to(tokens.device))
-    return {name: F.normalize(values.float(), dim=-1) for name, values in found.items()}
+        vectors[field_of(scale)] = _windows(encoder, tokens, window_tokens(encoder.grid, scale).to(tokens.device))
+    return {name: F.normalize(values.float(), dim=-1) for name, values in vectors.items()}
 
 
 def _windows(encoder: ClipEncoder, tokens: Tensor, windows: Tensor) -> Tensor:
     """Image embeddings (B, W, D) of windows (W, n) cut from tokens (B, 1 + g*g, C)."""
     with_class = F.pad(windows + 1, (1, 0))
     count = len(windows)
-    found = []
+    embeddings = []
     for part in torch.arange(len(tokens) * count, device=tokens.device).split(WINDOWS_PER_PASS):
         cut = tokens[(part // count)[:, None], with_class[part % count]]
-        found.append(encoder.transformed(cut)[0])
-    return torch.cat(found).unflatten(0, (len(tokens), count))
+        embeddings.append(encoder.transformed(cut)[0])
+    return torch.cat(embeddings).unflatten(0, (len(tokens), count))
 
 
 def embed_batches(
-    encoder: ClipEncoder,
-    store: np.ndarray,
-    *,
-    scales: Sequence[int],
-    batch_size: int,
-    precision: str,
-    device: torch.device,
-    threads: int,
+    encoder: ClipEncoder, store: np.ndarray, scales: Sequence[int], compute: Compute, source: Path
 ) -> Iterator[tuple[int, dict[str, np.ndarray]]]:
     """`embed` of all tiles of a store: number of each batch's first tile, and its vectors, float32.
+
+    Args:
+        encoder: the image tower.
+        store: uint8 (N, s, s, 3) RGB.
+        scales: sides of the windows in tokens.
+        compute: how to compute.
+        source: the file of the tiles, for messages.
 
     Raises:
         DataError: an embedding is not finite.
     """
-    for start, batch in tile_batches(store, batch_size, device, threads, "embed"):
-        with autocast(device, precision):
-            found = embed(encoder, batch, scales)
-        arrays = {name: values.cpu().numpy() for name, values in found.items()}
+    device = encoder.mean.device
+    for start, batch in tile_batches(store, compute, device, "embed"):
+        with autocast(device, compute.precision):
+            vectors = embed(encoder, batch, scales)
+        arrays = {name: values.cpu().numpy() for name, values in vectors.items()}
         for values in arrays.values():
-            finite = np.isfinite(values).all(axis=tuple(range(1, values.ndim)))
-            if not finite.all():
-                bad = start + int(np.flatnonzero(~finite)[0])
-                raise DataError(f"the embedding of tile {bad} is not finite. Use infer.precision float32.")
+            require_finite(values, "embedding", start, source)
         yield start, arrays
 
 
 def embed_tiles(
-    tiles: Path,
-    table: Path,
+    store: TileStore,
     output: Path,
     *,
     encoder: Mapping[str, Any],
     scales: Sequence[int],
-    batch_size: int,
-    precision: str = "float32",
+    compute: Compute,
     seed: int = 0,
-    device: str = "auto",
-    threads: int = 1,
 ) -> None:
     """Write the features of a split's tiles: one .npy of records, one per tile, with a field per kind of vector.
 
     Fields as in `embed`: "image" (D,), "patches" (g*g, C), "windows_K" (W, D) for each scale K, all of length 1;
-    float32, or float16 where `precision` is another. `np.load(output, mmap_mode="r")["windows_2"]` reads from disk
+    float32, or float16 where the precision is another. `np.load(output, mmap_mode="r")["windows_2"]` reads from disk
     what is used.
 
     Args:
-        tiles, table: the tile store.
+        store: the tiles.
         output: what is written.
         encoder: arguments of `build_clip_encoder`.
         scales: sides of the windows in tokens.
-        batch_size: tiles per forward pass of whole tiles.
-        precision: "float32", "bf16" or "fp16", on a GPU.
+        compute: how to compute.
         seed: of random weights.
-        device: "auto", "cpu", "cuda", ...
-        threads: batches read ahead of the arithmetic.
 
     Raises:
         ConfigError: scales that do not fit, or an image tower that pools its patches away.
         DataError: an embedding is not finite.
     """
-    store, _ = open_tiles(tiles, table)
-    where = pick_device(device)
-    network = build_clip_encoder(**encoder, seed=seed).to(where)
+    tiles, _ = open_tiles(store.tiles, store.table)
+    network = build_clip_encoder(**encoder, seed=seed).to(pick_device(compute.device))
     check_scales(scales, network.grid)
-    layout = record(network, scales, np.float32 if precision == "float32" else np.float16)
+    layout = record(network, scales, np.float32 if compute.precision == "float32" else np.float16)
     with atomic_file(output) as partial:
-        out = new_array(partial, layout, (len(store),))
-        for start, found in embed_batches(
-            network,
-            store,
-            scales=scales,
-            batch_size=batch_size,
-            precision=precision,
-            device=where,
-            threads=threads,
-        ):
-            for name, values in found.items():
-                out[name][start : start + len(values)] = values
+        written = new_array(partial, layout, (len(tiles),))
+        for start, vectors in embed_batches(network, tiles, scales, compute, store.tiles):
+            for name, values in vectors.items():
+                written[name][start : start + len(values)] = values
 
 
 def record(encoder: ClipEncoder, scales: Sequence[int], scalar: type[np.floating]) -> np.dtype:

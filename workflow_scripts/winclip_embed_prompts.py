@@ -4,4 +4,4 @@ from robis.detectors.winclip.text import embed_prompts
 from robis.workflow.jobs import job
 
 with job(snakemake) as options:
-    embed_prompts(Path(snakemake.output.features), threads=snakemake.threads, **options)
+    embed_prompts(Path(snakemake.output.features), **options)

@@ -1,0 +1,21 @@
+rule winclip_embed_tiles:
+    params:
+        settings=settings("winclip_embed_tiles"),
+    input:
+        tiles=tiles_of("tiles", "winclip_embed_tiles"),
+        table=tiles_of("table", "winclip_embed_tiles"),
+    output:
+        features=results.TILE_FEATURES,
+    log:
+        results.log("winclip_embed_tiles/{category}/{split}", results.OF_WINCLIP),
+    benchmark:
+        results.benchmark("winclip_embed_tiles/{category}/{split}", results.OF_WINCLIP)
+    threads: 4
+    resources:
+        mem_mb=8000,
+    conda:
+        "../envs/gpu.yaml"
+    message:
+        "Embed CLIP windows of {wildcards.category}/{wildcards.split}"
+    script:
+        "../workflow_scripts/winclip_embed_tiles.py"

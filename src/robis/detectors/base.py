@@ -1,0 +1,86 @@
+"""What every detector is: one object that knows all that is specific to it."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, ClassVar
+
+from robis.config.sections import Section
+from robis.config.settings import SharedSettings
+from robis.config.stage import Stage
+from robis.detectors.jobs import InferJob, TileMaps, TrainJob
+
+
+class Plan(ABC):
+    """What a detector may ask about a planned run of a category and split."""
+
+    settings: Any
+    category: str
+    split: str
+
+    @abstractmethod
+    def sample_ids(self, split: str) -> list[str]:
+        """Sample ids of a split of the category."""
+
+    @abstractmethod
+    def splits(self) -> list[str]:
+        """Splits that the run infers: its own and the one that its range or thresholds come from."""
+
+
+class Detector(ABC):
+    """An anomaly detector, from tiles to tile maps.
+
+    Attributes:
+        name: in the config and in the results.
+        option_model: its section of the config.
+        published: dotted key -> the published value that `auto` stands for.
+        stages: `infer`, and what comes before it: `train` where it learns from normal images, and stages of its own.
+        rates_images: whether inference writes `score` and `embedding` of every tile into the tile table.
+        run_keys: dotted keys of its section whose lists of values make several runs.
+    """
+
+    name: ClassVar[str]
+    option_model: ClassVar[type[Section]]
+    published: ClassVar[Mapping[str, Any]]
+    stages: ClassVar[Mapping[str, Stage]]
+    rates_images: ClassVar[bool] = False
+    run_keys: ClassVar[tuple[str, ...]] = ()
+
+    def runs(self, settings: SharedSettings) -> dict[str, dict[str, Any]]:
+        """The runs that a config asks for: name -> dotted key -> value that sets the run apart."""
+        return {self.name: {}}
+
+    def trains(self, settings: SharedSettings) -> bool:
+        """Whether a run with these settings has a `train` job."""
+        return "train" in self.stages and self.given_model(settings, "") is None
+
+    def given_model(self, settings: SharedSettings, category: str) -> Path | None:
+        """The file of a model that was trained elsewhere and replaces `train`; None where there is none."""
+        return None
+
+    def shards(self, settings: SharedSettings) -> int:
+        """How many jobs share the inference of a split."""
+        return settings.infer.shards
+
+    def check_options(self, settings: SharedSettings) -> None:  # noqa: B027 (optional)
+        """Raise ConfigError for options that do not fit each other."""
+
+    def check_plan(self, plan: Plan) -> None:  # noqa: B027 (optional)
+        """Raise ConfigError or WeightsError for options that do not fit the images or files at hand."""
+
+    def train(self, job: TrainJob) -> None:
+        """Write one category's model and its history.
+
+        A detector without training steps writes a history without rows.
+        """
+        raise TypeError(f"{self.name} has nothing to train.")
+
+    @abstractmethod
+    def infer(self, job: InferJob) -> None:
+        """Write the raw map of every tile and the tile table; with several shards, this shard's part."""
+
+    @abstractmethod
+    def gather(self, parts: Sequence[TileMaps], job: InferJob) -> None:
+        """Write what `infer` would have written alone from what the shards wrote, in their order."""

@@ -1,0 +1,30 @@
+"""Values that must be finite before they are stored."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from torch import Tensor
+
+from robis.errors import DataError
+
+
+def require_finite(values: Tensor | np.ndarray, what: str, first: int, tiles: Path) -> None:
+    """Raise DataError naming the first tile of a batch whose values are not all finite.
+
+    Args:
+        values: (B, ...), as they will be stored: float16 turns 1e5 into infinity.
+        what: what they are, for the message, e.g. "tokens".
+        first: number of the first tile of the batch.
+        tiles: the tile store.
+    """
+    finite = np.isfinite(values) if isinstance(values, np.ndarray) else values.isfinite()
+    if finite.all():
+        return
+    rows = finite.reshape(len(finite), -1).all(1)
+    bad = first + int(np.flatnonzero(~np.asarray(rows.tolist()))[0])
+    raise DataError(
+        f"{tiles}: the {what} of tile {bad} contain a value that is not finite. Set infer.precision to float32, use "
+        f"other encoder weights, or train again."
+    )

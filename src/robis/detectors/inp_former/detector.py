@@ -1,0 +1,98 @@
+"""INP-Former as a detector."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, ClassVar
+
+from robis.config.settings import SharedSettings
+from robis.config.stage import Derived, Job, Option, Stage, section
+from robis.detectors.base import Detector, Plan
+from robis.detectors.inp_former.options import InpFormerOptions
+from robis.detectors.inputs import BATCHES, MAP_SIZE, SHARDS, TOKENS
+from robis.detectors.jobs import InferJob, TileMaps, TrainJob
+from robis.encoders.names import is_clip
+from robis.errors import ConfigError
+from robis.io.weights import check_file
+
+
+def _given_model(settings: SharedSettings, category: str) -> Path | None:
+    weights = settings.get("inp_former.weights")
+    return Path(weights.replace("{category}", category)).expanduser() if weights else None
+
+
+def _derived(job: Job) -> Derived:
+    """The model that the config gives instead of training, and its digest."""
+    model = _given_model(job.settings, job.category or "")
+    return (
+        Derived({"model": model, "model_digest": job.file_digest(model)}, frozenset({"model"})) if model else Derived()
+    )
+
+
+class InpFormerDetector(Detector):
+    """INP-Former (arXiv 2503.02424) with the settings of RoBiS (arXiv 2505.21152)."""
+
+    name = "inp_former"
+    option_model = InpFormerOptions
+    published: ClassVar[Mapping[str, Any]] = {
+        "encoder.name": "dinov2_reg_vitb14",
+        "tiling.window": 1024,
+        "score_images.top_fraction": 0.01,
+        "rescore.method": "none",
+    }
+    stages: ClassVar[Mapping[str, Stage]] = {
+        "train": Stage(
+            "robis.detectors.inp_former.train:train_category",
+            reads=(
+                *section("inp_former", InpFormerOptions, but=("weights", "checkpoint_every")),
+                Option("inp_former.checkpoint_every", stale=False),
+            ),
+            encoder=TOKENS,
+            after=("crop",),
+            per=("run", "category"),
+        ),
+        "infer": Stage(
+            "robis.detectors.inp_former.infer:infer_split",
+            reads=(
+                Option("inp_former.prototypes"),
+                Option("inp_former.seed"),
+                Option("inp_former.weights", passed=False),
+                *MAP_SIZE,
+                *BATCHES,
+                *SHARDS,
+            ),
+            encoder=TOKENS,
+            after=("crop", "train"),
+            derive=_derived,
+        ),
+    }
+
+    def given_model(self, settings: SharedSettings, category: str) -> Path | None:
+        return _given_model(settings, category)
+
+    def check_options(self, settings: SharedSettings) -> None:
+        if is_clip(settings.encoder.name):
+            raise ConfigError(
+                f"encoder.name: found {settings.encoder.name!r}; {self.name} needs a vision transformer of timm, such "
+                f"as dinov2_reg_vitb14."
+            )
+
+    def check_plan(self, plan: Plan) -> None:
+        if model := _given_model(plan.settings, plan.category):
+            check_file(model, "inp_former.weights")
+
+    def train(self, job: TrainJob) -> None:
+        from robis.detectors.inp_former.train import train_category
+
+        train_category(job)
+
+    def infer(self, job: InferJob) -> None:
+        from robis.detectors.inp_former.infer import infer_split
+
+        infer_split(job)
+
+    def gather(self, parts: Sequence[TileMaps], job: InferJob) -> None:
+        from robis.detectors.inference import gather_maps
+
+        gather_maps(parts, job.output)

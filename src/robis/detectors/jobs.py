@@ -1,0 +1,109 @@
+"""What a detector is given to do: tiles, where to write, and how to compute. Quick to import."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+
+@dataclass(frozen=True)
+class TileStore:
+    """A split's tiles: `tiles`, uint8 (N, s, s, 3) RGB as .npy, and `table`, one row per tile."""
+
+    tiles: Path
+    table: Path
+
+
+@dataclass(frozen=True)
+class TileMaps:
+    """What inference writes: `maps`, float16 (N, m, m) as .npy, and `table`, the tile table."""
+
+    maps: Path
+    table: Path
+
+
+@dataclass(frozen=True)
+class Compute:
+    """How a model computes.
+
+    Attributes:
+        batch_size: tiles per forward pass.
+        precision: "float32", "bf16" or "fp16" on a GPU; a CPU computes in float32.
+        device: "auto", "cpu", "cuda", ...
+        threads: batches read ahead of the arithmetic.
+    """
+
+    batch_size: int = 16
+    precision: str = "float32"
+    device: str = "auto"
+    threads: int = 1
+
+
+@dataclass(frozen=True)
+class MapScale:
+    """Size of raw maps.
+
+    Attributes:
+        window: side of a tile in image pixels, or "image".
+        scale: map pixels per image pixel.
+    """
+
+    window: int | str
+    scale: float
+
+
+@dataclass(frozen=True)
+class Shard:
+    """Part `number` (0, 1, ...) of `count` parts of a split."""
+
+    number: int = 0
+    count: int = 1
+
+
+@dataclass(frozen=True)
+class TrainJob:
+    """One category's training.
+
+    Attributes:
+        store: tiles of the normal images.
+        model, history: what is written: the model (safetensors) and one row per step (Parquet).
+        encoder: arguments of `build_encoder`.
+        options: the detector's own options by name.
+        compute: how to compute; `batch_size` and `precision` are those of the training.
+        identity: digest of settings and code, for states that may be resumed.
+    """
+
+    store: TileStore
+    model: Path
+    history: Path
+    encoder: Mapping[str, Any]
+    options: Mapping[str, Any]
+    compute: Compute
+    identity: str = ""
+
+
+@dataclass(frozen=True)
+class InferJob:
+    """The inference of one category's split, or of one shard of it.
+
+    Attributes:
+        store: tiles of the split.
+        output: what is written.
+        inputs: other files that the detector reads, by name: "model" and what its own rules write.
+        encoder: arguments of `build_encoder`.
+        options: the detector's own options by name.
+        compute: how to compute.
+        size: side of a map.
+        shard: which part of the split.
+    """
+
+    store: TileStore
+    output: TileMaps
+    inputs: Mapping[str, Path]
+    encoder: Mapping[str, Any]
+    options: Mapping[str, Any]
+    compute: Compute
+    size: MapScale
+    shard: Shard = field(default_factory=Shard)

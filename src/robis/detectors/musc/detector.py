@@ -1,0 +1,62 @@
+"""MuSc as a detector."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
+
+from robis.config.stage import Option, Stage, section
+from robis.detectors.base import Detector, Plan
+from robis.detectors.inputs import BATCHES, MAP_SIZE, SHARDS, TOKENS
+from robis.detectors.jobs import InferJob, TileMaps
+from robis.detectors.musc.options import MuscOptions
+from robis.errors import ConfigError
+
+
+class MuscDetector(Detector):
+    """MuSc (arXiv 2401.16753), which needs no normal images."""
+
+    name = "musc"
+    option_model = MuscOptions
+    published: ClassVar[Mapping[str, Any]] = {
+        "encoder.name": "clip_vitl14_336",
+        "tiling.window": "image",
+        "score_images.top_fraction": "own",
+        "rescore.method": "rscin",
+    }
+    stages: ClassVar[Mapping[str, Stage]] = {
+        "infer": Stage(
+            "robis.detectors.musc.infer:infer_split",
+            reads=(
+                *section("musc", MuscOptions, but=("memory_gb",)),
+                Option("musc.memory_gb", stale=False),
+                *MAP_SIZE,
+                *BATCHES,
+                *SHARDS,
+            ),
+            encoder=TOKENS,
+            after=("crop",),
+        ),
+    }
+    rates_images = True
+
+    def check_plan(self, plan: Plan) -> None:
+        subsets = plan.settings.get("musc.subsets")
+        for split in plan.splits():
+            images = len(plan.sample_ids(split))
+            if images // subsets < 2:
+                way_out = " Or set merge.normalize and binarize.calibrate to split." if split == "validation" else ""
+                raise ConfigError(
+                    f"musc.subsets: found {subsets} for the {images} images of {plan.category}/{split}; mutual "
+                    f"scoring needs at least 2 images in each part.{way_out}"
+                )
+
+    def infer(self, job: InferJob) -> None:
+        from robis.detectors.musc.infer import infer_split
+
+        infer_split(job)
+
+    def gather(self, parts: Sequence[TileMaps], job: InferJob) -> None:
+        from robis.detectors.musc.infer import gather_shards
+
+        gather_shards(parts, job)

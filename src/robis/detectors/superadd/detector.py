@@ -1,0 +1,59 @@
+"""SuperADD as a detector."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
+
+from robis.config.stage import Option, Stage, section
+from robis.detectors.base import Detector
+from robis.detectors.inputs import BATCHES, MAP_SIZE, SHARDS, TOKENS
+from robis.detectors.jobs import InferJob, TileMaps, TrainJob
+from robis.detectors.superadd.options import SuperaddOptions
+
+
+class SuperaddDetector(Detector):
+    """SuperADD (arXiv 2605.14808), a memory bank of normal tokens."""
+
+    name = "superadd"
+    option_model = SuperaddOptions
+    published: ClassVar[Mapping[str, Any]] = {
+        "encoder.name": "dinov3_vithplus16",
+        "tiling.window": 1024,
+        "score_images.top_fraction": 0.001,
+        "rescore.method": "none",
+    }
+    stages: ClassVar[Mapping[str, Stage]] = {
+        "train": Stage(
+            "robis.detectors.superadd.train:train_category",
+            reads=(
+                *section("superadd", SuperaddOptions, but=("memory_gb",)),
+                Option("superadd.memory_gb", stale=False),
+                *BATCHES,
+            ),
+            encoder=TOKENS,
+            after=("crop",),
+            per=("run", "category"),
+        ),
+        "infer": Stage(
+            "robis.detectors.superadd.infer:infer_split",
+            reads=(Option("superadd.seed"), *MAP_SIZE, *BATCHES, *SHARDS),
+            encoder=TOKENS,
+            after=("crop", "train"),
+        ),
+    }
+
+    def train(self, job: TrainJob) -> None:
+        from robis.detectors.superadd.train import train_category
+
+        train_category(job)
+
+    def infer(self, job: InferJob) -> None:
+        from robis.detectors.superadd.infer import infer_split
+
+        infer_split(job)
+
+    def gather(self, parts: Sequence[TileMaps], job: InferJob) -> None:
+        from robis.detectors.inference import gather_maps
+
+        gather_maps(parts, job.output)

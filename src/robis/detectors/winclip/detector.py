@@ -1,0 +1,128 @@
+"""WinCLIP as a detector."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
+
+from robis.config.settings import SharedSettings
+from robis.config.stage import Derived, Job, Option, Stage, options
+from robis.detectors.base import Detector, Plan
+from robis.detectors.inputs import BATCHES, IMAGES, MAP_SIZE
+from robis.detectors.jobs import InferJob, TileMaps, TrainJob
+from robis.detectors.winclip.options import WinclipOptions
+from robis.encoders.names import CLIP_ARCHITECTURES, is_clip
+from robis.errors import ConfigError, one_of
+
+
+def _class_name(job: Job) -> Derived:
+    return Derived({"class_name": job.settings.get("winclip.class_name") or (job.category or "").replace("_", " ")})
+
+
+def _references(job: Job) -> Derived:
+    return Derived({"shots": job.settings.get("winclip.shots"), "reference_seed": job.settings.get("winclip.seeds")})
+
+
+class WinclipDetector(Detector):
+    """WinCLIP (arXiv 2303.14814). Each number of shots and each draw of the references is a run."""
+
+    name = "winclip"
+    option_model = WinclipOptions
+    published: ClassVar[Mapping[str, Any]] = {
+        "encoder.name": "clip_vitb16plus",
+        "tiling.window": "image",
+        "score_images.top_fraction": "own",
+        "rescore.method": "none",
+    }
+    stages: ClassVar[Mapping[str, Stage]] = {
+        "winclip_embed_prompts": Stage(
+            "robis.detectors.winclip.text:embed_prompts",
+            reads=(
+                Option("winclip.class_name", passed=False),
+                *options("winclip.normal_states", "winclip.anomalous_states", "winclip.templates"),
+            ),
+            encoder=("name", "weights"),
+            per=("category",),
+            derive=_class_name,
+        ),
+        "winclip_embed_tiles": Stage(
+            "robis.detectors.winclip.tiles:embed_tiles",
+            reads=(Option("winclip.scales"), *BATCHES),
+            encoder=IMAGES,
+            after=("crop",),
+            per=("category", "split"),
+        ),
+        "train": Stage(
+            "robis.detectors.winclip.train:train_category",
+            reads=(
+                *options("winclip.scales", "winclip.references", *(option.key for option in BATCHES)),
+                *options("winclip.shots", "winclip.seeds", passed=False),
+            ),
+            encoder=IMAGES,
+            after=("crop",),
+            per=("run", "category"),
+            derive=_references,
+        ),
+        "infer": Stage(
+            "robis.detectors.winclip.infer:infer_split",
+            reads=(Option("winclip.scales"), Option("winclip.temperature"), *MAP_SIZE),
+            encoder=IMAGES,
+            after=("crop", "winclip_embed_prompts", "winclip_embed_tiles", "train"),
+        ),
+    }
+    rates_images = True
+    run_keys = ("winclip.shots", "winclip.seeds")
+
+    def runs(self, settings: SharedSettings) -> dict[str, dict[str, Any]]:
+        named = {}
+        for shots in _as_list(settings.get("winclip.shots")):
+            # Nothing is drawn for zero shots, so one run serves all seeds.
+            for seed in _as_list(settings.get("winclip.seeds")) if shots else [0]:
+                name = f"{self.name}_{shots}shot_seed{seed}" if shots else f"{self.name}_0shot"
+                named[name] = {"winclip.shots": shots, "winclip.seeds": seed}
+        return named if len(named) > 1 else {self.name: next(iter(named.values()))}
+
+    def trains(self, settings: SharedSettings) -> bool:
+        return settings.get("winclip.shots") != 0
+
+    def shards(self, settings: SharedSettings) -> int:
+        """One: inference only compares stored features and is short."""
+        return 1
+
+    def check_options(self, settings: SharedSettings) -> None:
+        name = settings.encoder.name
+        if not is_clip(name):
+            near = one_of(name, CLIP_ARCHITECTURES)
+            raise ConfigError(f"encoder.name: found {name!r}; {self.name} needs a model with language. {near}")
+
+    def check_plan(self, plan: Plan) -> None:
+        shots, references = plan.settings.get("winclip.shots"), plan.settings.get("winclip.references")
+        if not shots:
+            return
+        known = plan.sample_ids("train")
+        if isinstance(shots, int) and shots > len(references or known):
+            raise ConfigError(
+                f"winclip.shots: found {shots}; {plan.category} has {len(references or known)} "
+                f"{'listed references' if references else 'training images'}. Set a smaller number."
+            )
+        for name in references:
+            if name not in known:
+                near = one_of(name, known[:20])
+                raise ConfigError(f"winclip.references: {plan.category} has no training image {name!r}. {near}")
+
+    def train(self, job: TrainJob) -> None:
+        from robis.detectors.winclip.train import train_category
+
+        train_category(job)
+
+    def infer(self, job: InferJob) -> None:
+        from robis.detectors.winclip.infer import infer_split
+
+        infer_split(job)
+
+    def gather(self, parts: Sequence[TileMaps], job: InferJob) -> None:
+        raise TypeError(f"{self.name} has no shards.")
+
+
+def _as_list(value: int | list[int]) -> list[int]:
+    return list(dict.fromkeys(value)) if isinstance(value, list) else [value]

@@ -1,0 +1,66 @@
+"""Where every result lies: the one place that spells paths below `results/`.
+
+The fields in braces are Snakemake's wildcards. `dataset` is the name of the data set, `run` a run of a detector,
+`owner` empty or "DETECTOR/" where tiles are one detector's own. `place` fills the fields in.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+FOLDER = "results"
+OF_DATASET = "results/{dataset}/"
+OF_RUN = "results/{dataset}/{detector}/"
+OF_OWNER = "results/{dataset}/{owner}"
+OF_WINCLIP = "results/{dataset}/winclip/"
+
+SAMPLES = "results/{dataset}/samples/{category}/{split}.parquet"
+TILES = "results/{dataset}/{owner}tiles/{category}/{split}.npy"
+TILE_TABLE = "results/{dataset}/{owner}tiles/{category}/{split}.parquet"
+PROMPT_FEATURES = "results/{dataset}/winclip/prompt_features/{category}.safetensors"
+TILE_FEATURES = "results/{dataset}/winclip/tile_features/{category}/{split}.npy"
+MODEL = "results/{dataset}/{detector}/models/{category}/model.safetensors"
+HISTORY = "results/{dataset}/{detector}/models/{category}/training.parquet"
+SHARD_MAPS = "results/{dataset}/{detector}/tile_map_shards/{category}/{split}/{shard}.npy"
+SHARD_TABLE = "results/{dataset}/{detector}/tile_map_shards/{category}/{split}/{shard}.parquet"
+TILE_MAPS = "results/{dataset}/{detector}/tile_maps/{category}/{split}.npy"
+TILE_MAP_TABLE = "results/{dataset}/{detector}/tile_maps/{category}/{split}.parquet"
+ANOMALY_MAPS = "results/{dataset}/{detector}/anomaly_images/{category}/{split}"
+COARSE_MASKS = "results/{dataset}/{detector}/coarse_masks/{category}/{split}"
+THRESHOLDS = "results/{dataset}/{detector}/thresholds/{category}/{split}.parquet"
+MASKS = "results/{dataset}/{detector}/anomaly_images_thresholded/{category}/{split}"
+IMAGE_SCORES = "results/{dataset}/{detector}/image_scores/{category}/{split}.parquet"
+METRICS = "results/{dataset}/{detector}/metrics/{category}/{split}.parquet"
+CURVES = "results/{dataset}/{detector}/curves/{category}/{split}.parquet"
+SUBMISSION = "results/{dataset}/{detector}/submission.tar.gz"
+
+REPORT = "results/{dataset}/report/index.html"
+REPORT_ASSETS = "results/{dataset}/report/assets"
+REPORT_FIGURES = "results/{dataset}/report/figures"
+REPORT_TABLES = "results/{dataset}/report/tables"
+REPORT_METRICS = "results/{dataset}/report/metrics.csv"
+REPORT_WORKBOOK = "results/{dataset}/report/metrics.xlsx"
+
+FINGERPRINTS = "results/{dataset}/fingerprints/{category}/{split}.json"
+WEIGHT_DIGESTS = "results/{dataset}/fingerprints/weights/{file}.json"
+
+
+def log(job: str, owner: str = OF_RUN) -> str:
+    """Pattern of a rule's log files; job: "RULE" and what tells its jobs apart, owner: one of the `OF_...`."""
+    return f"{owner}logs/{job}.log"
+
+
+def benchmark(job: str, owner: str = OF_RUN) -> str:
+    """Pattern of a rule's benchmark files; job: "RULE" and what tells its jobs apart, owner: one of the `OF_...`."""
+    return f"{owner}benchmarks/{job}.tsv"
+
+
+def place(pattern: str, results: Path, **fields: str) -> Path:
+    """A path below a results folder (`results/NAME`) from a pattern of this module."""
+    return results / pattern.removeprefix(OF_DATASET).format(**fields)
+
+
+def places(pattern: str, results: Path) -> list[Path]:
+    """Existing paths below a results folder (`results/NAME`) that match a pattern of this module, sorted."""
+    return sorted(results.glob(re.sub(r"{[^}]*}", "*", pattern.removeprefix(OF_DATASET))))
