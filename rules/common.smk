@@ -6,7 +6,7 @@ import sys
 from snakemake.exceptions import WorkflowError
 from snakemake.logging import logger
 
-from robis.detectors.settings import parse
+from robis.detectors.settings import parse as parse_settings
 from robis.errors import RobisError
 from robis.workflow import results
 from robis.workflow.checks import check_plan, without_effect
@@ -17,7 +17,7 @@ from robis.workflow.stages import owner_of
 gc.set_threshold(200_000, 50, 100)
 
 try:
-    project = Project(parse(config))
+    project = Project(parse_settings(config))
     # Linting looks at the rules alone and needs neither data nor weights.
     linting = "--lint" in sys.argv
     categories = [] if linting else project.categories
