@@ -13,6 +13,7 @@ from torch import Tensor
 
 from benchmarks.harness import require
 from benchmarks.plain.inp_former import PlainInpFormer, PlainStableAdamW, plain_step
+from robis.detectors.inp_former.maps import tile_maps
 from robis.detectors.inp_former.model import InpFormer, initialize
 from robis.detectors.inp_former.optimizer import StableAdamW
 from robis.detectors.inp_former.step import Recipe, train_step
@@ -79,7 +80,7 @@ class Pair:
     @torch.inference_mode()
     def our_maps(self) -> Tensor:
         """Maps of the tiles by robis, on the CPU or in the precision that is set outside."""
-        return self.ours.tile_maps(self.tiles, self.size.map_side)
+        return tile_maps(self.ours, self.tiles, self.size.map_side)
 
     @torch.inference_mode()
     def plain_maps(self) -> Tensor:

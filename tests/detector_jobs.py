@@ -47,3 +47,13 @@ def gathering(gather: Callable[[Sequence[TileMaps], InferJob], None]) -> Callabl
         gather(written, infer_job(tiles, tiles.with_suffix(".parquet"), maps, table, **values))
 
     return gather_shards
+
+
+def embedding(embed_tiles: Callable[..., None]) -> Callable[..., None]:
+    """The stage that embeds tiles, given plain paths and keyword arguments."""
+
+    def embed(tiles: Path, table: Path, output: Path, **values: Any) -> None:
+        compute = {"device": "cpu"} | {name: values.pop(name) for name in COMPUTE if name in values}
+        embed_tiles(TileStore(tiles, table), output, compute=Compute(**compute), **values)
+
+    return embed

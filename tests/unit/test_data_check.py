@@ -11,9 +11,9 @@ import yaml
 from PIL import Image
 
 from robis.cli import main
-from robis.config.settings import parse
 from robis.datasets.check import check_dataset, format_summary, size_text
 from robis.datasets.samples import Source
+from robis.detectors.settings import parse
 from robis.workflow.tile_budget import tile_counter
 from tests.unit.trees import write_image, write_mask
 

@@ -9,7 +9,8 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from robis.detectors.inp_former.model import InpFormer, anomaly_maps, initialize, load_checkpoint, soft_mining_loss
+from robis.detectors.inp_former.maps import anomaly_maps, tile_maps
+from robis.detectors.inp_former.model import InpFormer, initialize, load_checkpoint, soft_mining_loss
 from robis.encoders.build import build_encoder
 from robis.encoders.encoder import Encoder
 from robis.encoders.weights import read_state
@@ -205,7 +206,7 @@ def test_tile_maps_from_a_published_checkpoint(encoder: Encoder, tiles: Tensor, 
     load_checkpoint(model, read_state(tmp_path / "model.pth", sha256=None, key="model"), source="x", encoder=NAME)
     plain = Plain(state)
     with torch.inference_mode():
-        found = model.eval().tile_maps(tiles, 20)
+        found = tile_maps(model.eval(), tiles, 20)
         _, _, coherence = model(tiles)
     expected = torch.stack([plain.tile_map(tile, 20) for tile in tiles])
     assert expected.std() > 1e-3, "maps that are flat would agree with anything"

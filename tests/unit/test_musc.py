@@ -15,10 +15,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from robis.detectors.musc import infer as musc_infer
 from robis.detectors.musc import nearest
-from robis.detectors.musc.infer import gather_shards, infer_split
 from robis.detectors.musc.nearest import plan_memory
 from robis.detectors.musc.scores import (
+    Scoring,
     layer_norm,
     lnamd,
     mean_scores,
@@ -33,6 +34,7 @@ from robis.errors import ConfigError, DataError
 from robis.io.arrays import scratch_array
 from robis.io.tables import read_table, write_table
 from robis.tiles.store import TILE_COLUMNS
+from tests.detector_jobs import gathering, inferring
 
 GRID, WIDTH = 5, 24
 PLENTY = 1 << 30
@@ -87,9 +89,10 @@ def scores_of(raw: Tensor, images: list[int] | None = None, *, memory: int = PLE
         "scratch": no_disk,
         **options,
     }
-    tokens = torch.stack([layer_norm(block) for block in raw])
+    tokens = [layer_norm(block) for block in raw]
     options = {"device": torch.device("cpu"), "dtype": torch.float32} | options
-    return mean_scores(mutual_scores(tokens, np.array(images), grid=int(raw.shape[2] ** 0.5), memory=memory, **options))
+    rounds = mutual_scores(tokens, np.array(images), int(raw.shape[2] ** 0.5), Scoring(memory=memory, **options))
+    return mean_scores(rounds)
 
 
 @pytest.mark.parametrize("r", [1, 3, 5])
@@ -229,15 +232,17 @@ def test_memory_plan_keeps_to_its_memory() -> None:
 
 @pytest.mark.parametrize(("dtype", "stored"), [(torch.float32, torch.float32), (torch.bfloat16, torch.float16)])
 def test_tokens_are_kept_in_memory_where_they_fit_else_on_disk(dtype: torch.dtype, stored: torch.dtype) -> None:
-    shape, images, parts = (2, 4, 25, 24), np.arange(4), [np.array([0, 2]), np.array([1, 3])]
+    images, parts = np.arange(4), [np.array([0, 2]), np.array([1, 3])]
     scoring = 2 * 25 * 24 * dtype.itemsize + 2 * 2 * 25 * 4
     needed = scoring + 2 * 4 * 25 * 24 * stored.itemsize
-    options = {"device": torch.device("cpu"), "dtype": dtype}
-    tokens = token_store(shape, images, parts, memory=needed, scratch=no_disk, **options)
-    assert tokens.shape == shape and tokens.dtype == stored
-    asked = []
-    token_store(shape, images, parts, memory=needed - 1, scratch=lambda *room: asked.append(room), **options)
-    assert asked == [(shape, stored)]
+    options = {"neighborhood_sizes": [1], "averaged_fraction": (0.0, 0.3), "parts": parts}
+    options |= {"device": torch.device("cpu"), "dtype": dtype}
+    tokens = token_store([24, 24], (4, 25), images, Scoring(memory=needed, scratch=no_disk, **options))
+    assert [(tuple(layer.shape), layer.dtype) for layer in tokens] == [((4, 25, 24), stored)] * 2
+    rooms = []
+    on_disk = Scoring(memory=needed - 1, scratch=lambda *room: rooms.append(room), **options)
+    token_store([24, 24], (4, 25), images, on_disk)
+    assert rooms == [((4, 25, 24), stored)] * 2
 
 
 def test_scratch_files_vanish_on_error_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -311,10 +316,9 @@ import os, sys
 os.environ["CUDA_VISIBLE_DEVICES"] = ""
 import torch
 import numpy as np
-from robis.detectors.musc.scores import mutual_scores
-list(mutual_scores(torch.randn(1, 2, 4, 8), np.arange(2), grid=2, neighborhood_sizes=[1], averaged_fraction=(0, 0.3),
-                   parts=[np.arange(2)],
-                   memory=1 << 20, scratch=None, device=torch.device("cpu"), dtype=torch.float32))
+from robis.detectors.musc.scores import Scoring, mutual_scores
+scoring = Scoring([1], (0, 0.3), [np.arange(2)], 1 << 20, None, torch.device("cpu"), torch.float32)
+list(mutual_scores([torch.randn(2, 4, 8)], np.arange(2), 2, scoring))
 print("robis.detectors.musc.kernel" in sys.modules)
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
@@ -357,6 +361,8 @@ def test_scores_on_a_gpu(share: float) -> None:
     for dtype, error in ((torch.float16, 1e-3), (torch.bfloat16, 1e-2)):
         torch.testing.assert_close(scores_of(raw, **options, dtype=dtype), scores_of(raw), rtol=0, atol=error)
 
+
+infer_split, gather_shards = inferring(musc_infer.infer_split), gathering(musc_infer.gather_shards)
 
 ENCODER = {"name": "vit_tiny_patch16_224", "weights": "random", "input_size": 64, "blocks": [3, 11]}
 OPTIONS = {
@@ -457,6 +463,6 @@ def test_tokens_that_are_not_finite_name_the_tile(tmp_path: Path, monkeypatch: p
     pixels = np.load(tiles)
     pixels[3] = 7
     np.save(tiles, pixels)
-    with pytest.raises(DataError, match=r"the tokens of tile 3 are not finite"):
+    with pytest.raises(DataError, match=r"tiles\.npy: tile 3 gives tokens that are not finite"):
         infer_split(tiles, table, tmp_path / "out.npy", tmp_path / "out.parquet", **OPTIONS)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["tiles.npy", "tiles.parquet"]

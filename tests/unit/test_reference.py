@@ -11,8 +11,8 @@ import pytest
 import yaml
 
 from robis.cli import main
-from robis.config.settings import Settings, load, parse
 from robis.detectors.registry import DETECTORS
+from robis.detectors.settings import Settings, load, parse
 from robis.errors import ConfigError
 from robis.workflow.reference import explain, written_files
 from robis.workflow.stages import STAGES, every_key, followers, readers, stages

@@ -10,7 +10,7 @@ import pytest
 import yaml
 from openpyxl import load_workbook
 
-from robis.config.settings import parse
+from robis.detectors.settings import parse
 from robis.evaluation.metrics import METRICS, typed
 from robis.report.exports import escape_latex, write_metrics_csv, write_tables
 from robis.report.facts import duration, stage_costs, uncounted, versions

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from robis.config.settings import Settings, load, parse
+from robis.detectors.settings import Settings, load, parse
 from robis.errors import ConfigError
 from robis.workflow.runs import effective, variants
 from tests.conftest import PRESETS, REPOSITORY

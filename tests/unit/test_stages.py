@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ast
 import pickle
 import shutil
 from pathlib import Path
@@ -13,11 +12,11 @@ import pytest
 from PIL import Image
 
 from robis.config.sections import Dataset
-from robis.config.settings import Detector, parse
 from robis.datasets.layouts import LAYOUTS
 from robis.detectors.registry import DETECTORS
+from robis.detectors.settings import Settings, parse
 from robis.errors import RobisError
-from robis.workflow import code_digest
+from robis.workflow.checks import check_plan, without_effect
 from robis.workflow.params import Params
 from robis.workflow.project import Project
 from robis.workflow.stages import STAGES, stages
@@ -179,7 +178,7 @@ def test_validation_is_held_out_only_where_it_is_needed(root: Path, tmp_path: Pa
             r"Use where: \{detector: winclip\}",
         ),
         ({"detectors": ["winclip"], "encoder": {"name": "dino_vits16"}}, r"encoder\.name: .*winclip needs a model"),
-        ({"encoder": {"name": "clip_vitb16"}}, r"encoder\.name: .*inp_former needs a ViT of timm"),
+        ({"encoder": {"name": "clip_vitb16"}}, r"encoder\.name: .*inp_former needs a vision transformer of timm"),
         ({"report": {"compare": ["results/nowhere"]}}, r"report\.compare: results/nowhere is not a folder"),
         ({"score_images": {"top_fraction": "own"}}, r"score_images\.top_fraction: inp_former gives images no score"),
         ({"rescore": {"method": "rscin"}}, r"rescore\.embeddings: inp_former has no image embeddings of its own"),
@@ -193,58 +192,19 @@ def test_validation_is_held_out_only_where_it_is_needed(root: Path, tmp_path: Pa
 def test_what_the_dataset_does_not_have_is_named(root: Path, tmp_path: Path, values: dict, message: str) -> None:
     dataset = {"root": str(root), "layout": "mvtec_ad_2"} | values.get("dataset", {})
     with pytest.raises(RobisError, match=message):
-        Project(parse(values | {"dataset": dataset}), tmp_path).check()
+        check_plan(Project(parse(values | {"dataset": dataset}), tmp_path))
 
 
 def test_overrides_of_categories_that_are_not_run_may_stay(root: Path, tmp_path: Path) -> None:
     overrides = [{"where": {"category": "bolt"}, "set": {"merge.scale": 1}}]
     dataset = {"root": str(root), "layout": "mvtec_ad_2", "categories": ["nut"]}
-    Project(parse({"dataset": dataset, "overrides": overrides, "refine": {"method": "none"}}), tmp_path).check()
-
-
-def digest_of(text: str) -> str:
-    return "".join(code_digest._canonical(ast.parse(text)))
-
-
-def test_comments_docstrings_and_layout_are_not_code() -> None:
-    plain = "def f(x):\n    return x + 1\n"
-    noisy = '"""Module."""\n\n\ndef f(x):\n    """What f does."""\n    # why\n    return (x +\n        1)\n'
-    assert digest_of(plain) == digest_of(noisy)
-    assert digest_of(plain) != digest_of("def f(x):\n    return x - 1\n")
-    assert digest_of("x = 'a'") != digest_of("x = 'b'")
-
-
-def test_a_stage_depends_on_the_modules_it_imports() -> None:
-    binarize = code_digest.closure("robis.binarization.stage")
-    assert {"robis.binarization.mebin", "robis.io.maps", "robis.errors"} <= binarize
-    assert (
-        not {
-            "robis.tiles.merge",
-            "robis.config.sections",
-            "robis.config.settings",
-            "robis.encoders",
-            "robis.workflow.stages",
-        }
-        & binarize
-    )
-    assert "robis.detectors.inp_former.model" in code_digest.closure("robis.detectors.inp_former.infer")
-    for detector in DETECTORS:
-        for stage in stages(detector).values():
-            assert not {"robis.config.sections", "robis.config.settings"} & set(code_digest.closure(stage.module)), (
-                "a new option would re-run everything"
-            )
+    check_plan(Project(parse({"dataset": dataset, "overrides": overrides, "refine": {"method": "none"}}), tmp_path))
 
 
 def test_the_settings_offer_what_is_registered() -> None:
     assert list(get_args(Dataset.model_fields["layout"].annotation)) == list(LAYOUTS)
-    assert list(get_args(Detector)) == list(DETECTORS)
-
-
-def test_inference_code_trains_nothing_again() -> None:
-    train, infer = (code_digest.closure(DETECTORS["inp_former"].stages[name].module) for name in ("train", "infer"))
-    assert "robis.encoders.clip" not in train | infer, "it counts where the encoder is one of its models"
-    assert "robis.detectors.inference" in infer - train
-    assert "robis.detectors.inp_former.loop" in train - infer
+    assert [name for name in DETECTORS if name not in Settings.model_fields] == []
+    assert {name: detector.name for name, detector in DETECTORS.items()} == {name: name for name in DETECTORS}
 
 
 @pytest.mark.parametrize(
@@ -285,19 +245,6 @@ def test_sam_checkpoints_count_by_content(project, tmp_path: Path) -> None:
     assert stale(first, other) == {"refine"}
 
 
-def test_templates_are_code(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    before = code_digest.code_digest("robis.report")
-    templates = Path(code_digest.ROOT, "report", "templates")
-    shutil.copytree(templates, tmp_path / "templates")
-    page = tmp_path / "templates" / "index.html.j2"
-    page.write_text(page.read_text() + "<!-- another page -->")
-    monkeypatch.setattr(code_digest, "_data_files", lambda source: sorted((tmp_path / "templates").iterdir()))
-    code_digest.code_digest.cache_clear()
-    after = code_digest.code_digest("robis.report")
-    code_digest.code_digest.cache_clear()
-    assert before != after
-
-
 def test_every_stage_has_a_script_and_a_rule() -> None:
     for stage in STAGES:
         assert (REPOSITORY / "workflow_scripts" / f"{stage}.py").is_file()
@@ -335,20 +282,22 @@ def test_runs_of_one_detector_share_its_tiles_and_features(project) -> None:
     train = [runs.params("train", detector=name, category="nut") for name in runs.detectors[1:]]
     assert [(one["shots"], one["reference_seed"]) for one in train] == [(2, 0), (2, 1)]
     fewer = project(detectors=["winclip"], winclip__shots=0)
-    assert repr(fewer.params("embed_tiles", detector="winclip", **job)) == repr(
-        runs.params("embed_tiles", detector="winclip", **job)
+    assert repr(fewer.params("winclip_embed_tiles", detector="winclip", **job)) == repr(
+        runs.params("winclip_embed_tiles", detector="winclip", **job)
     )
 
 
 def test_the_prompts_name_the_category(project, root: Path) -> None:
     (root / "nut").rename(root / "metal_nut")
     zero = project(detectors=["winclip"])
-    params = zero.params("embed_prompts", detector="winclip", category="metal_nut")
+    params = zero.params("winclip_embed_prompts", detector="winclip", category="metal_nut")
     assert params["class_name"] == "metal nut"
     where = [{"where": {"category": "metal_nut"}, "set": {"winclip.class_name": "nut of steel"}}]
     named = project(detectors=["winclip"], where__overrides=where)
-    assert named.params("embed_prompts", detector="winclip", category="metal_nut")["class_name"] == "nut of steel"
-    assert named.params("embed_prompts", detector="winclip", category="bolt")["class_name"] == "bolt"
+    assert (
+        named.params("winclip_embed_prompts", detector="winclip", category="metal_nut")["class_name"] == "nut of steel"
+    )
+    assert named.params("winclip_embed_prompts", detector="winclip", category="bolt")["class_name"] == "bolt"
 
 
 def test_a_given_model_replaces_training(project, tmp_path: Path) -> None:
@@ -356,7 +305,7 @@ def test_a_given_model_replaces_training(project, tmp_path: Path) -> None:
     for name in ("nut", "bolt"):
         (tmp_path / f"{name}.pth").write_bytes(name.encode())
     given = project(inp_former__weights=str(tmp_path / "{category}.pth"))
-    given.check()
+    check_plan(given)
     assert not given.trains(**job)
     assert given.params("infer", **job)["model"] == tmp_path / "nut.pth"
     assert project().trains(**job)
@@ -365,7 +314,7 @@ def test_a_given_model_replaces_training(project, tmp_path: Path) -> None:
     assert repr(project(inp_former__weights=str(tmp_path / "{category}.pth")).params("infer", **job)) != before
     (tmp_path / "bolt.pth").unlink()
     with pytest.raises(RobisError, match=r"inp_former\.weights: .*bolt\.pth does not exist"):
-        project(inp_former__weights=str(tmp_path / "{category}.pth")).check()
+        check_plan(project(inp_former__weights=str(tmp_path / "{category}.pth")))
 
 
 def test_embeddings_come_from_the_run_musc_or_a_file(project, tmp_path: Path) -> None:
@@ -401,7 +350,7 @@ def test_embeddings_come_from_the_run_musc_or_a_file(project, tmp_path: Path) ->
         ),
         (
             {"rescore": {"method": "rscin", "embeddings": "winclip"}},
-            r"rescore\.embeddings: found 'winclip'; expected own",
+            r"rescore\.embeddings: winclip is not among the detectors",
         ),
         (
             {"encoder": {"name": "vit_tiny_patch99", "input_size": 224}},
@@ -415,7 +364,7 @@ def test_what_the_images_cannot_serve_is_said_while_planning(
     base = {"dataset": {"root": str(root)}, "refine": {"method": "none"}}
     rescore = {} if "rescore" in values or values.get("musc") is None else {"rescore": {"method": "none"}}
     with pytest.raises(RobisError, match=message):
-        Project(parse(base | rescore | values), tmp_path).check()
+        check_plan(Project(parse(base | rescore | values), tmp_path))
 
 
 def test_splits_without_images_are_named_while_planning(root: Path, tmp_path: Path) -> None:
@@ -423,13 +372,13 @@ def test_splits_without_images_are_named_while_planning(root: Path, tmp_path: Pa
     (root / "nut" / "train" / "normal").mkdir()
     values = {"dataset": {"root": str(root)}, "refine": {"method": "none"}}
     with pytest.raises(RobisError, match=r"1 split without images:\n  nut/train: no images .*train/normal"):
-        Project(parse(values), tmp_path).check()
+        check_plan(Project(parse(values), tmp_path))
     zero_shot = {"detectors": ["winclip"], "rescore": {"method": "none"}}
-    Project(parse(values | zero_shot), tmp_path).check()
+    check_plan(Project(parse(values | zero_shot), tmp_path))
     shutil.rmtree(root / "nut" / "validation")
     calibrated = values | zero_shot | {"binarize": {"calibrate": "validation"}}
     with pytest.raises(RobisError, match=r"nut/validation(.|\n)*calibrate: split need no validation images"):
-        Project(parse(calibrated), tmp_path).check()
+        check_plan(Project(parse(calibrated), tmp_path))
 
 
 def test_overrides_reach_the_stages_of_the_detectors_they_name(root: Path, tmp_path: Path) -> None:
@@ -442,10 +391,10 @@ def test_overrides_reach_the_stages_of_the_detectors_they_name(root: Path, tmp_p
         (["inp_former"], {"detector": "inp_former"}, "merge.normalize", "validation"),
     ):
         overrides = [{"where": where, "set": {key: value}}]
-        Project(parse(values | {"detectors": detectors, "overrides": overrides}), tmp_path).check()
+        check_plan(Project(parse(values | {"detectors": detectors, "overrides": overrides}), tmp_path))
     refused = [{"where": {"split": "test_public", "detector": "inp_former"}, "set": {"encoder.input_size": 336}}]
     with pytest.raises(RobisError, match=r"encoder\.input_size is read by train"):
-        Project(parse(values | {"detectors": ["inp_former", "musc"], "overrides": refused}), tmp_path).check()
+        check_plan(Project(parse(values | {"detectors": ["inp_former", "musc"], "overrides": refused}), tmp_path))
 
 
 def test_the_notice_names_the_runs_with_random_weights(project) -> None:
@@ -464,3 +413,20 @@ def test_weights_of_one_name_in_several_folders_are_each_remembered(project, tmp
     for name in ("nut", "bolt"):
         given.params("infer", detector="inp_former", category=name, split="test_public")
     assert len(list((given.results / "fingerprints" / "weights").iterdir())) == 2
+
+
+def test_options_without_effect_are_named(project) -> None:
+    assert without_effect(project()) == []
+    both = project(binarize__percentile=90.0, refine__max_boxes=5, musc__subsets=2)
+    assert without_effect(both) == [
+        "musc.subsets has no effect: musc is not among the detectors.",
+        "binarize.percentile has no effect here: it is read only with binarize.method percentile.",
+        "refine.max_boxes has no effect here: it is read only with refine.method sam or grabcut.",
+    ]
+    where = [{"where": {"category": "nut"}, "set": {"binarize.method": "percentile"}}]
+    assert without_effect(project(binarize__percentile=90.0, where__overrides=where)) == []
+    unused = [{"where": {"category": "nut"}, "set": {"tiling.overlap": 0.3}}]
+    whole_images = project(tiling__window="image", where__overrides=unused)
+    assert without_effect(whole_images) == [
+        "tiling.overlap has no effect here: it is read only with tiling.window a number."
+    ]

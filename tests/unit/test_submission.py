@@ -20,7 +20,7 @@ import tifffile
 from PIL import Image
 
 from robis.cli import main
-from robis.config.settings import parse
+from robis.detectors.settings import parse
 from robis.errors import DataError
 from robis.io.maps import write_map, write_mask
 from robis.io.samples import IndexedSample, write_samples

@@ -17,15 +17,17 @@ from safetensors.torch import load_file, save_file
 from scipy.ndimage import gaussian_filter
 from torch import Tensor
 
+from robis.detectors.inference import gather_maps
 from robis.detectors.superadd import bank as superadd
+from robis.detectors.superadd import infer as superadd_infer
+from robis.detectors.superadd import train as superadd_train
 from robis.detectors.superadd.bank import Bank, neighbor_distances, select, shares_of, smooth, token_maps
-from robis.detectors.superadd.infer import gather_shards, infer_split
-from robis.detectors.superadd.train import train_category
 from robis.encoders.build import build_encoder
 from robis.encoders.names import superadd_blocks
 from robis.errors import DataError, WeightsError
 from robis.io.tables import read_table, write_table
 from robis.tiles.store import TILE_COLUMNS
+from tests.detector_jobs import gathering, inferring, training
 
 
 def random_tokens(count: int, width: int = 16, *, offset: float = 0.0, seed: int = 0) -> Tensor:
@@ -173,6 +175,9 @@ def test_published_blocks() -> None:
     assert superadd_blocks(6) == (1, 2, 4, 5)
 
 
+infer_split, train_category = inferring(superadd_infer.infer_split), training(superadd_train.train_category)
+gather_shards = gathering(lambda parts, job: gather_maps(parts, job.output))
+
 ENCODER: dict[str, Any] = {"name": "vit_tiny_patch16_224", "weights": "random", "input_size": 64, "blocks": [1, 3]}
 TRAIN: dict[str, Any] = {
     **{"identity": "", "encoder": ENCODER, "bank_size": 40, "rounds": 5, "neighbors": 6, "radius_growth": 1.1},
@@ -255,7 +260,7 @@ def test_the_same_seed_gives_the_same_bytes_with_any_memory(
     assert train(tmp_path, "other", seed=1).read_bytes() != first
     with caplog.at_level(logging.INFO):
         assert train(tmp_path, "little", memory_gb=1e-9).read_bytes() == first
-    assert "superadd.memory_gb holds 1 of 5 parts" in caplog.text and "encoded 5 times" in caplog.text
+    assert "superadd.memory_gb holds 1 of 5 subsets" in caplog.text and "encoded 5 times" in caplog.text
     # Working memory of 4 (23 * 192 + 77) bytes and two parts of 4 * 2 * 23 * 192.
     monkeypatch.setattr("robis.detectors.superadd.train.QUERIES_AT_ONCE", 7)
     monkeypatch.setattr("robis.detectors.superadd.train.BANK_AT_ONCE", 11)
@@ -350,7 +355,10 @@ def test_shards_change_no_bit(tmp_path: Path, shards: int) -> None:
             {"encoder": ENCODER | {"name": "vit_small_patch16_224"}},
             r"made for vit_tiny_patch16_224; expected vit_small",
         ),
-        ({"encoder": ENCODER | {"blocks": [1, 2]}}, r"no bank of block 2, only block_1, block_3\. Train again"),
+        (
+            {"encoder": ENCODER | {"blocks": [1, 2]}},
+            r"has no 'block_2', only block_1, block_3\..*delete it, and `train` runs again",
+        ),
     ],
 )
 def test_a_bank_of_another_encoder_is_refused(tmp_path: Path, options: dict[str, Any], message: str) -> None:
@@ -360,13 +368,13 @@ def test_a_bank_of_another_encoder_is_refused(tmp_path: Path, options: dict[str,
 
 def test_damaged_and_foreign_files_are_refused(tmp_path: Path) -> None:
     model = tmp_path / "model.safetensors"
-    with pytest.raises(WeightsError, match=r"model\.safetensors: no readable bank of SuperADD"):
+    with pytest.raises(WeightsError, match=r"model\.safetensors: cannot be read as a file of superadd"):
         infer(tmp_path, model)
     model.write_bytes(b"damaged")
-    with pytest.raises(WeightsError, match=r"model\.safetensors: no readable bank of SuperADD"):
+    with pytest.raises(WeightsError, match=r"model\.safetensors: cannot be read as a file of superadd"):
         infer(tmp_path, model)
     save_file({"block_1": torch.zeros(2, 3)}, model)
-    with pytest.raises(WeightsError, match=r"made for an encoder it does not name; expected vit_tiny"):
+    with pytest.raises(WeightsError, match=r"not a file of superadd"):
         infer(tmp_path, model)
     save_file({"block_1": torch.zeros(2, 3)}, model, {"superadd": json.dumps({"encoder": ENCODER["name"]})})
     with pytest.raises(WeightsError, match=r"'block_1' is \(2, 3\); expected 192 numbers each"):
@@ -380,7 +388,7 @@ def test_no_tiles_and_tokens_that_are_not_finite_are_refused(tmp_path: Path) -> 
     state = vit.state_dict()
     state["blocks.1.mlp.fc2.bias"][3] = torch.nan
     save_file(state, tmp_path / "vit.safetensors")
-    with pytest.raises(DataError, match=r"the tokens of tile 0 are not finite\. Use precision float32"):
+    with pytest.raises(DataError, match=r"tile 0 gives tokens that are not finite\. Set infer\.precision to float32"):
         train(tmp_path, encoder=ENCODER | {"weights": str(tmp_path / "vit.safetensors")})
     assert not (tmp_path / "model" / "model.safetensors").exists()
 

@@ -8,10 +8,10 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from robis.config.settings import parse
 from robis.datasets import listed
 from robis.datasets.layouts import inspected_splits, list_categories, list_samples, list_splits
 from robis.datasets.samples import Source
+from robis.detectors.settings import parse
 from robis.errors import DataError, RobisError
 from robis.io.samples import read_samples
 from robis.tiles.store import crop_split

@@ -17,10 +17,11 @@ from robis.detectors.inp_former import loop as training
 from robis.detectors.inp_former import optimizer as optimization
 from robis.detectors.inp_former import step as training_step
 from robis.detectors.inp_former.augmentation import augment
-from robis.detectors.inp_former.loop import train
+from robis.detectors.inp_former.loop import TrainingState, train
+from robis.detectors.inp_former.maps import tile_maps
 from robis.detectors.inp_former.model import InpFormer, initialize
 from robis.detectors.inp_former.optimizer import StableAdamW, learning_rate
-from robis.detectors.inp_former.step import Recipe, training_batches
+from robis.detectors.inp_former.step import Order, Recipe, training_batches
 from robis.encoders.build import build_encoder
 from robis.errors import DataError, TrainingError
 
@@ -55,7 +56,7 @@ def tiles(rng: np.random.Generator) -> np.ndarray:
 
 def run(folder: Path, tiles: np.ndarray, recipe: Recipe = RECIPE, identity: str = "same"):
     model = small_model()
-    rows = train(model, tiles, recipe, state_file=folder / "state.pt", events=folder / "tensorboard", identity=identity)
+    rows = train(model, tiles, recipe, TrainingState(folder / "state.pt", folder / "tensorboard", identity))
     return {name: value.clone() for name, value in model.trainable().items()}, rows
 
 
@@ -114,14 +115,14 @@ def test_all_tensors_at_once_move_as_one_by_one(monkeypatch: pytest.MonkeyPatch,
 
 
 def test_batches_of_all_epochs_follow_each_other(tiles: np.ndarray) -> None:
-    chosen = {"seed": 7, "batch_size": 4, "augmented": False, "threads": 3}
-    whole = list(training_batches(tiles, torch.device("cpu"), epochs=range(3), **chosen))
+    options = {"augmented": False, "threads": 3}
+    whole = list(training_batches(tiles, torch.device("cpu"), Order(7, range(3), 4), **options))
     assert [epoch for epoch, _ in whole] == [0, 0, 1, 1, 2, 2]
     numbers = {tile.tobytes(): number for number, tile in enumerate(tiles)}
     orders = [[numbers[tile.numpy().tobytes()] for _, batch in whole[n : n + 2] for tile in batch] for n in (0, 2, 4)]
     assert all(len(set(order)) == 8 for order in orders), "no tile twice in an epoch"
     assert orders[0] != orders[1] != orders[2]
-    later = list(training_batches(tiles, torch.device("cpu"), epochs=range(1, 3), first=4, **chosen))
+    later = list(training_batches(tiles, torch.device("cpu"), Order(7, range(1, 3), 4, first=4), **options))
     assert [epoch for epoch, _ in later] == [1, 2, 2]
     assert all(torch.equal(one, other) for (_, one), (_, other) in zip(later, whole[3:], strict=True))
 
@@ -375,9 +376,9 @@ def test_maps_stay_float32_under_mixed_precision(tiles: np.ndarray) -> None:
     model = small_model().eval()
     batch = torch.from_numpy(tiles[:2])
     with torch.inference_mode():
-        exact = model.tile_maps(batch, 16)
+        exact = tile_maps(model, batch, 16)
         with torch.autocast("cpu", torch.bfloat16):
-            mixed = model.tile_maps(batch, 16)
+            mixed = tile_maps(model, batch, 16)
     assert mixed.dtype == torch.float32
     assert mixed.unique().numel() > 0.9 * exact.unique().numel(), "bf16 maps would have few distinct values"
     torch.testing.assert_close(mixed, exact, rtol=0.1, atol=0.02)
@@ -394,6 +395,6 @@ def test_nothing_is_compiled_on_the_cpu(tmp_path: Path, tiles: np.ndarray, monke
 def test_bf16_training_on_a_gpu(tmp_path: Path, tiles: np.ndarray, compiled: bool) -> None:
     recipe = replace(RECIPE, precision="bf16", compile=compiled)
     model = small_model().cuda()
-    rows = train(model, tiles, recipe, state_file=tmp_path / "state.pt", events=tmp_path / "events", identity="gpu")
+    rows = train(model, tiles, recipe, TrainingState(tmp_path / "state.pt", tmp_path / "events", "gpu"))
     assert np.isfinite(rows["loss"]).all()
     assert rows["loss"].iloc[-1] < rows["loss"].iloc[0]

@@ -13,20 +13,22 @@ import torch.nn.functional as F
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from robis.detectors.winclip import infer as winclip_infer
 from robis.detectors.winclip import scores as winclip
 from robis.detectors.winclip import tiles as winclip_embed
-from robis.detectors.winclip.infer import infer_split
+from robis.detectors.winclip import train as winclip_train
 from robis.detectors.winclip.prompts import prompts
 from robis.detectors.winclip.scores import association, few_shot, over_windows, score, tile_maps
 from robis.detectors.winclip.text import embed_prompts
-from robis.detectors.winclip.tiles import embed, embed_tiles
-from robis.detectors.winclip.train import draw, train_category
+from robis.detectors.winclip.tiles import embed
+from robis.detectors.winclip.train import draw
 from robis.detectors.winclip.windows import window_tokens
 from robis.encoders.clip import ClipEncoder, build_clip, build_clip_encoder, embed_sentences
 from robis.encoders.weights import read_metadata
 from robis.errors import ConfigError, DataError, WeightsError
 from robis.io.tables import read_table, write_table
 from robis.tiles.store import TILE_COLUMNS
+from tests.detector_jobs import embedding, inferring, training
 from tests.tiny_clip import EMBEDDING, GRID, SIZE, WIDTH, numpy_state, random_tiles, write_config
 
 RECORDED = Path(__file__).parents[1] / "parity" / "winclip.npz"
@@ -195,6 +197,10 @@ def test_batches_do_not_change_the_result(monkeypatch: pytest.MonkeyPatch, encod
     for name, values in embed(encoder, tiles, SCALES).items():
         torch.testing.assert_close(values, whole[name], rtol=1e-5, atol=1e-5)
     torch.testing.assert_close(association(whole["patches"], whole["patches"][:1].flatten(0, 1)), distance)
+
+
+infer_split, train_category = inferring(winclip_infer.infer_split), training(winclip_train.train_category)
+embed_tiles = embedding(winclip_embed.embed_tiles)
 
 
 def write_tiles(folder: Path, tiles: np.ndarray, names: list[str]) -> tuple[Path, Path]:
@@ -371,9 +377,13 @@ def test_references_that_cannot_be_had(
 def test_files_that_do_not_belong_together(folder: Path, stored: dict, encoder_options: dict) -> None:
     model = folder / "other.safetensors"
     train(stored, model, encoder_options, scales=[2])
-    with pytest.raises(WeightsError, match=r"other\.safetensors: has no 'windows_3'\. Train again"):
+    with pytest.raises(
+        WeightsError, match=r"other\.safetensors: has no 'windows_3', only patches, windows_2\..*`train` runs again"
+    ):
         infer(stored, folder, encoder_options, model=model)
-    with pytest.raises(WeightsError, match=r"other\.safetensors: made for .*tiny\.json; expected clip_vitb16\. Train"):
+    with pytest.raises(
+        WeightsError, match=r"other\.safetensors: made for .*tiny\.json; expected clip_vitb16\. Delete it"
+    ):
         infer(stored, folder, {"name": "clip_vitb16"}, model=model)
     with pytest.raises(WeightsError, match=r"nowhere\.safetensors: no readable features of WinCLIP \(.*"):
         infer(stored, folder, encoder_options, model=folder / "nowhere.safetensors")
@@ -405,6 +415,8 @@ def test_embeddings_that_are_not_finite_are_refused(folder: Path, stored: dict, 
     state["visual.proj"][0, 0] = float("inf")
     save_file(state, folder / "infinite.safetensors")
     options = encoder_options | {"weights": str(folder / "infinite.safetensors")}
-    with pytest.raises(DataError, match=r"the embedding of tile 0 is not finite\. Use infer\.precision float32"):
+    with pytest.raises(
+        DataError, match=r"tile 0 gives embeddings that are not finite\. Set infer\.precision to float32"
+    ):
         embed_tiles(stored["tiles"], stored["table"], folder / "bad.npy", encoder=options, scales=[2], batch_size=2)
     assert not (folder / "bad.npy").exists()

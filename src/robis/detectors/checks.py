@@ -15,7 +15,7 @@ def require_finite(values: Tensor | np.ndarray, what: str, first: int, tiles: Pa
 
     Args:
         values: (B, ...), as they will be stored: float16 turns 1e5 into infinity.
-        what: what they are, for the message, e.g. "tokens".
+        what: what they are, for the message, a plural such as "tokens".
         first: number of the first tile of the batch.
         tiles: the tile store.
     """
@@ -25,6 +25,6 @@ def require_finite(values: Tensor | np.ndarray, what: str, first: int, tiles: Pa
     rows = finite.reshape(len(finite), -1).all(1)
     bad = first + int(np.flatnonzero(~np.asarray(rows.tolist()))[0])
     raise DataError(
-        f"{tiles}: the {what} of tile {bad} contain a value that is not finite. Set infer.precision to float32, use "
-        f"other encoder weights, or train again."
+        f"{tiles}: tile {bad} gives {what} that are not finite. Set infer.precision to float32, use other encoder "
+        f"weights, or train again."
     )

@@ -80,5 +80,5 @@ def stored(values: np.ndarray, first: int, job: InferJob) -> np.ndarray:
         job: names the tile store.
     """
     maps = to_float16(values.reshape(len(values), -1)).reshape(values.shape)
-    require_finite(maps, "map", first, job.store.tiles)
+    require_finite(maps, "map values", first, job.store.tiles)
     return maps

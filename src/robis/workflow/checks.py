@@ -88,7 +88,7 @@ def without_effect(project: Project) -> list[str]:
             sentences.append(f"{key} has no effect: {key.partition('.')[0]} is not among the detectors.")
         elif entries and not any(option.is_read(settings) for option, settings in entries):
             conditions = sorted({str(option.when).removeprefix("with ") for option, _ in entries})
-            sentences.append(f"{key} has no effect here: it is read only where {' or '.join(conditions)}.")
+            sentences.append(f"{key} has no effect here: it is read only with {' or '.join(conditions)}.")
     return sentences
 
 

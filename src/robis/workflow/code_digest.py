@@ -223,6 +223,11 @@ class _Stripper(ast.NodeTransformer):
         node.body = node.body or [ast.Pass()]
         return node
 
+    def visit_ClassDef(self, node: ast.ClassDef) -> ast.ClassDef:
+        self._generic(node)
+        node.body = node.body or [ast.Pass()]
+        return node
+
     def _generic(self, node: Any) -> Any:
         return super().generic_visit(node)
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from robis.detectors.inference import write_tile_maps
+from robis.detectors.inp_former.maps import tile_maps
 from robis.detectors.inp_former.model import InpFormer, load_checkpoint
 from robis.detectors.jobs import InferJob
 from robis.detectors.model_files import model_encoder
@@ -30,4 +33,4 @@ def infer_split(job: InferJob) -> None:
     made_for = model_encoder(path, "inp_former") or "an unnamed encoder"
     load_checkpoint(network, state, source=f"{path} (made for {made_for})", encoder=str(encoder["name"]))
     network = network.eval().to(pick_device(job.compute.device))
-    write_tile_maps(network.tile_maps, job, input_size=network.encoder.input_size)
+    write_tile_maps(partial(tile_maps, network), job, input_size=network.encoder.input_size)

@@ -17,7 +17,6 @@ from robis.encoders.weights import check_state
 from robis.errors import ConfigError
 
 LAYER_NORM_EPS = 1e-8
-BLUR_SIZE, BLUR_SIGMA = 5, 4.0
 # Of a CPU, roughly; a few cores share this much.
 CACHE_BYTES = 16 << 20
 
@@ -87,7 +86,7 @@ class ReluAttention(_CrossAttention):
         q = self.q(x)
         k, v = self.kv(y).unflatten(-1, (2, self.heads, -1)).permute(2, 0, 3, 4, 1)
         lengths = q.unflatten(-1, (self.heads, -1)).norm(dim=-1, dtype=torch.promote_types(q.dtype, torch.float32))
-        keys = F.normalize(_full(k), dim=2).unsqueeze(3) * self.same_head
+        keys = F.normalize(full_precision(k), dim=2).unsqueeze(3) * self.same_head
         cosines = (q @ keys.flatten(3).flatten(1, 2)).unflatten(-1, (self.heads, -1))
         weights = F.relu(cosines * (self.learn_scale[:, 0] / lengths.clamp_min(1e-12).unsqueeze(-1))).flatten(2)
         rows = (v.transpose(-2, -1) @ self.proj.weight.T.unflatten(0, (self.heads, -1))).flatten(1, 2)
@@ -126,8 +125,8 @@ class DecoderBlock(_Block):
     def forward(self, x: Tensor, inps: Tensor) -> Tensor:
         weights, rows = self.attn.factors(self.norm1(x), self.norm1(inps))
         x = weights @ rows
-        spread = torch.rsqrt(_full(x).var(-1, correction=0, keepdim=True) + self.norm2.eps)
-        rows = _full(rows)
+        spread = torch.rsqrt(full_precision(x).var(-1, correction=0, keepdim=True) + self.norm2.eps)
+        rows = full_precision(rows)
         rows = (rows - rows.mean(-1, keepdim=True)) * self.norm2.weight
         # What is the same for all tokens becomes the last row, which is free.
         last = F.pad(weights.new_ones(1), (weights.shape[-1] - 1, 0))
@@ -164,10 +163,10 @@ class InpFormer(nn.Module):
         Returns:
             Two encoder maps and two decoder maps (B, g*g, C) each, and the INP coherence loss, a scalar.
         """
-        encoded, x, inps = self._gather(tiles)
-        return encoded, self._rebuild(x, inps), coherence_loss(x, inps)
+        encoded, x, inps = self.gather(tiles)
+        return encoded, self.rebuild(x, inps), coherence_loss(x, inps)
 
-    def _gather(self, tiles: Tensor) -> tuple[list[Tensor], Tensor, Tensor]:
+    def gather(self, tiles: Tensor) -> tuple[list[Tensor], Tensor, Tensor]:
         """Both encoder maps, their mean (B, g*g, C), and the INPs (B, P, C)."""
         encoded = self._encode(tiles)
         x = (encoded[0] + encoded[1]) / 2
@@ -177,17 +176,18 @@ class InpFormer(nn.Module):
         return encoded, x, inps
 
     def _encode(self, tiles: Tensor) -> list[Tensor]:
-        found = [_two_groups(self.encoder(part)) for part in self._parts(tiles)]
+        found = [_two_groups(self.encoder(part)) for part in self.parts(tiles)]
         return found[0] if len(found) == 1 else [torch.cat(group) for group in zip(*found, strict=True)]
 
-    def _parts(self, tiles: Tensor) -> Sequence[Tensor]:
+    def parts(self, tiles: Tensor) -> Sequence[Tensor]:
         """Tiles that are computed at the same time: on a CPU only as many as its caches hold the values of."""
         if tiles.device.type != "cpu":
             return [tiles]
         widest = 4 * self.encoder.width * self.encoder.grid**2 * 4  # bytes in the middle of an MLP
         return tiles.split(max(1, CACHE_BYTES // widest))
 
-    def _rebuild(self, x: Tensor, inps: Tensor) -> list[Tensor]:
+    def rebuild(self, x: Tensor, inps: Tensor) -> list[Tensor]:
+        """Both decoder maps (B, g*g, C) from the encoder maps' mean and the INPs."""
         for mlp in self.bottleneck:
             x = mlp(x)
         rebuilt = []
@@ -201,17 +201,6 @@ class InpFormer(nn.Module):
         """Everything that is stored for a category: parameters without the frozen encoder's, by name."""
         return {name: value for name, value in self.state_dict().items() if not name.startswith("encoder.")}
 
-    def tile_maps(self, tiles: Tensor, size: int) -> Tensor:
-        """Anomaly maps of tiles, float32 (B, size, size), range 0..2; see `anomaly_maps`."""
-        found = [self._maps_of(part, size) for part in self._parts(tiles)]
-        return found[0] if len(found) == 1 else torch.cat(found)
-
-    def _maps_of(self, tiles: Tensor, size: int) -> Tensor:
-        encoded, x, inps = self._gather(tiles)
-        decoded = self._rebuild(x, inps)
-        grid, input_size = self.encoder.grid, self.encoder.input_size
-        return anomaly_maps(encoded, decoded, grid=grid, input_size=input_size, size=size)
-
 
 def _two_groups(tokens: list[Tensor]) -> list[Tensor]:
     """Means of the first and the second half, without a copy of all."""
@@ -224,7 +213,7 @@ def float32(like: Tensor) -> torch.autocast:
     return torch.autocast(like.device.type, enabled=False)
 
 
-def _full(x: Tensor) -> Tensor:
+def full_precision(x: Tensor) -> Tensor:
     return x.float() if x.dtype in (torch.bfloat16, torch.float16) else x
 
 
@@ -236,7 +225,7 @@ def coherence_loss(x: Tensor, inps: Tensor) -> Tensor:
         inps: (B, P, C) intrinsic normal prototypes.
     """
     with float32(x):
-        x, inps = F.normalize(_full(x), dim=-1, eps=1e-8), F.normalize(_full(inps), dim=-1, eps=1e-8)
+        x, inps = F.normalize(full_precision(x), dim=-1, eps=1e-8), F.normalize(full_precision(inps), dim=-1, eps=1e-8)
         return (1 - (x @ inps.transpose(-2, -1)).amax(-1)).mean()
 
 
@@ -254,46 +243,13 @@ def soft_mining_loss(encoded: list[Tensor], decoded: list[Tensor], power: float 
     with float32(decoded[0]):
         for target, rebuilt in zip(encoded, decoded, strict=True):
             # Under mixed precision the hook sees a gradient of the map's own type, which has to be float32.
-            target, rebuilt = _full(target.detach()), _full(rebuilt)
+            target, rebuilt = full_precision(target.detach()), full_precision(rebuilt)
             if rebuilt.requires_grad and power > 0:
                 distance = (1 - F.cosine_similarity(target, rebuilt.detach(), dim=-1)).unsqueeze(-1)
                 factor = (distance / distance.mean()) ** power
                 rebuilt.register_hook(lambda gradient, factor=factor: gradient * factor)
             losses.append((1 - F.cosine_similarity(target.flatten(1), rebuilt.flatten(1), dim=1)).mean())
         return torch.stack(losses).mean()
-
-
-def anomaly_maps(encoded: list[Tensor], decoded: list[Tensor], *, grid: int, input_size: int, size: int) -> Tensor:
-    """Cosine distances of both groups as smooth maps.
-
-    Per group 1 - cos, mean of the groups (before or after the interpolation is the same), bilinear to the tile
-    (corners aligned), bilinear to the map (corners not aligned), Gaussian 5 x 5 with sigma 4 and zero border.
-
-    Args:
-        encoded, decoded: (B, grid*grid, C) maps of each group.
-        grid: tokens along one side.
-        input_size: side of the tile in pixels.
-        size: side of the result in map pixels.
-
-    Returns:
-        float32 (B, size, size), range 0..2.
-    """
-    with float32(encoded[0]):
-        cosines = [
-            F.cosine_similarity(_full(target), _full(rebuilt), dim=-1)
-            for target, rebuilt in zip(encoded, decoded, strict=True)
-        ]
-        distance = (1 - torch.stack(cosines).mean(0)).unflatten(1, (1, grid, grid))
-        tile = F.interpolate(distance, size=input_size, mode="bilinear", align_corners=True)
-        return _blur(F.interpolate(tile, size=size, mode="bilinear", align_corners=False)).squeeze(1)
-
-
-def _blur(maps: Tensor) -> Tensor:
-    offsets = torch.arange(BLUR_SIZE, dtype=maps.dtype, device=maps.device) - BLUR_SIZE // 2
-    kernel = torch.exp(-(offsets**2) / (2 * BLUR_SIGMA**2))
-    kernel = kernel / kernel.sum()
-    rows = F.conv2d(maps, kernel.view(1, 1, -1, 1), padding=(BLUR_SIZE // 2, 0))
-    return F.conv2d(rows, kernel.view(1, 1, 1, -1), padding=(0, BLUR_SIZE // 2))
 
 
 @torch.no_grad()

@@ -88,7 +88,7 @@ def embed_batches(
             vectors = embed(encoder, batch, scales)
         arrays = {name: values.cpu().numpy() for name, values in vectors.items()}
         for values in arrays.values():
-            require_finite(values, "embedding", start, source)
+            require_finite(values, "embeddings", start, source)
         yield start, arrays
 
 

@@ -1,0 +1,63 @@
+"""Tile maps of INP-Former: how far the decoder's maps are from the encoder's. Training does not need them."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from robis.detectors.inp_former.model import InpFormer, float32, full_precision
+
+BLUR_SIZE, BLUR_SIGMA = 5, 4.0
+
+
+def tile_maps(model: InpFormer, tiles: Tensor, size: int) -> Tensor:
+    """Anomaly maps of tiles, float32 (B, size, size), range 0..2; see `anomaly_maps`.
+
+    Args:
+        model: in evaluation mode.
+        tiles: uint8 (B, s, s, 3) RGB on the model's device.
+        size: side of a map in map pixels.
+    """
+    maps = [_maps_of(model, part, size) for part in model.parts(tiles)]
+    return maps[0] if len(maps) == 1 else torch.cat(maps)
+
+
+def _maps_of(model: InpFormer, tiles: Tensor, size: int) -> Tensor:
+    encoded, x, inps = model.gather(tiles)
+    decoded = model.rebuild(x, inps)
+    grid, input_size = model.encoder.grid, model.encoder.input_size
+    return anomaly_maps(encoded, decoded, grid=grid, input_size=input_size, size=size)
+
+
+def anomaly_maps(encoded: list[Tensor], decoded: list[Tensor], *, grid: int, input_size: int, size: int) -> Tensor:
+    """Cosine distances of both groups as smooth maps.
+
+    Per group 1 - cos, mean of the groups (before or after the interpolation is the same), bilinear to the tile
+    (corners aligned), bilinear to the map (corners not aligned), Gaussian 5 x 5 with sigma 4 and zero border.
+
+    Args:
+        encoded, decoded: (B, grid*grid, C) maps of each group.
+        grid: tokens along one side.
+        input_size: side of the tile in pixels.
+        size: side of the result in map pixels.
+
+    Returns:
+        float32 (B, size, size), range 0..2.
+    """
+    with float32(encoded[0]):
+        cosines = [
+            F.cosine_similarity(full_precision(target), full_precision(rebuilt), dim=-1)
+            for target, rebuilt in zip(encoded, decoded, strict=True)
+        ]
+        distance = (1 - torch.stack(cosines).mean(0)).unflatten(1, (1, grid, grid))
+        tile = F.interpolate(distance, size=input_size, mode="bilinear", align_corners=True)
+        return _blur(F.interpolate(tile, size=size, mode="bilinear", align_corners=False)).squeeze(1)
+
+
+def _blur(maps: Tensor) -> Tensor:
+    offsets = torch.arange(BLUR_SIZE, dtype=maps.dtype, device=maps.device) - BLUR_SIZE // 2
+    kernel = torch.exp(-(offsets**2) / (2 * BLUR_SIGMA**2))
+    kernel = kernel / kernel.sum()
+    rows = F.conv2d(maps, kernel.view(1, 1, -1, 1), padding=(BLUR_SIZE // 2, 0))
+    return F.conv2d(rows, kernel.view(1, 1, 1, -1), padding=(0, BLUR_SIZE // 2))

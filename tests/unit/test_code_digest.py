@@ -1,0 +1,193 @@
+"""The digest of a stage's code: what changes it and what does not, on an edited copy of the package."""
+
+from __future__ import annotations
+
+import ast
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from robis.detectors.registry import DETECTORS
+from robis.encoders.names import builder_of
+from robis.workflow import code_digest
+from robis.workflow.stages import stages
+
+STAGES = {
+    f"{detector}.{name}": (declared.run, *((builder_of("vit_tiny_patch16_224"),) if declared.encoder else ()))
+    for detector in DETECTORS
+    for name, declared in stages(detector).items()
+}
+BEFORE = {name: code_digest.code_digest(*roots) for name, roots in STAGES.items()}
+
+
+def forget() -> None:
+    for cached in (code_digest.code_digest, code_digest.reached, code_digest._module):
+        cached.cache_clear()
+
+
+@pytest.fixture
+def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A copy of the package, which the digest reads."""
+    copy = tmp_path / "robis"
+    shutil.copytree(code_digest.ROOT, copy, ignore=shutil.ignore_patterns("__pycache__"))
+    monkeypatch.setattr(code_digest, "ROOT", copy)
+    forget()
+    yield copy
+    forget()
+
+
+def changed() -> set[str]:
+    forget()
+    return {name for name, roots in STAGES.items() if code_digest.code_digest(*roots) != BEFORE[name]}
+
+
+def edit(package: Path, file: str, old: str, new: str) -> None:
+    path = package / file
+    text = path.read_text()
+    assert old in text, f"{old!r} is no longer in {file}"
+    path.write_text(text.replace(old, new))
+
+
+def test_a_copy_has_the_same_digests(package: Path) -> None:
+    assert changed() == set()
+
+
+class Reworder(ast.NodeTransformer):
+    """Change every message, log line, docstring and annotation."""
+
+    def reworded(self, node: ast.AST) -> ast.AST:
+        for part in ast.walk(node):
+            if isinstance(part, ast.Constant) and isinstance(part.value, str):
+                part.value += " (reworded)"
+        return node
+
+    def visit_Raise(self, node: ast.Raise) -> ast.AST:
+        return self.reworded(node)
+
+    def visit_Expr(self, node: ast.Expr) -> ast.AST:
+        is_text = isinstance(node.value, ast.Constant)
+        is_log = isinstance(node.value, ast.Call) and ast.unparse(node.value.func).startswith(("logger.", "logging."))
+        return self.reworded(node) if is_text or is_log else self.generic_visit(node)
+
+
+def test_reworded_messages_log_lines_and_docstrings_change_nothing(package: Path) -> None:
+    for path in package.rglob("*.py"):
+        tree = Reworder().visit(ast.parse(path.read_text()))
+        path.write_text("# A comment.\n" + ast.unparse(ast.fix_missing_locations(tree)))
+    assert "reworded" in (package / "io" / "images.py").read_text()
+    edit(package, "errors.py", '"Valid: ', '"Allowed: ') if '"Valid: ' in (package / "errors.py").read_text() else None
+    assert changed() == set()
+
+
+def test_text_that_only_a_message_uses_changes_nothing(package: Path) -> None:
+    edit(package, "scoring/rscin.py", "found none", "there is none")
+    assert changed() == set()
+
+
+@pytest.mark.parametrize(
+    ("file", "line", "entry"),
+    [
+        ("encoders/names.py", "CLIP_ARCHITECTURES: ", '        "clip_new": ClipArchitecture("ViT-H-14", "x", 224),'),
+        ("encoders/names.py", "ARCHITECTURES: ", '        "vit_new": Architecture("vit_x", 224, (1, 2)),'),
+        ("detectors/registry.py", "DETECTORS: ", "    toy=InpFormerDetector(),"),
+    ],
+)
+def test_a_new_entry_of_a_registry_changes_nothing(package: Path, file: str, line: str, entry: str) -> None:
+    lines = (package / file).read_text().splitlines()
+    number = next(n for n, text in enumerate(lines) if text.startswith(line))
+    # The entry goes before the last line of the table, whatever it opens with.
+    end = next(n for n in range(number, len(lines)) if lines[n].strip() in (")", "}", "})"))
+    (package / file).write_text("\n".join([*lines[:end], entry, *lines[end:]]))
+    assert changed() == set()
+
+
+def of_all(*names: str, detectors: tuple[str, ...] = tuple(DETECTORS)) -> set[str]:
+    return {f"{detector}.{name}" for detector in detectors for name in names}
+
+
+@pytest.mark.parametrize(
+    ("file", "old", "new", "stages_changed"),
+    [
+        ("binarization/mebin.py", "range(TOP, 0, -", "range(TOP, 1, -", of_all("binarize")),
+        ("binarization/mebin.py", "TOP = 255", "TOP = 254", of_all("binarize")),
+        ("arrays/morphology.py", "flags=4", "flags=8", of_all("binarize", "refine")),
+        ("detectors/inp_former/augmentation.py", "0.2", "0.3", {"inp_former.train"}),
+        ("detectors/inp_former/maps.py", "BLUR_SIGMA = 5, 4.0", "BLUR_SIGMA = 5, 4.5", {"inp_former.infer"}),
+        ("detectors/superadd/bank.py", "BLUR_REACH = ", "BLUR_REACH = 1 + ", {"superadd.infer"}),
+        ("encoders/names.py", "(3, 5, 8, 10)", "(3, 5, 8, 11)", {"superadd.train", "superadd.infer"}),
+        ("tiles/windows.py", "1 - overlap", "1.0 - overlap", of_all("crop")),
+        ("scoring/rscin.py", "total / len(k)", "total / (1 + len(k))", of_all("score_images")),
+        ("report/templates/index.html.j2", "<html", "<html data-edited", of_all("report")),
+    ],
+)
+def test_an_edited_expression_changes_the_stages_that_run_it(
+    package: Path, file: str, old: str, new: str, stages_changed: set[str]
+) -> None:
+    edit(package, file, old, new)
+    assert changed() == stages_changed
+
+
+def test_every_arithmetic_expression_counts(package: Path) -> None:
+    """The text of each definition that a stage reaches changes when an operator in it is exchanged."""
+    reached = sorted(set().union(*(code_digest.reached(*roots) for roots in STAGES.values())))
+    before = {(module, name): code_digest._module(module).text(name) for module, name in reached}
+    exchanged = {item for module in dict(reached) for item in exchange_operators(module)}
+    assert len(exchanged & set(reached)) > 50
+    forget()
+    after = {(module, name): code_digest._module(module).text(name) for module, name in reached}
+    assert {item for item in reached if before[item] != after[item]} == exchanged & set(reached)
+
+
+def exchange_operators(module: str) -> Iterator[tuple[str, str]]:
+    """Exchange one operator of every definition of a module that has one outside messages; yields these."""
+    path = code_digest._source(module)
+    tree = code_digest._without_messages(ast.parse(path.read_text()))
+    for node in tree.body:
+        operators = [part for part in ast.walk(node) if isinstance(part, ast.BinOp)]
+        if operators and isinstance(node, ast.FunctionDef | ast.ClassDef):
+            operators[0].op = ast.Pow() if not isinstance(operators[0].op, ast.Pow) else ast.Add()
+            yield module, node.name
+    text = ast.unparse(ast.fix_missing_locations(filled(tree)))
+    path.write_text(text)
+
+
+def filled(tree: ast.Module) -> ast.Module:
+    """The tree with `pass` where only a docstring or a log line was."""
+    for node in ast.walk(tree):
+        if hasattr(node, "body") and isinstance(node.body, list) and not node.body:
+            node.body = [ast.Pass()]
+    return tree
+
+
+def test_messages_that_are_built_before_they_are_raised(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def canonical(text: str) -> str:
+        return "".join(code_digest._canonical(code_digest._without_messages(ast.parse(text))))
+
+    plain = "def f(x):\n    return x + 1\n"
+    noisy = '"""Module."""\n\n\ndef f(x: int) -> int:\n    """What f does."""\n    # why\n    return (x +\n        1)\n'
+    assert canonical(plain) == canonical(noisy)
+    raising = "def f(x):\n    {}if x:\n        raise ValueError({})\n    return x\n"
+    assert canonical(raising.format("", "'a'")) == canonical(raising.format("hint = f'{x!r}'\n    ", "hint"))
+    used = "def f(x):\n    hint = f'{}{{x}}'\n    if x:\n        raise ValueError(hint)\n    return hint\n"
+    assert canonical(used.format("a")) != canonical(used.format("b")), "the text is a result, too"
+    effect = "def f(x):\n    line = x.readline({})\n    if not x:\n        raise ValueError(line)\n"
+    assert canonical(effect.format("")) != canonical(effect.format("9")), "the call has an effect"
+    assert canonical("x = 'a'") != canonical("x = 'b'")
+
+
+def reaching(roots: tuple[str, ...]) -> Callable[[str], bool]:
+    modules = {module for module, _ in code_digest.reached(*roots)}
+    return lambda module: module in modules
+
+
+def test_no_stage_reaches_the_settings_or_the_workflow() -> None:
+    for name, roots in STAGES.items():
+        modules = {module for module, _ in code_digest.reached(*roots)}
+        assert not {module for module in modules if module.startswith(("robis.workflow", "robis.config.se"))}, name
+    train, infer = (reaching(STAGES[f"inp_former.{name}"]) for name in ("train", "infer"))
+    assert not train("robis.encoders.clip") and not infer("robis.encoders.clip"), "it counts where a CLIP is used"
+    assert infer("robis.detectors.inference") and not train("robis.detectors.inference")
+    assert train("robis.detectors.inp_former.loop") and not infer("robis.detectors.inp_former.loop")
+    assert code_digest.code_digest("robis.encoders.clip:build_clip_encoder") != BEFORE["inp_former.infer"]
