@@ -377,7 +377,7 @@ def test_damaged_and_foreign_files_are_refused(tmp_path: Path) -> None:
     with pytest.raises(WeightsError, match=r"not a file of superadd"):
         infer(tmp_path, model)
     save_file({"block_1": torch.zeros(2, 3)}, model, {"superadd": json.dumps({"encoder": ENCODER["name"]})})
-    with pytest.raises(WeightsError, match=r"'block_1' is \(2, 3\); expected 192 numbers each"):
+    with pytest.raises(WeightsError, match=r"'block_1' is \(2, 3\); expected \(any, 192\)"):
         infer(tmp_path, model)
 
 

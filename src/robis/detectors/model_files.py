@@ -93,6 +93,8 @@ def open_model(path: Path, detector: str, *, encoder: str | None = None, stage: 
     Raises:
         WeightsError: no such file, a damaged one, or one of another detector or encoder.
     """
+    if not path.is_file():
+        raise WeightsError(f"{path}: does not exist. The stage `{stage}` writes it.")
     try:
         with safe_open(path, framework="pt", device="cpu") as stream:
             about = (stream.metadata() or {}).get(detector)
