@@ -20,9 +20,11 @@ from open_clip.pretrained import get_pretrained_cfg, hf_hub_download, list_pretr
 from open_clip.tokenizer import HFTokenizer
 from torch import Tensor
 
-from robis.encoders.encoder import Encoder, check_blocks
+from robis.encoders.encoder import Choice, Encoder, TokenLayout, check_blocks
+from robis.encoders.fitting import check_state
 from robis.encoders.names import CLIP_ARCHITECTURES, clip_config, is_pretrained_tag, own_input_size, quarter_blocks
-from robis.encoders.weights import check_state, first_line, read_state
+from robis.encoders.timm_models import without_network
+from robis.encoders.weights import first_line, read_state
 from robis.errors import ConfigError, WeightsError, one_of
 from robis.io.weights import check_file
 
@@ -34,49 +36,39 @@ _FILES = ("open_clip_model.safetensors", "open_clip_pytorch_model.bin")
 
 
 class ClipEncoder(Encoder):
-    """The image tower of a CLIP, with the same face as `Encoder`.
+    """The image tower of a CLIP: tokens are the outputs of blocks without final norm and without the class token.
 
     Attributes:
         embedding_width: channels D of an image embedding, which is in the space of the text embeddings.
     """
 
     def __init__(self, visual: Any, blocks: Sequence[int]) -> None:
-        super().__init__(
-            visual,
-            blocks,
-            visual.image_mean,
-            visual.image_std,
-            width=int(visual.conv1.out_channels),
+        layout = TokenLayout(
+            blocks=tuple(blocks),
+            widths=(int(visual.conv1.out_channels),) * len(blocks),
             heads=int(visual.transformer.resblocks[0].attn.num_heads),
             grid=int(visual.grid_size[0]),
             input_size=int(visual.image_size[0]),
         )
+        super().__init__(layout, visual.image_mean, visual.image_std)
+        self.vit = visual.eval().requires_grad_(False)
         self.embedding_width = int(visual.output_dim)
 
-    @torch.no_grad()
-    def forward(self, tiles: Tensor) -> list[Tensor]:
-        """Tokens of the chosen blocks as they leave them, without the class token; see `Encoder.forward`."""
-        found = self.vit.forward_intermediates(
-            self._normalized(tiles),
-            indices=list(self.blocks),
-            output_fmt="NLC",
-            intermediates_only=True,
-            stop_early=True,
+    def load_weights(self, state: Mapping[str, Tensor], *, source: str, name: str) -> None:
+        """Load weights of the image tower in open_clip's key names, without their prefix "visual."."""
+        check_state(state, self.vit.state_dict(), source=source, made_for=name)
+        self.vit.load_state_dict(state)
+
+    def _tokens(self, images: Tensor) -> list[Tensor]:
+        outputs = self.vit.forward_intermediates(
+            images, indices=list(self.blocks), output_fmt="NLC", intermediates_only=True, stop_early=True
         )
-        return found["image_intermediates"]
+        return outputs["image_intermediates"]
 
-    @torch.no_grad()
-    def with_embedding(self, tiles: Tensor) -> tuple[list[Tensor], Tensor]:
-        """Tokens of the chosen blocks without final norm, and the image embedding, as MuSc takes them of CLIP.
-
-        Args:
-            tiles: uint8 or float (B, s, s, 3) RGB, range 0..255.
-
-        Returns:
-            One (B, g*g, C) tensor per block, and (B, D) image embeddings of length 1.
-        """
-        found = self.vit.forward_intermediates(self._normalized(tiles), indices=list(self.blocks), output_fmt="NLC")
-        return found["image_intermediates"], F.normalize(found["image_features"], dim=-1)
+    def _tokens_and_embedding(self, images: Tensor) -> tuple[list[Tensor], Tensor]:
+        """Tokens, and image embeddings of length 1, as MuSc takes them of CLIP."""
+        outputs = self.vit.forward_intermediates(images, indices=list(self.blocks), output_fmt="NLC")
+        return outputs["image_intermediates"], F.normalize(outputs["image_features"], dim=-1)
 
     @torch.no_grad()
     def embedded(self, tiles: Tensor) -> Tensor:
@@ -98,8 +90,26 @@ class ClipEncoder(Encoder):
             Image embeddings (B, D), not normalized, and the tokens (B, T, C) after the final norm (as open_clip
             gives them: a model that pools first does not norm its tokens).
         """
-        pooled, found = self.vit._pool(self.vit.transformer(tokens))
-        return pooled if self.vit.proj is None else pooled @ self.vit.proj, found
+        pooled, normed = self.vit._pool(self.vit.transformer(tokens))
+        return pooled if self.vit.proj is None else pooled @ self.vit.proj, normed
+
+
+def build_clip_tokens(choice: Choice) -> ClipEncoder:
+    """Make the encoder that `robis.encoders.build.build_encoder` gives for a CLIP: MuSc's.
+
+    MuSc's copy of open_clip resizes position embeddings without antialiasing; open_clip itself, and with it WinCLIP,
+    antialiases them.
+    """
+    return build_clip_encoder(
+        choice.name,
+        weights=choice.weights,
+        sha256=choice.sha256,
+        input_size=choice.input_size,
+        blocks=choice.blocks,
+        by_depth=choice.by_depth,
+        seed=choice.seed,
+        antialias=False,
+    )
 
 
 def build_clip_encoder(
@@ -111,12 +121,14 @@ def build_clip_encoder(
     blocks: Sequence[int] | None = None,
     by_depth: Callable[[int], Sequence[int]] | None = None,
     seed: int = 0,
+    antialias: bool = True,
 ) -> ClipEncoder:
     """Make a frozen encoder of a CLIP's image tower; arguments and errors as `build_clip`.
 
     `blocks` are 0-based indexes; None takes what `by_depth` gives, or the last of each quarter.
     """
-    visual = build_clip(name, weights=weights, sha256=sha256, input_size=input_size, seed=seed).visual
+    options: dict[str, Any] = {"input_size": input_size, "seed": seed, "antialias": antialias}
+    visual = build_clip(name, weights=weights, sha256=sha256, **options).visual
     depth = len(visual.transformer.resblocks)
     if blocks is None:
         blocks = (by_depth or quarter_blocks)(depth)
@@ -130,6 +142,7 @@ def build_clip(
     sha256: str | None = None,
     input_size: int | None = None,
     seed: int = 0,
+    antialias: bool = True,
 ) -> Any:
     """Make a frozen CLIP in evaluation mode, whose image tower is a ViT of open_clip.
 
@@ -144,9 +157,10 @@ def build_clip(
             both are downloaded from the Hugging Face hub or found in its cache), "random" (from `seed`), or the path
             of a local .safetensors or torch file in open_clip's key names.
         sha256: digest that the local file must have; None does not check.
-        input_size: side of a tile in pixels, a multiple of the patch; None takes the name's own. Position embeddings
-            are resized bicubically.
+        input_size: side of a tile in pixels, a multiple of the patch; None takes the name's own.
         seed: for random weights.
+        antialias: whether position embeddings, which are resized bicubically, are antialiased, as in open_clip; MuSc's
+            copy of open_clip does not.
 
     Returns:
         The open_clip model (CLIP, CustomTextCLIP or CoCa), float32, on the CPU.
@@ -174,7 +188,8 @@ def build_clip(
     if weights != "random":
         file = _download(name, tag) if tag else Path(weights).expanduser()
         source = f"encoder.weights: {weights}"
-        load_clip_state(model, _read(file, sha256 if not tag else None), source=source, name=name)
+        state = _read(file, sha256 if not tag else None)
+        load_clip_state(model, state, source=source, name=name, antialias=antialias)
     return model.eval().requires_grad_(False)
 
 
@@ -201,13 +216,13 @@ def embed_sentences(
 
 
 def _open_clip_name(name: str) -> str:
-    return CLIP_ARCHITECTURES[name].open_clip_name if name in CLIP_ARCHITECTURES else name
+    return CLIP_ARCHITECTURES[name].model if name in CLIP_ARCHITECTURES else name
 
 
 def _own_tag(name: str) -> str | None:
     """The tag that "auto" means: the short name's, otherwise OpenAI's or the only one."""
     for known in CLIP_ARCHITECTURES.values():
-        if known.open_clip_name == _open_clip_name(name):
+        if known.model == _open_clip_name(name):
             return known.tag
     tags = list_pretrained_tags_by_model(name)
     return "openai" if "openai" in tags else tags[0] if len(tags) == 1 else None
@@ -237,7 +252,7 @@ def _construct(name: str, config: Mapping[str, Any], size: int, *, quick_gelu: b
     if "timm_model_name" in vision or isinstance(vision.get("layers"), list):
         raise ConfigError(
             f"encoder.name: the image tower of {name} is not a ViT of open_clip's own; expected such as "
-            f"{', '.join(known.open_clip_name for known in CLIP_ARCHITECTURES.values())}."
+            f"{', '.join(known.model for known in CLIP_ARCHITECTURES.values())}."
         )
     patch = vision.get("patch_size", 16)
     if not isinstance(patch, int) or size % patch:
@@ -259,9 +274,9 @@ def _download(name: str, tag: str) -> Path:
     """The file of published weights, from the hub's cache or the hub itself."""
     repository, _, file = _published(name, tag)["hf_hub"].rpartition("/")
     files = [file] if file else list(_FILES)
-    for one in files:
+    for candidate in files:
         with suppress(Exception):  # not in the cache
-            return Path(hf_hub_download(repository, one, local_files_only=True))
+            return Path(hf_hub_download(repository, candidate, local_files_only=True))
     try:
         try:
             return Path(hf_hub_download(repository, files[0]))
@@ -276,7 +291,7 @@ def _download(name: str, tag: str) -> Path:
             f"encoder.weights: {tag} of {name} could not be downloaded ({first_line(error)}). "
             f"On a machine with a network: hf download {repository} {files[0]}. "
             f"Copy the file here, for example into weights/, and set encoder.weights to its path"
-            f"{_name_for_a_file(name, quick_gelu=quick)}."
+            f"{_name_for_a_file(name, quick_gelu=quick)}. {without_network()}"
         ) from error
 
 
@@ -305,26 +320,28 @@ def _read(file: Path, sha256: str | None) -> dict[str, Tensor]:
     return read_state(file, sha256=sha256, key="encoder.weights")
 
 
-def load_clip_state(model: Any, state: Mapping[str, Tensor], *, source: str, name: str) -> None:
-    """Load weights in open_clip's key names, of the old layout too; any floating type becomes float32.
+def load_clip_state(model: Any, state: Mapping[str, Tensor], *, source: str, name: str, antialias: bool = True) -> None:
+    """Load weights in open_clip's key names, of the old layout too; float16 and bfloat16 become float32.
 
-    Position embeddings of another grid are resized bicubically (open_clip).
+    Position embeddings of another grid are resized bicubically (open_clip); `antialias` as in `build_clip`.
 
     Raises:
-        WeightsError: naming the first key that is missing, superfluous or of another shape.
+        WeightsError: naming the first key that is missing, superfluous, of another shape or type.
     """
-    found = {key: value.float() for key, value in state.items() if key not in _NO_PARAMETERS}
+    reduced = (torch.float16, torch.bfloat16)
+    renamed = {key: value for key, value in state.items() if key not in _NO_PARAMETERS}
+    renamed = {key: value.float() if value.dtype in reduced else value for key, value in renamed.items()}
     if not hasattr(model, "positional_embedding"):
-        found = convert_to_custom_text_state_dict(found)
+        renamed = convert_to_custom_text_state_dict(renamed)
     expected = model.state_dict()
     try:
-        for key in {"logit_scale", "logit_bias"} & set(found) & set(expected):
-            found[key] = found[key].reshape(expected[key].shape)
-        resize_pos_embed(found, model)
+        for key in {"logit_scale", "logit_bias"} & set(renamed) & set(expected):
+            renamed[key] = renamed[key].reshape(expected[key].shape)
+        resize_pos_embed(renamed, model, antialias=antialias)
     except (RuntimeError, ValueError, IndexError) as error:
         raise WeightsError(f"{source}: made for another model than {name} ({first_line(error)}).") from error
-    check_state(found, expected, source=source, made_for=name)
-    model.load_state_dict(found)
+    check_state(renamed, expected, source=source, made_for=name)
+    model.load_state_dict(renamed)
 
 
 def _tokenizer(name: str) -> Callable[[list[str]], Tensor]:

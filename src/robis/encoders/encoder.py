@@ -1,56 +1,74 @@
-"""A frozen vision transformer: its mean and standard deviation, and the blocks whose tokens are used."""
+"""What every encoder offers: 8-bit tiles in, tokens of chosen layers on one grid out."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
+from robis.encoders.weights import read_state
 from robis.errors import ConfigError
 
 
-class Encoder(nn.Module):
-    """A ViT in evaluation mode that turns 8-bit tiles into the raw tokens of chosen blocks.
+@dataclass(frozen=True)
+class TokenLayout:
+    """What the tokens of an encoder look like.
 
     Attributes:
-        width: channels C of a token.
-        heads: attention heads.
-        grid: tokens along one side, g.
+        blocks: 0-based indexes of the layers, ascending: blocks of a transformer, stages of a CNN.
+        widths: channels of a token, for each layer.
+        heads: attention heads that a detector built on these tokens has.
+        grid: tokens along one side, g. Token (i, j) stands for the cell (i, j) of a g x g grid over the tile.
         input_size: side of the tile in pixels.
-        blocks: 0-based indexes of the blocks, ascending.
+    """
+
+    blocks: tuple[int, ...]
+    widths: tuple[int, ...]
+    heads: int
+    grid: int
+    input_size: int
+
+
+@dataclass(frozen=True)
+class Choice:
+    """Which encoder to make: the arguments of `robis.encoders.build.build_encoder`, which explains them."""
+
+    name: str
+    weights: str = "auto"
+    sha256: str | None = None
+    input_size: int | None = None
+    blocks: Sequence[int] | None = None
+    by_depth: Callable[[int], Sequence[int]] | None = None
+    seed: int = 0
+    equal_widths: bool = False
+
+
+class Encoder(nn.Module, ABC):
+    """A frozen network in evaluation mode that turns 8-bit tiles into the tokens of chosen layers.
+
+    Attributes: those of `TokenLayout`, and `width`.
     """
 
     mean: Tensor
     std: Tensor
 
-    def __init__(
-        self,
-        vit: Any,
-        blocks: Sequence[int],
-        mean: Sequence[float],
-        std: Sequence[float],
-        *,
-        width: int,
-        heads: int,
-        grid: int,
-        input_size: int,
-    ) -> None:
+    def __init__(self, layout: TokenLayout, mean: Sequence[float], std: Sequence[float]) -> None:
         super().__init__()
-        self.vit = vit.eval().requires_grad_(False)
-        self.blocks = tuple(blocks)
-        self.width = width
-        self.heads = heads
-        self.grid = grid
-        self.input_size = input_size
+        self.blocks, self.widths, self.heads = layout.blocks, layout.widths, layout.heads
+        self.grid, self.input_size = layout.grid, layout.input_size
         self.register_buffer("mean", torch.tensor(mean).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(std).view(1, 3, 1, 1), persistent=False)
 
     @property
-    def widths(self) -> list[int]:
-        """Channels C of the tokens of each chosen block."""
-        return [self.width] * len(self.blocks)
+    def width(self) -> int:
+        """Channels C of a token. Raises ValueError where layers differ (see `equal_widths` of `build_encoder`)."""
+        if len(set(self.widths)) > 1:
+            raise ValueError(f"the layers have {self.widths} channels: ask for `widths`, or build with `equal_widths`")
+        return self.widths[0]
 
     def train(self, mode: bool = True) -> Encoder:
         """Stay in evaluation mode: the encoder is frozen."""
@@ -58,47 +76,66 @@ class Encoder(nn.Module):
 
     @torch.no_grad()
     def forward(self, tiles: Tensor) -> list[Tensor]:
-        """Tokens of the chosen blocks, without final norm, class and register tokens dropped.
+        """Tokens of the chosen layers.
 
         Args:
             tiles: uint8 or float (B, s, s, 3) RGB, range 0..255.
 
         Returns:
-            One (B, g*g, C) tensor per block.
+            One (B, g*g, C) tensor per layer, rows of the grid one after the other.
         """
-        return self.vit.forward_intermediates(
-            self._normalized(tiles),
-            indices=list(self.blocks),
-            norm=False,
-            output_fmt="NLC",
-            intermediates_only=True,
-            stop_early=True,
-        )
+        return self._tokens(self._normalized(tiles))
 
     @torch.no_grad()
     def with_embedding(self, tiles: Tensor) -> tuple[list[Tensor], Tensor]:
-        """Tokens of the chosen blocks after the final norm, and the image embedding, as MuSc takes them of DINO.
+        """Tokens of the chosen layers as MuSc takes them, and one embedding (B, D) of each tile.
 
         Args:
             tiles: uint8 or float (B, s, s, 3) RGB, range 0..255.
 
         Returns:
-            One (B, g*g, C) tensor per block, and the normed class tokens (B, C); the mean token of a
-            model that has no class token.
+            One (B, g*g, C) tensor per layer, and (B, D).
         """
-        images = self._normalized(tiles)
-        last, tokens = self.vit.forward_intermediates(images, indices=list(self.blocks), norm=True, output_fmt="NLC")
-        return tokens, last[:, 0] if self.vit.num_prefix_tokens else last.mean(dim=1)
+        return self._tokens_and_embedding(self._normalized(tiles))
+
+    @abstractmethod
+    def load_weights(self, state: Mapping[str, Tensor], *, source: str, name: str) -> None:
+        """Load weights in the key names of the library or of the model's own repository.
+
+        Args:
+            state: as `read_state` gives it.
+            source: config key and file, for messages.
+            name: the encoder's, for messages.
+
+        Raises:
+            WeightsError: naming the first key that does not fit.
+        """
+
+    @abstractmethod
+    def _tokens(self, images: Tensor) -> list[Tensor]:
+        """Tokens of normalized images (B, 3, s, s)."""
+
+    @abstractmethod
+    def _tokens_and_embedding(self, images: Tensor) -> tuple[list[Tensor], Tensor]:
+        """Tokens and embeddings of normalized images (B, 3, s, s)."""
 
     def _normalized(self, tiles: Tensor) -> Tensor:
         return tiles.permute(0, 3, 1, 2).to(self.mean.dtype).div(255).sub(self.mean).div(self.std)
 
 
-def check_blocks(blocks: Sequence[int], depth: int, name: str) -> list[int]:
-    """The blocks, if they ascend and the model has them; otherwise raises ConfigError."""
-    chosen = list(blocks)
-    if not chosen or sorted(set(chosen)) != chosen or chosen[-1] >= depth:
+def load_chosen_weights(encoder: Encoder, choice: Choice) -> Encoder:
+    """Load the local file that `weights` names, if it names one."""
+    if choice.weights not in ("auto", "random"):
+        state = read_state(Path(choice.weights), sha256=choice.sha256, key="encoder.weights")
+        encoder.load_weights(state, source=f"encoder.weights: {choice.weights}", name=choice.name)
+    return encoder
+
+
+def check_blocks(blocks: Sequence[int], depth: int, name: str) -> tuple[int, ...]:
+    """The layers, if they ascend and the model has them; otherwise raises ConfigError."""
+    chosen = tuple(blocks)
+    if not chosen or sorted(set(chosen)) != list(chosen) or chosen[0] < 0 or chosen[-1] >= depth:
         raise ConfigError(
-            f"encoder.blocks: found {chosen}; expected ascending numbers from 0 to {depth - 1} for {name}."
+            f"encoder.blocks: found {list(chosen)}; expected ascending numbers from 0 to {depth - 1} for {name}."
         )
     return chosen

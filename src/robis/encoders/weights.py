@@ -1,9 +1,12 @@
-"""Reading and checking files of weights."""
+"""Reading weight files: state dicts of tensors, nothing unpickled, and what else a file turns out to be."""
 
 from __future__ import annotations
 
+import re
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import safe_open
@@ -14,36 +17,57 @@ from robis.errors import WeightsError
 from robis.io.weights import check_file
 from robis.io.weights import sha256 as digest_of
 
+# Under these keys training code keeps a model's state dict; the first that the file has is taken.
+_WRAPPERS = ("state_dict", "model", "teacher")
+_PREFIXES = ("module.", "backbone.")
+_TENSORS_ONLY = "Expected a .safetensors file, or a torch file of parameter names and tensors alone."
+# How files begin that are often saved in place of weights.
+_BEGINNINGS: tuple[tuple[bytes, str], ...] = (
+    (b"version https://git-lfs", "a Git LFS pointer, not the file it stands for. Fetch that: git lfs pull"),
+    (b"<!doctype html", "an HTML page, perhaps a login or error page. Download the file again"),
+    (b"<html", "an HTML page, perhaps a login or error page. Download the file again"),
+    (b"<?xml", "an XML text, perhaps an error message of the server. Download the file again"),
+    (b"{", "a JSON text, perhaps an index or an error message. Download the weights themselves"),
+    (b"\x1f\x8b", "a gzip archive. Unpack it first"),
+    (b"\x93numpy", "a NumPy array. Save the weights as .safetensors"),
+    (b"\x89hdf", "an HDF5 file, as Keras writes them. Save the weights as .safetensors"),
+    (b"\x08\x00\x00\x00tfl", "a TensorFlow Lite model. Take the weights of the PyTorch model"),
+)
+
 
 def first_line(error: Exception) -> str:
     """What an error says, short enough for a message."""
     return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
 
 
-def read_state(path: Path, *, sha256: str | None, key: str) -> dict[str, Tensor]:
+def read_state(
+    path: Path, *, sha256: str | None, key: str, sha256_key: str | None = None, advice: str = ""
+) -> dict[str, Tensor]:
     """Read a state dict from a .safetensors or torch file; nothing is unpickled but tensors.
+
+    The content decides which of both it is, not the suffix. A state dict under "state_dict", "model" or "teacher" is
+    taken from there, and the prefixes "module." and "backbone." are dropped.
 
     Args:
         path: the file.
         sha256: digest that it must have; None does not check.
         key: the config key that names the file, for messages.
+        sha256_key: the config key that gives the digest, for messages.
+        advice: what messages end with, such as where the right file is published.
 
     Raises:
         WeightsError: no such file, another digest, or not a state dict.
     """
     check_file(path, key)
-    if sha256 is not None and (found := digest_of(path)) != sha256:
-        raise WeightsError(f"{key}: {path} has sha256 {found}; expected {sha256}. Fetch the file again.")
-    try:
-        state = load_file(path) if path.suffix == ".safetensors" else torch.load(path, "cpu", weights_only=True)
-    except Exception as error:  # safetensors, zip and unpickling errors share no base class
-        raise WeightsError(f"{key}: {path} is not a readable weights file ({first_line(error)}).") from error
-    for wrapper in ("state_dict", "model", "teacher"):
-        if isinstance(state, Mapping) and isinstance(state.get(wrapper), Mapping):
-            state = state[wrapper]
-    if not isinstance(state, Mapping) or not all(isinstance(value, Tensor) for value in state.values()):
-        raise WeightsError(f"{key}: {path} holds no state dict; expected parameter names and tensors.")
-    return {name.removeprefix("module.").removeprefix("backbone."): value for name, value in state.items()}
+    path = path.expanduser()
+    _check_digest(path, sha256, f"{key}: {path}", sha256_key or f"{key.rpartition('.')[0]}.sha256", advice)
+    content = _load(path, f"{key}: {path}", advice)
+    for wrapper in _WRAPPERS:
+        if isinstance(content, Mapping) and isinstance(content.get(wrapper), Mapping):
+            content = content[wrapper]
+    if not isinstance(content, Mapping) or not content or not all(isinstance(v, Tensor) for v in content.values()):
+        raise WeightsError(f"{key}: {path} holds {_contents(content)}. {advice or _TENSORS_ONLY}")
+    return _without_prefixes(content, f"{key}: {path}")
 
 
 def read_metadata(path: Path) -> dict[str, str]:
@@ -54,16 +78,87 @@ def read_metadata(path: Path) -> dict[str, str]:
         return dict(stream.metadata() or {})
 
 
-def check_state(found: Mapping[str, Tensor], expected: Mapping[str, Tensor], *, source: str, made_for: str) -> None:
-    """Compare keys and shapes. Raises WeightsError at the first difference, with both shapes."""
-    for key, value in expected.items():
-        if key not in found:
-            raise WeightsError(f"{source}: has no {key!r}; expected {tuple(value.shape)} for {made_for}.")
-        if found[key].shape != value.shape:
-            raise WeightsError(
-                f"{source}: {key!r} is {tuple(found[key].shape)}; expected {tuple(value.shape)} for {made_for}. "
-                f"The file was made for another model."
-            )
-    superfluous = [key for key in found if key not in expected]
-    if superfluous:
-        raise WeightsError(f"{source}: has {superfluous[0]!r}, which {made_for} does not. Made for another model.")
+def _check_digest(path: Path, expected: str | None, source: str, key: str, advice: str) -> None:
+    if expected is not None and (digest := digest_of(path)) != expected.lower():
+        raise WeightsError(
+            f"{source} has sha256 {digest}; expected {expected.lower()}. "
+            f"Fetch the file again{', or correct ' + key if key else ''}. {advice}".rstrip()
+        )
+
+
+def _load(path: Path, source: str, advice: str) -> Any:
+    try:
+        return load_file(path) if _is_safetensors(path) else torch.load(path, "cpu", weights_only=True)
+    except Exception as error:  # safetensors, zip and unpickling errors share no base class
+        # Not what torch says: it advises to unpickle, which would run whatever code the file holds.
+        raise WeightsError(
+            f"{source} is not a readable weights file: {_what_is(path, error)}. {advice}".rstrip()
+        ) from None
+
+
+def _is_safetensors(path: Path) -> bool:
+    """Whether a file begins as .safetensors do: the length of a JSON text, then that text."""
+    with path.open("rb") as stream:
+        head = stream.read(9)
+    length = int.from_bytes(head[:8], "little")
+    return path.suffix == ".safetensors" or (head[8:] == b"{" and 2 <= length <= path.stat().st_size - 8)
+
+
+def _what_is(path: Path, error: Exception) -> str:
+    """What a file that cannot be read as weights seems to be, and what to do, as the end of a sentence."""
+    with path.open("rb") as stream:
+        head = stream.read(512)
+    if not head:
+        return "it is empty. Download the file again"
+    start = head.lstrip(b"\xef\xbb\xbf \t\r\n").lower()
+    for beginning, kind in _BEGINNINGS:
+        if start.startswith(beginning):
+            return f"it is {kind}"
+    if zipfile.is_zipfile(path):
+        return _archive(path, error)
+    if head[257:262] == b"ustar":
+        return "it is a tar archive. Unpack it first"
+    if head[0] == 0x80:
+        return _pickle(error)
+    return f"it is damaged, incomplete or of another kind ({path.stat().st_size} bytes). Download the file again"
+
+
+def _archive(path: Path, error: Exception) -> str:
+    with zipfile.ZipFile(path) as archive:
+        names = archive.namelist()
+    if any(name.endswith("/constants.pkl") for name in names):
+        return "it is a TorchScript archive; it holds code, which is not run. Take the model's state dict instead"
+    if any(name.endswith("data.pkl") for name in names):
+        return _pickle(error)
+    return "it is a zip archive, but no torch file. Unpack it first"
+
+
+def _pickle(error: Exception) -> str:
+    match = re.search(r"GLOBAL ([\w.]+)", str(error))
+    kind = f" ({match[1]})" if match else ""
+    return (
+        f"it is a pickle of more than tensors{kind}, or damaged. Reading it could run code, so robis does not. "
+        "Get the weights as .safetensors, or as a state dict of tensors alone"
+    )
+
+
+def _contents(content: object) -> str:
+    """What a file holds in place of a state dict."""
+    if not isinstance(content, Mapping):
+        return f"a {type(content).__name__}, no state dict"
+    if not content:
+        return "an empty state dict"
+    odd = next(key for key, value in content.items() if not isinstance(value, Tensor))
+    return f"a {type(content[odd]).__name__} under {odd!r}, no state dict"
+
+
+def _without_prefixes(state: Mapping[str, Tensor], source: str) -> dict[str, Tensor]:
+    renamed: dict[str, Tensor] = {}
+    for name, value in state.items():
+        short = name
+        for prefix in _PREFIXES:
+            short = short.removeprefix(prefix)
+        if short in renamed:
+            raise WeightsError(f"{source} holds {short!r} twice, with and without a prefix ({name!r}). Keep one.")
+        renamed[short] = value
+    return renamed

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import pickle
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -15,8 +14,9 @@ from segment_anything.utils.transforms import ResizeLongestSide
 
 from robis.arrays.morphology import fill_holes, largest_components
 from robis.encoders.devices import autocast, pick_device
-from robis.errors import ConfigError, WeightsError, one_of
-from robis.io.weights import sha256 as digest_of
+from robis.encoders.fitting import check_state
+from robis.encoders.weights import read_state
+from robis.errors import ConfigError, one_of
 from robis.refinement.methods import CHECKPOINTS, SOURCE, check_checkpoint, default_checkpoint
 from robis.refinement.sam_attention import without_score_matrices
 
@@ -96,63 +96,23 @@ def load_sam(model: str, checkpoint: str | Path | None = None, sha256: str | Non
     name = Path(default_checkpoint(model)).name
     path = Path(checkpoint or default_checkpoint(model)).expanduser()
     check_checkpoint(model, path)
-    state = _read_state(path, name, sha256)
+    advice = f"Expected {name} from {SOURCE}."
+    state = read_state(path, sha256=sha256, key="refine.checkpoint", sha256_key="refine.sha256", advice=advice)
     # Without storage the constructor computes no random weights, which takes seconds for vit_h, and the
     # checkpoint's own tensors become the model's: nothing lies in memory twice.
     with torch.device("meta"):
         sam = SAM_BUILDERS[model]()
-    _check_shapes(path, model, sam.state_dict(), state)
+    source = f"refine.checkpoint: {path}"
+    check_state(state, sam.state_dict(), source=source, made_for=f"SAM {model}", advice=_likely(model, state))
     sam.load_state_dict(state, strict=True, assign=True)
     sam = sam.float().requires_grad_(False).eval().to(target)
     return without_score_matrices(sam) if target.type == "cpu" else sam
 
 
-def _read_state(path: Path, name: str, sha256: str | None) -> dict[str, torch.Tensor]:
-    if sha256 is not None and (found := digest_of(path)) != sha256.lower():
-        raise WeightsError(
-            f"{path}: its sha256 is {found}; refine.sha256 expects {sha256.lower()}. "
-            f"Get {name} again from {SOURCE}, or correct refine.sha256."
-        )
-    try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
-        raise WeightsError(
-            f"{path}: not a torch file of plain weights (damaged, or it holds more than tensors); "
-            f"expected {name} from {SOURCE}."
-        ) from error
-    if not isinstance(state, dict) or not all(isinstance(value, torch.Tensor) for value in state.values()):
-        raise WeightsError(
-            f"{path}: holds {_contents(state)}; expected tensors by name, as {name} from {SOURCE} has them."
-        )
-    return state
-
-
-def _contents(state: object) -> str:
-    if isinstance(state, dict):
-        odd = next(key for key, value in state.items() if not isinstance(value, torch.Tensor))
-        return f"a {type(state[odd]).__name__} under {odd!r}"
-    return f"a {type(state).__name__}"
-
-
-def _check_shapes(path: Path, model: str, expected: dict[str, torch.Tensor], found: dict[str, torch.Tensor]) -> None:
-    """Raise WeightsError at the first key, in the model's order, that is not the same on both sides."""
-    for key in [*expected, *found]:
-        if key in expected and key in found and expected[key].shape == found[key].shape:
-            continue
-        raise WeightsError(
-            f"{path}: not a checkpoint of SAM {model}. {key}: the file has {_shape(found, key)}, "
-            f"{model} needs {_shape(expected, key)}. {_likely(model, found)}"
-        )
-
-
-def _shape(state: dict[str, torch.Tensor], key: str) -> str:
-    return f"shape {tuple(state[key].shape)}" if key in state else "no such key"
-
-
-def _likely(model: str, found: dict[str, torch.Tensor]) -> str:
+def _likely(model: str, state: dict[str, torch.Tensor]) -> str:
     """Say which model the file was made for, going by the width of its image encoder."""
     name = Path(default_checkpoint(model)).name
-    width = found[ENCODER_KEY].shape[0] if ENCODER_KEY in found else 0
+    width = state[ENCODER_KEY].shape[0] if ENCODER_KEY in state else 0
     likely = MODEL_OF_WIDTH.get(width, model)
     if likely == model:
         return f"Expected {name} from {SOURCE}."

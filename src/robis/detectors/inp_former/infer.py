@@ -29,7 +29,9 @@ def infer_split(job: InferJob) -> None:
     state = read_state(path, sha256=None, key="inp_former.weights")
     if any(name.startswith("encoder.") for name in state):
         encoder |= {"weights": "random", "sha256": None}
-    network = InpFormer(build_encoder(**encoder, seed=job.options["seed"]), job.options["prototypes"])
+    network = InpFormer(
+        build_encoder(**encoder, equal_widths=True, seed=job.options["seed"]), job.options["prototypes"]
+    )
     made_for = model_encoder(path, "inp_former") or "an unnamed encoder"
     load_checkpoint(network, state, source=f"{path} (made for {made_for})", encoder=str(encoder["name"]))
     network = network.eval().to(pick_device(job.compute.device))

@@ -12,8 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from robis.encoders.encoder import Encoder
-from robis.encoders.vit import load_encoder_state
-from robis.encoders.weights import check_state
+from robis.encoders.fitting import check_state
 from robis.errors import ConfigError
 
 LAYER_NORM_EPS = 1e-8
@@ -279,5 +278,5 @@ def load_checkpoint(model: InpFormer, state: Mapping[str, Tensor], *, source: st
         state.setdefault("prototype_token", prototypes)
     check_state(state, model.trainable(), source=source, made_for=f"INP-Former on {encoder}")
     if encoder_state:
-        load_encoder_state(model.encoder.vit, encoder_state, source=source, name=encoder)
+        model.encoder.load_weights(encoder_state, source=source, name=encoder)
     model.load_state_dict(state, strict=False)

@@ -26,7 +26,7 @@ def train_category(job: TrainJob) -> None:
     """
     store, _ = open_tiles(job.store.tiles, job.store.table)
     seed = job.options["seed"]
-    model = InpFormer(build_encoder(**job.encoder, seed=seed), job.options["prototypes"])
+    model = InpFormer(build_encoder(**job.encoder, equal_widths=True, seed=seed), job.options["prototypes"])
     initialize(model, seed)
     folder = job.model.parent
     folder.mkdir(parents=True, exist_ok=True)

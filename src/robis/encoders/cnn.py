@@ -1,0 +1,215 @@
+"""Convolutional networks by timm: feature maps of several stages as tokens on one grid."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from robis.encoders.encoder import Choice, Encoder, TokenLayout, check_blocks, load_chosen_weights
+from robis.encoders.fitting import check_state
+from robis.encoders.geometry import Centers, map_centers, onto_grid
+from robis.encoders.names import (
+    ARCHITECTURES,
+    WITHOUT_NETWORK,
+    PackagedWeights,
+    default_stages,
+    own_input_size,
+    packaged_file,
+)
+from robis.encoders.timm_models import create
+from robis.encoders.weights import first_line, read_state
+from robis.errors import ConfigError, WeightsError
+
+# Side of the neighborhoods over which maps are averaged, as in PatchCore (arXiv 2106.08265).
+AVERAGED = 3
+# Of equally wide tokens: channels of a head, and the largest width.
+HEAD_WIDTH, WIDEST = 32, 384
+# Of tiles, in pixels: less leaves no map of most stages.
+SMALLEST = 32
+# The images that set the scale of a stage.
+_NOISE_SEED, _NOISE_IMAGES = 0, 4
+
+
+class CnnEncoder(Encoder):
+    """A CNN whose stages give one token each for every cell of a grid.
+
+    A stage's map is averaged over 3 x 3 neighborhoods, brought to the grid by linear interpolation between the true
+    centers of its values, and divided by the root mean square of the stage's values on noise, which makes stages alike.
+    No token depends on another tile. The grid has the step of the finest chosen stage.
+
+    With `equal_widths` fixed random orthonormal matrices bring all stages to one number of channels: the largest,
+    rounded up to a multiple of 32, at most 384. Narrower stages keep all that they hold; wider ones lose directions.
+    """
+
+    _scales: Tensor
+
+    def __init__(self, cnn: Any, stages: Sequence[int], size: int, name: str, *, equal_widths: bool = False) -> None:
+        centers = _centers(cnn, stages, size, name)
+        widths = [int(cnn.feature_info[stage]["num_chs"]) for stage in stages]
+        common = min(WIDEST, -(-max(widths) // HEAD_WIDTH) * HEAD_WIDTH)
+        layout = TokenLayout(
+            blocks=tuple(stages),
+            widths=tuple(common if equal_widths else width for width in widths),
+            heads=common // HEAD_WIDTH,
+            grid=max(1, round(size / centers[0].step)),
+            input_size=size,
+        )
+        super().__init__(layout, cnn.pretrained_cfg["mean"], cnn.pretrained_cfg["std"])
+        self.cnn = cnn
+        self._onto = _Buffers(onto_grid(entry, size, self.grid, average=AVERAGED) for entry in centers)
+        projections = (_orthonormal(width, common, seed=stage) for stage, width in zip(stages, widths, strict=True))
+        self._projections = _Buffers(projections) if equal_widths else None
+        self._measure_scales()
+
+    def load_weights(self, state: Mapping[str, Tensor], *, source: str, name: str) -> None:
+        """Load weights in timm's key names, classification head included."""
+        load_cnn_state(self.cnn, state, source=source, name=name)
+        self._measure_scales()
+
+    def maps(self, images: Tensor) -> list[Tensor]:
+        """The feature maps (B, C, n, n) of the chosen stages, as timm's `features_only` models give them."""
+        return _maps(self.cnn, images, self.blocks)
+
+    def _tokens(self, images: Tensor) -> list[Tensor]:
+        return self._on_grid(self.maps(images))
+
+    def _tokens_and_embedding(self, images: Tensor) -> tuple[list[Tensor], Tensor]:
+        """Tokens, and the network's last map averaged over all places."""
+        last, maps = self.cnn.forward_intermediates(images, indices=list(self.blocks))
+        return self._on_grid(maps), last.mean((2, 3))
+
+    def _on_grid(self, maps: list[Tensor]) -> list[Tensor]:
+        """Maps as tokens (B, g*g, C)."""
+        tokens = []
+        for number, (values, onto) in enumerate(zip(maps, self._onto, strict=True)):
+            # Not in mixed precision: eight bits of a weight would move values.
+            with torch.autocast(values.device.type, enabled=False):
+                placed = onto @ values.float() @ onto.T
+                layer = placed.flatten(2).transpose(1, 2) / self._scales[number]
+                tokens.append(layer @ self._projections[number] if self._projections else layer)
+        return tokens
+
+    def _measure_scales(self) -> None:
+        """Divide each stage by the root mean square of its values on noise of two coarsenesses."""
+        generator = torch.Generator().manual_seed(_NOISE_SEED)
+        size = self.input_size
+        fine, coarse = (
+            torch.randn(_NOISE_IMAGES, 3, side, side, generator=generator) for side in (size, size // 8 + 1)
+        )
+        images = (fine + F.interpolate(coarse, size=(size, size), mode="bilinear")) / 2
+        scales = [values.square().mean().sqrt() for values in self.maps(images.to(self.mean))]
+        self.register_buffer("_scales", torch.stack(scales), persistent=False)
+
+
+def build_cnn(choice: Choice) -> Encoder:
+    """Make a CNN of timm; see `robis.encoders.build.build_encoder`."""
+    name = choice.name
+    size = check_input_size(choice.input_size, name)
+    cnn = create_cnn(name, pretrained=choice.weights == "auto", seed=choice.seed)
+    depth = len(cnn.feature_info)
+    stages = check_blocks(choice.blocks or default_stages(name, depth), depth, name)
+    return load_chosen_weights(CnnEncoder(cnn, stages, size, name, equal_widths=choice.equal_widths), choice)
+
+
+class _Buffers(nn.Module):
+    """Fixed tensors that move with a module and are no part of its weights."""
+
+    def __init__(self, tensors: Iterable[Tensor]) -> None:
+        super().__init__()
+        for number, tensor in enumerate(tensors):
+            self.register_buffer(str(number), tensor, persistent=False)
+
+    def __iter__(self) -> Iterator[Tensor]:
+        return self.buffers()
+
+    def __getitem__(self, number: int) -> Tensor:
+        return self.get_buffer(str(number))
+
+
+def create_cnn(name: str, *, pretrained: bool, seed: int) -> Any:
+    """Make timm's CNN with its classification head.
+
+    Where "auto" stands for weights that an installed package brings, these are loaded.
+
+    Raises:
+        ConfigError: a model without stages.
+        WeightsError: published weights that cannot be downloaded, or a package with another file than expected.
+    """
+    packaged = ARCHITECTURES[name].packaged if name in ARCHITECTURES else None
+    file = packaged_file(packaged) if packaged and pretrained else None
+    cnn = create(name, pretrained=pretrained and file is None, seed=seed)
+    if not hasattr(cnn, "forward_intermediates") or not isinstance(getattr(cnn, "feature_info", None), list):
+        raise ConfigError(
+            f"encoder.name: {name} is neither a vision transformer nor a CNN with stages; expected one of timm's."
+        )
+    if packaged and file:
+        state = read_state(file, sha256=packaged.sha256, key="encoder.weights")
+        load_cnn_state(cnn, _by_position(state, cnn, packaged), source=f"encoder.weights: {file}", name=name)
+    return cnn
+
+
+def _by_position(state: Mapping[str, Tensor], cnn: Any, packaged: PackagedWeights) -> dict[str, Tensor]:
+    """The package's weights in timm's names. Layers are the same in the same order, only their names differ."""
+    expected = cnn.state_dict()
+    if len(state) != len(expected):
+        raise WeightsError(
+            f"encoder.weights: {packaged.package} has {len(state)} weights; expected {len(expected)}. Install it again."
+        )
+    return dict(zip(expected, state.values(), strict=True))
+
+
+def load_cnn_state(cnn: Any, state: Mapping[str, Tensor], *, source: str, name: str) -> None:
+    """Load weights into timm's CNN. A classification head for other classes is left out, as no token depends on it.
+
+    Raises:
+        WeightsError: naming the first key that is missing, superfluous, of another shape or type.
+    """
+    classifiers = cnn.pretrained_cfg["classifier"]
+    heads = tuple(f"{layer}." for layer in ([classifiers] if isinstance(classifiers, str) else classifiers or ()))
+    expected = cnn.state_dict()
+    body = {key: value for key, value in expected.items() if not key.startswith(heads)}
+    fits = all(key in expected and expected[key].shape == state[key].shape for key in state if key.startswith(heads))
+    kept = dict(state) if fits else {key: value for key, value in state.items() if not key.startswith(heads)}
+    check_state(kept, body | {key: expected[key] for key in kept if key in expected}, source=source, made_for=name)
+    cnn.load_state_dict(kept, strict=False)
+
+
+def check_input_size(input_size: int | None, name: str) -> int:
+    """The side of a tile in pixels. Raises ConfigError for less than a CNN can make maps of."""
+    size = input_size or own_input_size(name)
+    if size < SMALLEST:
+        raise ConfigError(f"encoder.input_size: found {size}; expected at least {SMALLEST} pixels for {name}.")
+    return size
+
+
+def _centers(cnn: Any, stages: Sequence[int], size: int, name: str) -> list[Centers]:
+    try:
+        centers = map_centers(cnn, size, lambda images: _maps(cnn, images, stages))
+    except (RuntimeError, AssertionError, ValueError) as error:
+        raise ConfigError(f"encoder: {name} at {size} pixels cannot be run ({first_line(error)}).") from error
+    known = [entry for entry in centers if entry is not None]
+    steps = [round(entry.step) for entry in known]
+    if steps != [int(cnn.feature_info[stage]["reduction"]) for stage in stages]:
+        raise ConfigError(
+            f"encoder.name: {name} changes the size of its maps in a way that robis cannot follow, so that masks would "
+            f"be shifted. Expected another encoder, such as {WITHOUT_NETWORK}."
+        )
+    return known
+
+
+def _maps(cnn: Any, images: Tensor, stages: Sequence[int]) -> list[Tensor]:
+    return cnn.forward_intermediates(images, indices=list(stages), intermediates_only=True, stop_early=True)
+
+
+def _orthonormal(width: int, common: int, seed: int) -> Tensor:
+    """A fixed random matrix (width, common) with orthonormal rows, or columns where it is taller than wide."""
+    generator = torch.Generator().manual_seed(seed)
+    tall = torch.randn(max(width, common), min(width, common), generator=generator, dtype=torch.float64)
+    columns, triangle = torch.linalg.qr(tall)
+    # QR leaves signs open; those of the triangle make the matrix the same everywhere.
+    columns = (columns * triangle.diagonal().sign()).float()
+    return columns if width >= common else columns.T.contiguous()
