@@ -16,7 +16,9 @@ from robis.detectors.registry import BASE, DETECTORS
 def _settings() -> type[SharedSettings]:
     names: Any = Literal[tuple(DETECTORS)]
     default = Field([BASE.name], description="Methods to run.")
-    sections: dict[str, Any] = {name: (detector.option_model, detector.option_model()) for name, detector in DETECTORS.items()}
+    sections: dict[str, Any] = {
+        name: (detector.option_model, detector.option_model()) for name, detector in DETECTORS.items()
+    }
     model = create_model(
         "Settings",
         __base__=SharedSettings,
