@@ -34,7 +34,7 @@ class Dataset(Section):
     name: Annotated[str, Field(pattern=r"^[^\s./\\{}]([^/\\{}]*[^\s/\\{}])?$")] = Field(
         "demo", description="Names the folder of the results: results/NAME/."
     )
-    layout: Literal["mvtec_ad_2", "mvtec_ad", "mpdd", "btad", "visa", "folder", "table"] = Field(
+    layout: Literal["mvtec_ad_2", "mvtec_ad", "mvtec_loco", "mpdd", "btad", "visa", "folder", "table"] = Field(
         "mvtec_ad_2", description="How the images lie on disk (docs/datasets.md shows each layout)."
     )
     root: str = Field("data/demo", description="The folder that holds one folder per category.")
