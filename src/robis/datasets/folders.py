@@ -19,9 +19,8 @@ def images_in(folder: Path, *, nested: bool = False) -> Iterator[Path]:
     if not folder.is_dir():
         return
     folders = walk(folder) if nested else [folder]
-    images = [
-        Path(entry.path) for each in folders for entry in entries(each) if is_image(entry.name) and _may_be_file(entry)
-    ]
+    listed = (entry for each in folders for entry in entries(each))
+    images = [Path(entry.path) for entry in listed if is_image(entry.name) and _may_be_file(entry)]
     for path in sorted(images):
         check_encoding(path)
         yield path

@@ -24,14 +24,13 @@ class Placed(NamedTuple):
 
 def images_of(source: Source, category: str) -> list[Placed]:
     """Images of all splits of a category; those of a split that cannot be listed are left out."""
-    placed = []
+    placed: list[Placed] = []
     for split in list_splits(source):
         try:
-            placed += [
-                Placed(category, split, sample.image) for sample in LAYOUTS[source.layout].read(source, category, split)
-            ]
+            samples = LAYOUTS[source.layout].read(source, category, split)
         except DataError:
             continue
+        placed += [Placed(category, split, sample.image) for sample in samples]
     return placed
 
 
@@ -45,9 +44,8 @@ def identical_images(
     by_path: dict[Path, list[Placed]] = {}
     for image in placed:
         by_path.setdefault(root / image.image, []).append(image)
-    groups = [
-        [image for path in group for image in by_path[path]] for group in identical_files(by_path, threads=threads)
-    ]
+    identical = identical_files(by_path, threads=threads)
+    groups = [[image for path in group for image in by_path[path]] for group in identical]
     # A table may list one file in several splits.
     in_groups = {image for group in groups for image in group}
     groups += [images for images in by_path.values() if len(images) > 1 and images[0] not in in_groups]
@@ -55,17 +53,10 @@ def identical_images(
 
 
 def _problem(root: Path, group: list[Placed]) -> Problem:
-    learned = {image.category for image in group if image.split in LEARNED}
+    learned = {image.category: image for image in group if image.split in LEARNED}
     inspected = [image for image in group if image.split not in LEARNED and image.category in learned]
-    first, second = (
-        (
-            inspected[0],
-            next(image for image in group if image.split in LEARNED and image.category == inspected[0].category),
-        )
-        if inspected
-        else group[:2]
-    )
+    pair = [inspected[0], learned[inspected[0].category]] if inspected else group[:2]
+    texts = [f"{root / image.image} ({image.category}/{image.split})" for image in pair]
     more = f", and {len(group) - 2} more" if len(group) > 2 else ""
-    texts = [f"{root / image.image} ({image.category}/{image.split})" for image in (first, second)]
     kind = problems.LEARNED_TOO if inspected else problems.IDENTICAL
     return Problem(kind, f"{texts[0]} is {texts[1]}{more}", files=tuple(str(root / image.image) for image in group))

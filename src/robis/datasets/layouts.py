@@ -210,9 +210,8 @@ def _read_folder(source: Source, category: str, split: str) -> list[Sample]:
             return mask
         defect = place.partition("/")[0]
         # A mask that names no defect is that of the defective image.
-        return (
-            None if is_normal(defect) else masks.find(f"{defect}/{stem}", f"{defect}/{stem}_mask", stem, f"{stem}_mask")
-        )
+        anywhere = (f"{defect}/{stem}", f"{defect}/{stem}_mask", stem, f"{stem}_mask")
+        return None if is_normal(defect) else masks.find(*anywhere)
 
     return _labeled(root, folder, _Pairing(find, nested=True))
 
