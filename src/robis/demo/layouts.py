@@ -95,7 +95,7 @@ def _mvtec_ad(spec: ImageSpec) -> Place | None:
 
 
 def _mvtec_loco(spec: ImageSpec) -> Place | None:
-    """A folder of masks for each defective image; its own value marks a kind of defect in MVTec LOCO, not always 255."""
+    """A folder of masks for each defective image, whose value depends on the kind of defect in MVTec LOCO."""
     if spec.split not in ("train", "validation", "test_public"):
         return None
     base, stem = spec.category, f"{spec.index:03d}"

@@ -8,7 +8,7 @@ from robis.datasets.check import DatasetReport, Needs, check_dataset
 from robis.datasets.problems import Problem
 from robis.datasets.samples import Source
 from robis.errors import RobisError
-from robis.workflow.checks import needed_images
+from robis.workflow.checks import check_plan, needed_images
 from robis.workflow.project import Project
 from robis.workflow.tile_budget import tile_counter
 
@@ -28,7 +28,7 @@ def check_for_config(settings: SharedSettings, source: Source, *, threads: int =
             frozenset(needed_images(project)),
             frozenset(category for category in project.categories if project.hold_out(category)),
         )
-        project.check()
+        check_plan(project)
     except RobisError as error:
         refusal = error
     report = check_dataset(source, tile_counter(settings), needs=needs, threads=threads)
