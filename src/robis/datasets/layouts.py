@@ -69,7 +69,7 @@ def _sample(root: Path, split_folder: Path, image: Path, **labels: str | None) -
     return Sample(sample_id, image.relative_to(root).as_posix(), **labels)
 
 
-def _normal(root: Path, split_folder: Path, folders: Sequence[Path], *, nested: bool = False) -> list[Sample]:
+def _normal(root: Path, split_folder: Path, *folders: Path, nested: bool = False) -> list[Sample]:
     return [
         _sample(root, split_folder, image, label=NORMAL, defect="good")
         for folder in folders
@@ -158,7 +158,7 @@ def _read_good_and_defects(
     """`C/train/good`, `C/test/DEFECT`, and masks in `C/ground_truth`, which `find` pairs."""
     root, folder = source.root, subfolder(category_folder(source, category), split)
     if split in learned:
-        return _normal(root, folder, _normal_folders(folder))
+        return _normal(root, folder, *_normal_folders(folder))
     if split != "test":
         return []
     return _labeled(root, folder, _Pairing(partial(find, Masks(_ground_truth(source, category)))))
@@ -178,7 +178,7 @@ _read_btad = partial(
 def _read_mvtec_ad_2(source: Source, category: str, split: str) -> list[Sample]:
     root, folder = source.root, subfolder(category_folder(source, category), split)
     if split in LEARNED:
-        return _normal(root, folder, _normal_folders(folder))
+        return _normal(root, folder, *_normal_folders(folder))
     if split.startswith("test_private"):
         return [_sample(root, folder, image) for image in images_in(folder)]
     masks = Masks(_ground_truth_of_test_public(source, category))
@@ -219,9 +219,9 @@ def _read_folder(source: Source, category: str, split: str) -> list[Sample]:
 def _read_learned(root: Path, split_folder: Path) -> list[Sample]:
     """Normal images to learn from: those in folders named so, or else all that are in no folder named as defective."""
     if good := _normal_folders(split_folder):
-        return _normal(root, split_folder, good, nested=True)
+        return _normal(root, split_folder, *good, nested=True)
     folders = subfolders(split_folder, lambda name: not (is_anomalous(name) or is_mask_folder(name)))
-    return [*_normal(root, split_folder, [split_folder]), *_normal(root, split_folder, folders, nested=True)]
+    return [*_normal(root, split_folder, split_folder), *_normal(root, split_folder, *folders, nested=True)]
 
 
 def _has_mask_folder(source: Source, category: str, samples: Sequence[Sample]) -> bool:

@@ -70,7 +70,7 @@ class _Header:
         height, width: size in pixels, as the image is shown.
         orientation: EXIF's, where the decoder does not apply it itself.
         by_pillow: whether Pillow decodes it. OpenCV mixes the alpha of a TIFF into its colors, is faster with
-            compressed pixels only, and takes no notice of the highest value of a PNM.
+            compressed pixels only, takes no notice of the highest value of a PNM, and knows no BMP without its file header.
         inverted: whether the highest value is black; both see to that themselves unless there are 16 bits.
         lossy: whether the pixels were compressed with loss.
     """
@@ -194,7 +194,7 @@ def _header_of(path: str | Path, image: Image.Image) -> _Header:
     orientation = _orientation(image)
     height, width = image.size if orientation in EXIF_TRANSPOSED else image.size[::-1]
     lossy = image.format in ("JPEG", "MPO")
-    return _Header(height, width, orientation, by_pillow=image.format == "PPM", lossy=lossy)
+    return _Header(height, width, orientation, by_pillow=image.format in ("PPM", "DIB"), lossy=lossy)
 
 
 def _orientation(image: Image.Image) -> int:
