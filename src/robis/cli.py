@@ -10,6 +10,9 @@ from pathlib import Path
 
 from robis import __version__
 from robis.errors import DataError, RobisError
+from robis.io.names import on_disk
+
+DEFAULT_CONFIG = Path("config/config.yaml")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -47,9 +50,11 @@ def _parser() -> argparse.ArgumentParser:
     check_data.add_argument("--layout", help="as dataset.layout (default: the config's)")
     check_data.add_argument("--table", help="as dataset.table (default: the config's)")
     check_data.add_argument("--outside-root", action="store_true", help="as dataset.allow_outside_root: true")
-    check_data.add_argument("--all", action="store_true", help="name every file with a problem, not five of a kind")
+    check_data.add_argument("--all", action="store_true", help="name every file, not five of a kind")
     check_data.add_argument("--threads", type=int, default=os.cpu_count() or 1, help="default: %(default)s")
-    _add_config(check_data)
+    check_data.add_argument(
+        "--configfile", type=Path, help=f"config file (default: {DEFAULT_CONFIG} where it exists, else the defaults)"
+    )
     check_data.set_defaults(run=_check_data)
 
     metrics = commands.add_parser("metrics", help="print the metrics of a finished run")
@@ -93,9 +98,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _add_config(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--configfile", type=Path, default=Path("config/config.yaml"), help="config file (default: %(default)s)"
-    )
+    parser.add_argument("--configfile", type=Path, default=DEFAULT_CONFIG, help="config file (default: %(default)s)")
 
 
 def _explain(options: argparse.Namespace) -> None:
@@ -166,33 +169,50 @@ def _write_demo(options: argparse.Namespace) -> None:
 def _check_data(options: argparse.Namespace) -> None:
     from robis.datasets.check import check_dataset, format_summary
     from robis.datasets.layouts import LAYOUTS
-    from robis.datasets.problems import ProblemsError
+    from robis.datasets.problems import ProblemsError, grouped
     from robis.datasets.samples import Source
-    from robis.detectors.settings import load
+    from robis.detectors.settings import load, parse
     from robis.errors import one_of
-    from robis.workflow.runs import needed_splits
+    from robis.workflow.data_check import check_for_config
     from robis.workflow.tile_budget import tile_counter
 
-    settings = load(options.configfile)
+    config = options.configfile or (DEFAULT_CONFIG if DEFAULT_CONFIG.is_file() else None)
+    if config is None and options.root is None:
+        raise DataError(
+            f"{DEFAULT_CONFIG}: no such file. Give the data set's folder and its --layout, or a --configfile that "
+            f"names them."
+        )
+    settings = load(config) if config else parse({})
     dataset = settings.dataset
     layout = options.layout or dataset.layout
     if layout not in LAYOUTS:
         raise DataError(f"--layout: {layout!r} is unknown. {one_of(layout, LAYOUTS)}")
-    root = Path(options.root or dataset.root).expanduser()
-    source = Source(
-        layout, root, options.table or dataset.table, options.allow_outside_root or dataset.allow_outside_root
-    )
-    # A config for other data says nothing of the splits that this one needs.
-    needed = needed_splits(settings) if layout == dataset.layout else []
+    root, own_root = on_disk(Path(options.root or dataset.root).expanduser()), Path(dataset.root).expanduser()
+    allow_outside_root = options.outside_root or dataset.allow_outside_root
+    source = Source(layout, root, options.table or dataset.table, allow_outside_root)
+    limit = None if options.all else 5
+    # A config for other data says nothing of the categories and splits that this one needs.
+    is_own = config is not None and layout == dataset.layout and root.resolve() == own_root.resolve()
     try:
-        summaries, problems = check_dataset(source, tile_counter(settings), needed=needed, threads=options.threads)
+        if is_own:
+            values = {
+                "dataset.root": str(root),
+                "dataset.table": source.table,
+                "dataset.allow_outside_root": allow_outside_root,
+            }
+            report = check_for_config(settings.with_values(values), source, threads=options.threads)
+        else:
+            report = check_dataset(source, tile_counter(settings), threads=options.threads)
     except ProblemsError as error:
-        if options.all:
-            raise ProblemsError(error.where, error.problems, limit=len(error.problems)) from error
-        raise
-    print(f"{root}, layout {layout}; tiles as {options.configfile} makes them\n\n{format_summary(summaries)}")
-    if problems:
-        raise ProblemsError(str(root), problems, limit=len(problems) if options.all else 5)
+        raise ProblemsError(error.where, error.problems, limit) from error
+    tiles = f"{config} makes them" if config else "the default settings make them"
+    print(f"{root}, layout {layout}; tiles as {tiles}\n\n{format_summary(report.summaries)}")
+    if report.remarks:
+        print(f"\nUsable, but likely to be mistakes:\n{grouped(report.remarks, limit)}")
+    if report.elsewhere:
+        print(f"\nIn categories and splits that {config} does not run:\n{grouped(report.elsewhere, limit)}")
+    if report.problems:
+        raise ProblemsError(str(root), report.problems, limit)
 
 
 def _rescore(options: argparse.Namespace) -> None:

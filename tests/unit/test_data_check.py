@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,11 @@ from PIL import Image
 from robis.cli import main
 from robis.datasets.check import check_dataset, format_summary, size_text
 from robis.datasets.samples import Source
-from robis.detectors.settings import parse
+from robis.detectors.settings import load, parse
+from robis.errors import RobisError
+from robis.workflow.checks import check_plan
+from robis.workflow.data_check import check_for_config
+from robis.workflow.project import Project
 from robis.workflow.tile_budget import tile_counter
 from tests.unit.trees import write_image, write_mask
 
@@ -40,13 +45,21 @@ def root(tmp_path: Path) -> Path:
     return root
 
 
+@pytest.fixture
+def whole(root: Path) -> Path:
+    """The same with all that a detector needs to learn."""
+    write_image(root / "bolt" / "train" / "0.png", 7, 5)
+    return root
+
+
 def count_one(category: str, split: str, height: int, width: int) -> tuple[int, int]:
     return width // 10, 1000
 
 
 def test_what_is_in_a_data_set(root: Path) -> None:
-    summaries, problems = check_dataset(Source("folder", root), count_one, threads=2)
-    assert problems == []
+    report = check_dataset(Source("folder", root), count_one, threads=2)
+    summaries = report.summaries
+    assert report.problems == report.elsewhere == report.remarks == []
     by_split = {(one.category, one.split): one for one in summaries}
     assert list(by_split) == [("bolt", "test"), ("nut", "train"), ("nut", "test")]
     train, test, flat = by_split["nut", "train"], by_split["nut", "test"], by_split["bolt", "test"]
@@ -73,15 +86,14 @@ def test_all_problems_of_all_splits_come_together(root: Path) -> None:
     write_image(root / "bolt" / "train" / "a.jpg")
     mask_of(root / "nut" / "masks" / "2.png", 3, height=9)
     (root / "empty" / "train").mkdir(parents=True)
-    summaries, problems = check_dataset(Source("folder", root), count_one)
-    assert [(one.category, one.split, one.images) for one in summaries] == [
+    report = check_dataset(Source("folder", root), count_one)
+    assert [(one.category, one.split, one.images) for one in report.summaries] == [
         ("bolt", "test", 1),
         ("nut", "train", 4),
         ("nut", "test", 4),
     ]
-    assert [problem.text.replace(f"{root}/", "") for problem in problems] == [
-        "bolt/train: images that differ in their suffix only would share one mask; rename one of\n"
-        "  bolt/train/a.jpg and bolt/train/a.png",
+    assert [problem.text.replace(f"{root}/", "") for problem in report.problems] == [
+        "bolt/train/a.jpg and bolt/train/a.png",
         "empty: none in train, validation, test",
         "nut/train/1.png: not a readable image (unknown format).",
         "nut/masks/2.png: 10 x 9 pixels; the image has 10 x 10",
@@ -119,50 +131,193 @@ def config(tmp_path: Path) -> Path:
         "dataset": {"layout": "folder", "root": str(tmp_path / "data"), "splits": ["test"]},
         "tiling": {"window": 16},
         "encoder": {"input_size": 28},
-        "detectors": ["musc"],
+        "detectors": ["inp_former"],
+        "refine": {"method": "none"},
     }
     (tmp_path / "config.yaml").write_text(yaml.safe_dump(values))
     return tmp_path / "config.yaml"
 
 
 def test_the_command_prints_a_table_and_writes_nothing(
-    root: Path, config: Path, capsys: pytest.CaptureFixture[str]
+    whole: Path, config: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    before = sorted(root.parent.rglob("*"))
+    before = sorted(whole.parent.rglob("*"))
     assert main(["data", "check", "--configfile", str(config), "--threads", "1"]) == 0
     printed = capsys.readouterr().out
-    assert printed.startswith(f"{root}, layout folder; tiles as {config} makes them")
+    assert printed.startswith(f"{whole}, layout folder; tiles as {config} makes them")
     assert "crack 2, dent 1" in printed
-    # Four images of one tile, one of 40 pixels: 1 + ceil(24 / 14) = 3.
-    assert [line.split()[-2:] for line in printed.splitlines()][-1] == [f"{11 * 28 * 28 * 3 / 1000:.1f}", "kB"]
-    assert sorted(root.parent.rglob("*")) == before
+    # Nine images of one tile, one of 40 pixels: 1 + ceil(24 / 14) = 3.
+    assert [line.split()[-2:] for line in printed.splitlines()][-1] == [f"{12 * 28 * 28 * 3 / 1000:.1f}", "kB"]
+    assert sorted(whole.parent.rglob("*")) == before
 
 
 def test_the_command_ends_with_all_problems_and_exit_status_1(
-    root: Path, config: Path, capsys: pytest.CaptureFixture[str]
+    whole: Path, config: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    (root / "nut" / "train" / "1.png").write_text("text")
-    (root / "nut" / "masks" / "2.png").unlink()
-    assert main(["data", "check", str(root), "--layout", "folder", "--configfile", str(config)]) == 1
+    (whole / "nut" / "train" / "1.png").write_text("text")
+    (whole / "nut" / "masks" / "2.png").unlink()
+    arguments = ["data", "check", str(whole), "--layout", "folder", "--configfile", str(config)]
+    assert main(arguments) == 1
     printed = capsys.readouterr()
     assert "crack 2, dent 1" in printed.out
-    assert f"robis: {root}: 2 problems:\n1 image cannot be read" in printed.err
+    assert f"robis: {whole}: 2 problems:\n1 image cannot be read" in printed.err
     assert "1 defective image has no mask" in printed.err
     for n in range(8):
-        (root / "nut" / "train" / f"bad{n}.png").touch()
-    arguments = ["data", "check", str(root), "--layout", "folder", "--configfile", str(config)]
+        (whole / "nut" / "train" / f"bad{n}.png").touch()
     for extra, named in (([], 4), (["--all"], 8)):
         assert main([*arguments, *extra]) == 1
         assert capsys.readouterr().err.count("train/bad") == named, "with 1.png five of nine"
 
 
+def test_remarks_are_printed_and_stop_nothing(whole: Path, config: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for n in range(7):
+        write_image(whole / "nut" / "spare" / f"{n}.png")
+    arguments = ["data", "check", "--configfile", str(config)]
+    for extra, named in (([], 1), (["--all"], 8)):
+        assert main([*arguments, *extra]) == 0
+        printed = capsys.readouterr().out
+        assert "Usable, but likely to be mistakes:\n1 folder of images is not read. Layout 'folder' reads" in printed
+        assert f"nut/spare: 7 files, such as {whole}/nut/spare/0.png" in printed
+        assert printed.count("nut/spare/") == named
+
+
 def test_training_images_that_a_detector_needs_are_missed(
     root: Path, config: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    config.write_text(config.read_text().replace("musc", "inp_former"))
     assert main(["data", "check", "--configfile", str(config)]) == 1
     printed = capsys.readouterr().err
-    assert re.search(r"1 split cannot be listed\..*\n  bolt/train: no images in ", printed)
+    assert re.search(r"1 problem:\n1 split cannot be listed\..*\n  bolt/train: no images in ", printed)
+
+
+def test_what_a_config_does_not_run_stops_nothing(root: Path, config: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Category bolt lacks training images, and the images of another split have one name."""
+    for suffix in ("png", "jpg"):
+        write_image(root / "nut" / "validation" / f"0.{suffix}")
+    values = yaml.safe_load(config.read_text())
+    values["dataset"]["categories"] = ["nut"]
+    config.write_text(yaml.safe_dump(values))
+    assert main(["data", "check", "--configfile", str(config)]) == 0
+    printed = capsys.readouterr().out
+    assert f"In categories and splits that {config} does not run:\n1 image would share the names" in printed
+
+
+def validation_is_missing(root: Path, values: dict) -> None:
+    (root / "nut" / "train" / "wide.png").unlink()
+    for n in range(1, 3):
+        (root / "nut" / "train" / f"{n}.png").unlink()
+    values["merge"] = {"normalize": "validation"}
+
+
+def two_images_of_one_name(root: Path, values: dict) -> None:
+    write_image(root / "nut" / "train" / "0.webp")
+
+
+def images_and_folders(root: Path, values: dict) -> None:
+    write_image(root / "nut" / "test" / "flat.png")
+
+
+def masks_of_one_image(root: Path, values: dict) -> None:
+    write_mask(root / "nut" / "masks" / "0.bmp")
+
+
+def long_name(root: Path, values: dict) -> None:
+    write_image(root / "nut" / "train" / f"{'x' * 251}.png")
+
+
+def odd_category(root: Path, values: dict) -> None:
+    (root / "nut").rename(root / "n<u>t")
+
+
+def no_test_images(root: Path, values: dict) -> None:
+    (root / "bolt" / "test" / "0.png").rename(root / "bolt" / "0.png")
+
+
+def unknown_category(root: Path, values: dict) -> None:
+    values["dataset"]["categories"] = ["nutt"]
+
+
+def unknown_split(root: Path, values: dict) -> None:
+    values["dataset"]["splits"] = ["tset"]
+
+
+def unknown_override(root: Path, values: dict) -> None:
+    values["overrides"] = [{"where": {"category": "nutt"}, "set": {"merge.scale": 0.5}}]
+
+
+def too_few_images_for_musc(root: Path, values: dict) -> None:
+    values["detectors"] = ["musc"]
+
+
+def missing_weights(root: Path, values: dict) -> None:
+    values["encoder"]["weights"] = "absent.safetensors"
+
+
+def no_data(root: Path, values: dict) -> None:
+    root.rename(root.parent / "gone")
+
+
+def nothing(root: Path, values: dict) -> None:
+    pass
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        *(validation_is_missing, two_images_of_one_name, images_and_folders, masks_of_one_image, long_name),
+        *(odd_category, no_test_images, unknown_category, unknown_split, unknown_override, too_few_images_for_musc),
+        *(missing_weights, no_data, nothing),
+    ],
+)
+def test_data_check_and_the_plan_agree(
+    whole: Path, config: Path, capsys: pytest.CaptureFixture[str], spoil: Callable[[Path, dict], None]
+) -> None:
+    values = yaml.safe_load(config.read_text())
+    spoil(whole, values)
+    config.write_text(yaml.safe_dump(values))
+    refusal = ""
+    try:
+        check_plan(Project(load(config), whole.parent / "results"))
+    except RobisError as error:
+        refusal = str(error)
+    assert bool(refusal) == (spoil is not nothing)
+    assert main(["data", "check", "--configfile", str(config)]) == bool(refusal)
+    printed = capsys.readouterr().err
+    reason = [line.strip() for line in refusal.splitlines()][-1 if "without images" not in refusal else 1 :][:1]
+    assert all(line in printed for line in reason), printed
+    assert "Traceback" not in printed
+
+
+def test_a_split_that_lends_images_is_checked_as_it_is_run(whole: Path, config: Path) -> None:
+    values = yaml.safe_load(config.read_text())
+    values["merge"] = {"normalize": "validation"}
+    values["dataset"]["categories"] = ["nut"]
+    settings = parse(values)
+    report = check_for_config(settings, Source("folder", whole))
+    assert report.problems == []
+    images = {(summary.category, summary.split): summary.images for summary in report.summaries}
+    assert images == {
+        ("bolt", "train"): 1,
+        ("bolt", "test"): 1,
+        ("nut", "train"): 3,
+        ("nut", "validation"): 1,
+        ("nut", "test"): 4,
+    }
+
+
+def test_the_command_needs_no_config(
+    whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    assert main(["data", "check", str(whole), "--layout", "folder"]) == 0
+    printed = capsys.readouterr().out
+    assert printed.startswith(f"{whole}, layout folder; tiles as the default settings make them")
+    # The default settings cut windows of 1024 and resize them to 518.
+    assert f"{10 * 518 * 518 * 3 / 1e6:.1f} MB" in printed.splitlines()[-1]
+    assert main(["data", "check"]) == 1
+    assert "config/config.yaml: no such file. Give the data set's folder and its --layout" in capsys.readouterr().err
+    assert main(["data", "check", str(whole), "--configfile", "absent.yaml"]) == 1
+    assert "absent.yaml: not a readable YAML file" in capsys.readouterr().err
 
 
 def test_the_command_takes_a_table_from_anywhere(

@@ -41,12 +41,12 @@ def test_index_lists_every_problem_by_kind_and_writes_nothing(tmp_path: Path) ->
         index(root)
     assert str(caught.value).replace(f"{root}/nut/", "").splitlines() == [
         "nut/test: 12 of 16 samples cannot be used:",
-        "1 defective image has no mask. Add the masks, or count the images as normal:",
-        "  test/crack/002.png",
+        "1 defective image has no mask. Add the masks where they are looked for, or move the images to good:",
+        "  test/crack/002.png: there is no nut/ground_truth/crack/002_mask.png",
         "7 masks are of another size than their images. Make both the same:",
         *[f"  ground_truth/crack/{n:03}_mask.png: 8 x 7 pixels; the image has 8 x 6" for n in range(3, 8)],
         "  ... and 2 more",
-        "1 mask of a defective image has no defect pixel. Mark the defects, or count the images as normal:",
+        "1 mask of a defective image has no defect pixel. Mark the defects, or move the images to good:",
         "  ground_truth/crack/010_mask.png",
         "1 mask cannot be read. Replace the files:",
         "  ground_truth/crack/011_mask.png: not a readable image (unknown format).",

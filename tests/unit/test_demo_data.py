@@ -131,7 +131,7 @@ def test_it_is_written_once_replaced_for_another_seed_and_never_over_foreign_fil
 SPLITS = {
     "mvtec_ad_2": (["train", "validation", "test_public", "test_private"], "test_public"),
     "table": (["train", "validation", "test_public", "test_private"], "test_public"),
-    "folder": (["train", "validation", "test"], "test"),
+    **dict.fromkeys(["folder", "mvtec_loco"], (["train", "validation", "test"], "test")),
     **dict.fromkeys(["mvtec_ad", "mpdd", "btad", "visa"], (["train", "test"], "test")),
 }
 
@@ -156,9 +156,9 @@ def test_every_layout_holds_the_same_pixels(layout: str, few: None, tmp_path: Pa
         known = "test_public" if split == public else split
         expected = pixels_of(list_samples(reference, "weave", known), reference.root)
         assert pixels_of(list_samples(other, "weave", split), other.root) == expected, split
-    summaries, problems = check_dataset(other, lambda *image: (0, 0))
-    assert problems == []
-    assert sum(one.anomalous for one in summaries) == 2
+    report = check_dataset(other, lambda *image: (0, 0))
+    assert report.problems == report.remarks == []
+    assert sum(summary.anomalous for summary in report.summaries) == 2
     written = {path.relative_to(other.root).as_posix() for path in other.root.rglob("*") if path.is_file()}
     assert written == {demo.MARKER, *json.loads((other.root / demo.MARKER).read_text())["files"]}
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 from collections.abc import Callable
 from pathlib import Path
@@ -51,6 +52,15 @@ def by_opencv(pixels: np.ndarray) -> Writer:
     return lambda path: cv2.imwrite(str(path), pixels)
 
 
+def by_netpbm(kind: str, highest: int, pixels: np.ndarray) -> Writer:
+    """The format as its manual describes it: a header in text, numbers in text or big-endian bytes."""
+    header = f"{kind}\n# a comment\n{WIDTH} {HEIGHT}\n{highest}\n".encode()
+    data = pixels.astype(">u2" if highest > 255 else np.uint8).tobytes()
+    if kind == "P2":
+        data = " ".join(map(str, pixels.ravel())).encode()
+    return lambda path: path.write_bytes(header + data)
+
+
 LOSSLESS: dict[str, tuple[Writer, np.ndarray]] = {
     "gray.png": (by_pillow(GRAY), GRAY_RGB),
     "rgb.png": (by_pillow(RGB), RGB),
@@ -94,6 +104,22 @@ LOSSLESS: dict[str, tuple[Writer, np.ndarray]] = {
         RGB,
     ),
     "big.tif": (by_tifffile(RGB, photometric="rgb", bigtiff=True), RGB),
+    "rgb.webp": (by_pillow(RGB, lossless=True), RGB),
+    "gray.webp": (by_pillow(GRAY, lossless=True), GRAY_RGB),
+    "rgba.WEBP": (lambda path: Image.fromarray(RGBA).save(path, "WEBP", lossless=True, exact=True), RGB),
+    "rgb.dib": (by_pillow(RGB), RGB),
+    "rgb.ppm": (by_pillow(RGB), RGB),
+    "gray.pgm": (by_pillow(GRAY), GRAY_RGB),
+    "bits.pbm": (by_pillow(BINARY), np.dstack([BINARY * np.uint8(255)] * 3)),
+    "any.pnm": (lambda path: Image.fromarray(RGB).save(path, "PPM"), RGB),
+    "text.pgm": (by_netpbm("P2", 255, GRAY), GRAY_RGB),
+    "gray_16.pgm": (by_netpbm("P5", 65535, DEEP[..., 0]), np.dstack([DEEP_RGB[..., 0]] * 3)),
+    "rgb_16.ppm": (by_netpbm("P6", 65535, DEEP), DEEP_RGB),
+    # A PNM says what its highest value is: that of 12 bits is white, too.
+    "gray_12.pgm": (
+        by_netpbm("P5", 4095, DEEP[..., 0] >> 4),
+        np.dstack([np.rint((DEEP[..., 0] >> 4) / 4095 * 255).astype(np.uint8)] * 3),
+    ),
 }
 for _name, (_pixels, _expected) in {
     "gray": (GRAY, GRAY_RGB),
@@ -112,6 +138,9 @@ LOSSY = {
     "progressive.jpg": by_pillow(RGB, progressive=True),
     "cmyk.jpg": by_pillow(CMYK, quality=95),
     "jpeg.tif": by_pillow(RGB, compression="jpeg"),
+    "rgb.jpe": lambda path: Image.fromarray(RGB).save(path, "JPEG"),
+    "rgb.jfif": lambda path: Image.fromarray(RGB).save(path, "JPEG"),
+    "lossy.webp": by_pillow(RGB, quality=95),
 }
 
 
@@ -152,6 +181,7 @@ def exif(orientation: int) -> Image.Exif:
 ORIENTED = {
     "rgb.png": (lambda o: by_pillow(RGB, exif=exif(o)), RGB),
     "gray.png": (lambda o: by_pillow(GRAY, exif=exif(o)), GRAY_RGB),
+    "rgb.webp": (lambda o: by_pillow(RGB, exif=exif(o), lossless=True), RGB),
     "rgb_16.tif": (
         lambda o: by_tifffile(DEEP, photometric="rgb", extratags=[(EXIF_ORIENTATION, "H", 1, o, True)]),
         DEEP_RGB,
@@ -317,6 +347,7 @@ def test_sizes_come_from_headers_alone(tmp_path: Path, monkeypatch: pytest.Monke
     assert decoded == []
 
 
+FILM = {"save_all": True, "append_images": [Image.fromarray(255 - RGB)]}
 REFUSED: dict[str, tuple[Writer, str]] = {
     "float.tif": (by_tifffile(GRAY.astype(np.float32)), "32-bit floating-point numbers; expected"),
     "float_rgb.tif": (by_tifffile(RGB.astype(np.float32), photometric="rgb"), "not of 8 or 16 bits per channel"),
@@ -332,7 +363,21 @@ REFUSED: dict[str, tuple[Writer, str]] = {
         by_tifffile(DEEP.transpose(2, 0, 1).copy(), photometric="rgb", planarconfig="separate"),
         "16-bit colors in separate planes; expected them interleaved",
     ),
-    "gif.png": (lambda path: Image.fromarray(GRAY).save(path, "GIF"), "holds GIF; expected PNG, JPEG, BMP or TIFF"),
+    "gif.png": (
+        lambda path: Image.fromarray(GRAY).save(path, "GIF"),
+        "holds GIF; expected PNG, JPEG, BMP, TIFF",
+    ),
+    "dds.png": (lambda path: path.write_bytes(b"DDS |\0\0\0" + bytes(200)), "holds DDS; expected PNG, JPEG"),
+    "icon.png": (lambda path: Image.fromarray(RGB).save(path, "ICO"), "holds an icon; expected PNG, JPEG"),
+    "photo.jpg": (lambda path: Image.fromarray(RGB).save(path, "AVIF"), "holds AVIF; expected PNG, JPEG"),
+    "pdf.png": (lambda path: path.write_bytes(b"%PDF-1.7\n"), "holds PDF; expected"),
+    "page.png": (lambda path: path.write_text(" <!DOCTYPE html><html></html>"), "holds an HTML page; expected"),
+    "pointer.png": (
+        lambda path: path.write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n"),
+        "holds a Git LFS pointer (`git lfs pull` fetches the file); expected",
+    ),
+    "film.webp": (by_pillow(RGB, **FILM), "holds 2 frames; expected one image per file. Save each frame as a file"),
+    "film_2.png": (by_pillow(RGB, **FILM), "holds 2 frames; expected one image per file"),
     "vast.bmp": (vast_bmp, "65535 x 65535 pixels; expected at most 2^30 in all"),
 }
 
@@ -346,6 +391,23 @@ def test_what_is_not_read_is_refused_by_its_header(tmp_path: Path, name: str) ->
             read(tmp_path / name)
         assert str(caught.value).startswith(f"{tmp_path / name}: ")
         assert message in str(caught.value)
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("name", ["rgb.png", "rgb.bmp", "rgb.webp", "rgb_16.tiff", "big.tif", "rgb.ppm", "text.pgm"])
+def test_damaged_files_are_answered_with_a_message(tmp_path: Path, name: str) -> None:
+    """Whatever decoders raise for a damaged header or damaged pixels, robis raises DataError, or reads some pixels."""
+    LOSSLESS[name][0](tmp_path / name)
+    data = (tmp_path / name).read_bytes()
+    for seed in range(300):
+        rng = np.random.default_rng(seed)
+        damaged = bytearray(data)
+        for place in rng.integers(0, min(len(data), 200 if seed % 2 else len(data)), 3):
+            damaged[place] = rng.integers(256)
+        (tmp_path / name).write_bytes(damaged)
+        for read in (image_size, read_image):
+            with contextlib.suppress(DataError):
+                read(tmp_path / name)
 
 
 def test_smaller_copies_in_a_tiff_are_no_pages(tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ from robis.errors import DataError, RobisError
 from robis.io.samples import read_samples
 from robis.tiles.files import TileStore
 from robis.tiles.store import Cutting, crop_split
+from robis.workflow.checks import check_plan
 from robis.workflow.project import Project
 from tests.unit.trees import index, rows, write_image, write_mask
 
@@ -129,19 +130,21 @@ def test_everything_wrong_is_said_at_once_with_its_line(root: Path) -> None:
         "  line 2: 'fine'",
         "1 image is listed twice. Keep one of the lines:",
         "  line 3: a/1.png, as in line 2",
-        "1 image would share the names of another one's results. Rename one of each pair:",
+        "1 image would share the names of another image's results. Results are named after images without their "
+        "suffix. Rename one of each pair:",
         "  line 4: a/1.jpg, and a/1.png in line 2",
         "1 line names no image. Fill the cell, or delete the line:",
         "  line 5: the cell is empty",
         "1 file does not exist. Paths are relative to dataset.root, with / between folders:",
         "  line 6: gone.png",
-        "2 lines have unusable names. Name category and split as folders are named:",
-        "  line 7: category '../up'",
-        "  line 8: split ''",
+        "2 lines have unusable names. Rename the category or split:",
+        "  line 7: category '../up' contains '/'",
+        "  line 8: split '' is empty",
         "2 paths lead out of dataset.root. Write them relative to it, or set dataset.allow_outside_root: true:",
         "  line 10: ../outside.png",
         "  line 11: /etc/other.png",
-        "1 file is no image by its name. Give .png, .jpg, .bmp or .tif:",
+        "1 file is not an image by its name. Expected .png, .jpg, .jpeg, .jpe, .jfif, .bmp, .dib, .tif, .tiff, .webp, "
+        ".pgm, .ppm, .pbm, .pnm:",
         "  line 12: 'a/notes.txt'",
         "1 defect does not fit its label. Name defects of anomalous images only:",
         "  line 13: 'crack', but the image is normal",
@@ -262,16 +265,16 @@ def project(root: Path, tmp_path: Path, **dataset) -> Project:
 
 
 def test_splits_of_a_table_are_checked_when_it_is_read(root: Path, tmp_path: Path) -> None:
-    project(root, tmp_path, categories=["nut"]).check()
+    check_plan(project(root, tmp_path, categories=["nut"]))
     with pytest.raises(RobisError, match=r"1 split without images:\n  bolt/line 3: no images"):
-        project(root, tmp_path).check()
+        check_plan(project(root, tmp_path))
     for splits, message in ((["line 4"], "Did you mean 'line 3'"), (["train"], r"Valid: line 3, night\.")):
         with pytest.raises(RobisError, match=f"dataset\\.splits: layout table has no.*{message}"):
-            project(root, tmp_path, splits=splits).check()
+            check_plan(project(root, tmp_path, splits=splits))
     overrides = [{"where": {"split": "lin 3"}, "set": {"merge.scale": 1}}]
     wrong = {"dataset": {"layout": "table", "root": str(root), "splits": ["line 3"]}, "overrides": overrides}
     with pytest.raises(RobisError, match=r"'lin 3' matches nothing here\. Valid: train, line 3, night"):
-        Project(parse(wrong | {"refine": {"method": "none"}}), tmp_path).check()
+        check_plan(Project(parse(wrong | {"refine": {"method": "none"}}), tmp_path))
 
 
 def test_a_changed_row_concerns_its_own_category_and_split(root: Path, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 
 import numpy as np
@@ -12,9 +13,11 @@ from robis.datasets.layouts import list_samples
 from robis.datasets.samples import Source
 
 
-def write_image(path: Path, height: int = 6, width: int = 8, value: int = 90) -> None:
+def write_image(path: Path, height: int = 6, width: int = 8, value: int | None = None) -> None:
+    """Write an image of one color: the given gray, or a color that no other path has."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(np.full((height, width, 3), value, np.uint8)).save(path)
+    color = [*hashlib.sha256(str(path).encode()).digest()[:3]] if value is None else [value] * 3
+    Image.fromarray(np.full((height, width, 3), color, np.uint8)).save(path)
 
 
 def write_mask(path: Path, height: int = 6, width: int = 8, *, defect: bool = True) -> None:

@@ -12,8 +12,8 @@ from robis.errors import one_of
 # What a text has to be like, in words.
 PATTERNS = {
     r"\{\}": "text with {} in it",
-    r"^[^/\\{}]+$": "a name without / \\ { }",
-    r"^[^\s./\\{}]([^/\\{}]*[^\s/\\{}])?$": "a name without / \\ { }, with neither a dot nor a space at its ends",
+    r"^[^/\\{}<>]+$": "a name without / \\ { } < >",
+    r"^[^\s./\\{}<>]([^/\\{}<>]*[^\s./\\{}<>])?$": "a name without / \\ { } < >, with no dot or space at its ends",
     r"^[0-9a-f]{64}$": "64 hexadecimal digits",
 }
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator
+
+from robis.io.names import composed, folder_problem
 
 Precision = Literal["float32", "bf16", "fp16"]
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -12,7 +14,17 @@ Count = Annotated[int, Field(ge=1)]
 Shots = Annotated[int, Field(ge=0)]
 Seed = Annotated[int, Field(ge=0)]
 Prompts = Annotated[list[Annotated[str, Field(pattern=r"\{\}")]], Field(min_length=1)]
-Name = Annotated[str, Field(pattern=r"^[^/\\{}]+$", min_length=1)]
+
+
+def _folder_name(name: str) -> str:
+    """The name in composed Unicode, as names are compared; raises ValueError where results cannot be named so."""
+    if reason := folder_problem(composed(name)):
+        raise ValueError(f"a name for a folder of results; this name {reason}")
+    return composed(name)
+
+
+Name = Annotated[str, Field(pattern=r"^[^/\\{}<>]+$", min_length=1), AfterValidator(_folder_name)]
+DatasetName = Annotated[str, Field(pattern=r"^[^\s./\\{}<>]([^/\\{}<>]*[^\s./\\{}<>])?$"), AfterValidator(_folder_name)]
 
 
 def without_doubles(names: list[str]) -> list[str]:
@@ -31,10 +43,8 @@ class Section(BaseModel):
 class Dataset(Section):
     """Which images."""
 
-    name: Annotated[str, Field(pattern=r"^[^\s./\\{}]([^/\\{}]*[^\s/\\{}])?$")] = Field(
-        "demo", description="Names the folder of the results: results/NAME/."
-    )
-    layout: Literal["mvtec_ad_2", "mvtec_ad", "mpdd", "btad", "visa", "folder", "table"] = Field(
+    name: DatasetName = Field("demo", description="Names the folder of the results: results/NAME/.")
+    layout: Literal["mvtec_ad_2", "mvtec_ad", "mvtec_loco", "mpdd", "btad", "visa", "folder", "table"] = Field(
         "mvtec_ad_2", description="How the images lie on disk (docs/datasets.md shows each layout)."
     )
     root: str = Field("data/demo", description="The folder that holds one folder per category.")

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Self, TypeVar
 
 import yaml
-from pydantic import BaseModel, Field, ValidationError, field_validator, model_validator
+from pydantic import AfterValidator, BaseModel, Field, ValidationError, field_validator, model_validator
 
 from robis.config.messages import explain_mistakes
 from robis.config.sections import (
@@ -30,19 +30,21 @@ from robis.config.sections import (
     without_doubles,
 )
 from robis.errors import ConfigError, one_of
+from robis.io.names import composed
 
 # What these say is fixed before a category is known, so an override cannot change them.
 _GLOBAL = ("dataset", "detectors", "overrides", "report")
 _OVERRIDDEN = "overridden config"
 
+Composed = Annotated[str, AfterValidator(composed)]
 S = TypeVar("S", bound="SharedSettings")
 
 
 class Override(Section):
     """Other settings for some categories, splits or detectors."""
 
-    where: dict[Literal["category", "split", "detector"], str | Annotated[list[str], Field(min_length=1)]] = Field(
-        min_length=1, description="Names that must all match: category, split, detector."
+    where: dict[Literal["category", "split", "detector"], Composed | Annotated[list[Composed], Field(min_length=1)]] = (
+        Field(min_length=1, description="Names that must all match: category, split, detector.")
     )
     set: dict[str, Any] = Field(min_length=1, description="Dotted keys and their values, e.g. refine.method: none.")
 

@@ -1,18 +1,20 @@
-"""A whole data set looked over before anything runs: what is in it, what it will take, and all that is wrong."""
+"""A whole data set checked before anything runs: what it holds, what it will take, and everything that is wrong."""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
 from robis.datasets import problems
-from robis.datasets.index import Checked, check_samples, nothing_found
+from robis.datasets.identical import Placed, identical_images
+from robis.datasets.index import Checked, check_samples, label_remarks, nothing_found
 from robis.datasets.layouts import list_categories, list_samples, list_splits
-from robis.datasets.problems import Problem
+from robis.datasets.problems import Problem, ProblemsError
 from robis.datasets.samples import ANOMALOUS, NORMAL, Sample, Source
+from robis.datasets.unused import unused_in_dataset
 from robis.errors import DataError
 
 AREA_PERCENTILES = (5, 50, 95)
@@ -50,35 +52,101 @@ class SplitSummary:
     tile_bytes: int
 
 
+@dataclass(frozen=True)
+class Needs:
+    """What a config takes from a data set.
+
+    Attributes:
+        places: the (category, split) that some job reads; each must have images.
+        lending: categories whose training images lend a part to `validation`, as `list_samples` with `hold_out`.
+    """
+
+    places: frozenset[tuple[str, str]]
+    lending: frozenset[str] = frozenset()
+
+
+@dataclass
+class DatasetReport:
+    """What a check of a data set finds.
+
+    Attributes:
+        summaries: what each category and split holds.
+        problems: what cannot be used; a plan or `index` refuses it.
+        elsewhere: the same in categories and splits that the config does not run.
+        remarks: what can be used, but is likely to be a mistake.
+    """
+
+    summaries: list[SplitSummary] = field(default_factory=list)
+    problems: list[Problem] = field(default_factory=list)
+    elsewhere: list[Problem] = field(default_factory=list)
+    remarks: list[Problem] = field(default_factory=list)
+
+
 def check_dataset(
-    source: Source, count_tiles: TileCount, *, needed: Sequence[str] = (), threads: int = 1
-) -> tuple[list[SplitSummary], list[Problem]]:
+    source: Source, count_tiles: TileCount, *, needs: Needs | None = None, threads: int = 1
+) -> DatasetReport:
     """Check every category and split as `index` does, and sum up what is there. Writes nothing.
 
-    A category without images in one of the `needed` splits is a problem.
+    Without `needs` everything counts, and no split has to have images.
 
-    Raises DataError when no category can be told: no such folder, another layout, or a damaged table.
+    Raises DataError when the categories cannot be listed: no such folder, another layout, or a damaged table.
     """
-    summaries: list[SplitSummary] = []
-    found: list[Problem] = []
+    check = _Check(source, count_tiles, needs, threads)
     categories, splits = list_categories(source), list_splits(source)
     for category in categories:
-        before = len(summaries), len(found)
         for split in splits:
-            try:
-                samples = list_samples(source, category, split)
-            except DataError as error:
-                found.append(Problem(problems.SPLIT, str(error)))
-                continue
-            if samples:
-                checked = check_samples(source, category, samples, threads=threads)
-                found += [one.problem for one in checked if one.problem]
-                summaries.append(_summary(category, split, samples, checked, count_tiles))
-            elif split in needed:
-                found.append(Problem(problems.SPLIT, nothing_found(source, category, split)))
-        if before == (len(summaries), len(found)):
-            found.append(Problem(problems.EMPTY_CATEGORY, f"{category}: none in {', '.join(splits)}"))
-    return summaries, found
+            check.split(category, split)
+        if needs is None and not any(check.samples.get((category, split), True) for split in splits):
+            text = f"{category}: none in {', '.join(splits)}"
+            check.report.problems.append(Problem(problems.EMPTY_CATEGORY, text))
+    check.whole(categories)
+    return check.report
+
+
+@dataclass
+class _Check:
+    """A check on its way; `samples` has the places (category, split) that can be listed."""
+
+    source: Source
+    count_tiles: TileCount
+    needs: Needs | None
+    threads: int
+    report: DatasetReport = field(default_factory=DatasetReport)
+    samples: dict[tuple[str, str], list[Sample]] = field(default_factory=dict)
+    is_complete: bool = True
+
+    def split(self, category: str, split: str) -> None:
+        """List the samples of a split, open their files, and report on them."""
+        is_needed = self.needs is None or (category, split) in self.needs.places
+        found = self.report.problems if is_needed else self.report.elsewhere
+        hold_out = self.needs is not None and category in self.needs.lending
+        try:
+            samples = list_samples(self.source, category, split, hold_out=hold_out)
+        except DataError as error:
+            self.is_complete = False
+            found += error.problems if isinstance(error, ProblemsError) else [Problem(problems.SPLIT, str(error))]
+            return
+        self.samples[category, split] = samples
+        if samples:
+            found += self._open(category, split, samples)
+        elif self.needs and is_needed:
+            found.append(Problem(problems.SPLIT, nothing_found(self.source, category, split)))
+
+    def _open(self, category: str, split: str, samples: Sequence[Sample]) -> list[Problem]:
+        checked = check_samples(self.source, category, samples, threads=self.threads)
+        remarks = [*label_remarks(category, split, samples), *(one.remark for one in checked if one.remark)]
+        self.report.remarks += remarks
+        self.report.summaries.append(_summary(category, split, samples, checked, self.count_tiles))
+        return [one.problem for one in checked if one.problem]
+
+    def whole(self, categories: Sequence[str]) -> None:
+        """Report on what only shows over all splits: images that are not used, and images that are there twice."""
+        if self.is_complete:
+            # Otherwise the files of a split that cannot be listed would be reported as well.
+            samples = [sample for listed in self.samples.values() for sample in listed]
+            self.report.remarks += unused_in_dataset(self.source, categories, samples)
+        images = [Placed(*place, sample.image) for place, listed in self.samples.items() for sample in listed]
+        self.report.remarks += identical_images(self.source.root, images, threads=self.threads)
 
 
 def _summary(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -10,29 +11,42 @@ import numpy as np
 from tqdm import tqdm
 
 from robis.datasets import problems
+from robis.datasets.identical import identical_images, images_of
 from robis.datasets.layouts import LAYOUTS, list_samples
 from robis.datasets.problems import Problem, grouped
 from robis.datasets.samples import ANOMALOUS, NORMAL, Sample, Source
+from robis.datasets.unused import unused_beside
 from robis.errors import DataError
-from robis.io.images import image_size, read_mask
+from robis.io.images import MaskContent, image_size, read_mask_content
 from robis.io.samples import IndexedSample, write_samples
 from robis.io.threads import threaded
+
+log = logging.getLogger(__name__)
+
+# Classes and instances of defects are few, soft edges and lossy compression leave many values.
+MOST_LEVELS = 16
+# Hardly any defect covers that much of an image, an inverted mask nearly always does.
+NEARLY_ALL = 0.9
+# An inverted mask of a large defect marks less, but still the border, where defects rarely lie.
+MOST = 0.5
 
 
 @dataclass(frozen=True)
 class Checked:
-    """What was found in a sample's files.
+    """What a sample's files hold.
 
     Attributes:
         height, width: size of the image in pixels, as it is shown; 0 where it cannot be read.
         defect_share: share of the mask's pixels that are defective; None without a usable mask.
         problem: why the sample cannot be used.
+        remark: what is likely to be wrong with a mask that can be used.
     """
 
     height: int = 0
     width: int = 0
     defect_share: float | None = None
     problem: Problem | None = None
+    remark: Problem | None = None
 
 
 def index_split(
@@ -56,24 +70,35 @@ def index_split(
         hold_out: as in `list_samples`.
         threads: files opened at the same time.
 
+    Logs as a warning what can be used, but is likely to be a mistake: images and masks that the layout does not use,
+    identical images, masks that do not look like masks.
+
     Raises DataError that lists every image that cannot be read and every mask that is missing,
     unreadable, of another size than its image, or at odds with the image's label.
     """
     source = Source(layout, root, table, allow_outside_root)
-    found = list_samples(source, category, split, hold_out=hold_out)
-    if not found:
+    listed = list_samples(source, category, split, hold_out=hold_out)
+    if not listed:
         raise DataError(nothing_found(source, category, split))
-    checked = check_samples(source, category, found, threads=threads)
-    if wrong := [one.problem for one in checked if one.problem]:
+    checked = check_samples(source, category, listed, threads=threads)
+    remarks = [
+        *unused_beside(source, category, split, listed),
+        *identical_images(root, images_of(source, category), split=split, threads=threads),
+        *label_remarks(category, split, listed),
+        *(result.remark for result in checked if result.remark),
+    ]
+    if remarks:
+        log.warning("%s/%s:\n%s", category, split, grouped(remarks))
+    if wrong := [result.problem for result in checked if result.problem]:
         raise DataError(
-            f"{category}/{split}: {len(wrong)} of {len(found)} samples cannot be used:\n{grouped(wrong)}\n"
+            f"{category}/{split}: {len(wrong)} of {len(listed)} samples cannot be used:\n{grouped(wrong)}\n"
             f"`robis data check` lists the same for all categories and splits at once."
         )
     write_samples(
         samples,
         [
-            IndexedSample(split=split, height=one.height, width=one.width, **asdict(sample))
-            for sample, one in zip(found, checked, strict=True)
+            IndexedSample(split=split, height=result.height, width=result.width, **asdict(sample))
+            for sample, result in zip(listed, checked, strict=True)
         ],
     )
 
@@ -81,33 +106,77 @@ def index_split(
 def check_samples(source: Source, category: str, samples: Sequence[Sample], *, threads: int = 1) -> list[Checked]:
     """Open every image of a split as far as its size, and decode every mask; in the order of the samples."""
     masks_exist = LAYOUTS[source.layout].has_masks(source, category, samples)
-    checked = threaded(lambda sample: _check(sample, source.root, masks_exist), samples, threads)
+    checked = threaded(lambda sample: _check(source, category, sample, masks_exist), samples, threads)
     return list(tqdm(checked, total=len(samples), desc="index", unit="image", disable=None))
 
 
-def _check(sample: Sample, root: Path, masks_exist: bool) -> Checked:
+def label_remarks(category: str, split: str, samples: Sequence[Sample]) -> list[Problem]:
+    """Say what is odd about the labels and names of a split: no normal image among defective ones, masks as images."""
+    remarks = []
+    defects = sorted({sample.defect or "unnamed" for sample in samples if sample.label == ANOMALOUS})
+    if defects and not any(sample.label == NORMAL for sample in samples):
+        remarks.append(Problem(problems.NO_NORMAL, f"{category}/{split}: {', '.join(defects)}"))
+    ids = {sample.sample_id for sample in samples}
+    for sample in samples:
+        stem, _, ending = sample.sample_id.rpartition("_")
+        if ending.lower() in ("mask", "gt") and stem in ids:
+            remarks.append(Problem(problems.MASK_AS_IMAGE, f"{sample.image}, beside the image {stem}"))
+    return remarks
+
+
+def _check(source: Source, category: str, sample: Sample, masks_exist: bool) -> Checked:
     try:
-        height, width = image_size(root / sample.image)
+        height, width = image_size(source.root / sample.image)
     except DataError as error:
         return Checked(problem=Problem(problems.UNREADABLE_IMAGE, str(error)))
     if sample.mask is None:
         missing = sample.label == ANOMALOUS and masks_exist
-        problem = Problem(problems.MISSING_MASK, str(root / sample.image)) if missing else None
-        return Checked(height, width, problem=problem)
-    path = root / sample.mask
+        return Checked(height, width, problem=_missing_mask(source, category, sample) if missing else None)
+    path = source.root / sample.mask
     try:
-        mask = read_mask(path)
+        mask = read_mask_content(path)
     except DataError as error:
         return Checked(height, width, problem=Problem(problems.UNREADABLE_MASK, str(error)))
-    if mask.shape != (height, width):
-        text = f"{path}: {mask.shape[1]} x {mask.shape[0]} pixels; the image has {width} x {height}"
+    if mask.marked.shape != (height, width):
+        size = f"{mask.marked.shape[1]} x {mask.marked.shape[0]}"
+        text = f"{path}: {size} pixels; the image has {width} x {height}"
         return Checked(height, width, problem=Problem(problems.MASK_SIZE, text))
-    share = float(np.count_nonzero(mask)) / mask.size
+    share = float(np.count_nonzero(mask.marked)) / mask.marked.size
     if share == 0 and sample.label == ANOMALOUS:
         return Checked(height, width, problem=Problem(problems.EMPTY_MASK, str(path)))
     if share > 0 and sample.label == NORMAL:
         return Checked(height, width, problem=Problem(problems.MARKED_NORMAL, str(path)))
-    return Checked(height, width, share)
+    return Checked(height, width, share, remark=_odd_mask(path, mask, share))
+
+
+def _missing_mask(source: Source, category: str, sample: Sample) -> Problem:
+    """Say which image has no mask, and where one was looked for."""
+    layout, image = LAYOUTS[source.layout], source.root / sample.image
+    if not layout.mask_name:
+        return Problem(problems.MISSING_MASK, f"{image}: its row names none")
+    place, _, stem = sample.sample_id.rpartition("/")
+    name = layout.mask_name.replace("DEFECT", place).replace("STEM", stem)
+    folders = layout.mask_folders(source, category)
+    groups = [folder / place / stem for folder in folders if (folder / place / stem).is_dir()]
+    hint = f". Layout mvtec_loco reads several masks of one image, as in {groups[0]}" if groups else ""
+    return Problem(problems.MISSING_MASK, f"{image}: there is no {category}/{name}{hint}")
+
+
+def _odd_mask(path: Path, mask: MaskContent, share: float) -> Problem | None:
+    """What shows that a mask may not be one: lossy compression, many gray levels, too much of the image marked."""
+    if mask.lossy:
+        return Problem(problems.LOSSY_MASK, str(path))
+    if mask.levels > MOST_LEVELS:
+        return Problem(problems.MANY_LEVELS, f"{path}: {mask.levels} values above 0")
+    if share > NEARLY_ALL or (share > MOST and _marks_border(mask.marked)):
+        return Problem(problems.NEARLY_ALL, f"{path}: {100 * share:.1f} % of the pixels")
+    return None
+
+
+def _marks_border(marked: np.ndarray) -> bool:
+    """Whether nearly all pixels at the border of a mask, bool (H, W), are marked."""
+    border = np.concatenate([marked[0], marked[-1], marked[:, 0], marked[:, -1]])
+    return bool(np.count_nonzero(border) > NEARLY_ALL * border.size)
 
 
 def nothing_found(source: Source, category: str, split: str) -> str:

@@ -6,20 +6,28 @@ split from names alone; no image is opened, so that a plan over thousands of cat
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from robis.datasets.listed import TABLE, VISA, is_usable, listed_categories, listed_splits, read_listed
+from robis.datasets import problems
+from robis.datasets.folders import has_images, images_in, subfolder, subfolders
+from robis.datasets.listed import TABLE, VISA, listed_categories, listed_files, listed_splits, read_listed
+from robis.datasets.masks import Masks
+from robis.datasets.problems import Problem, ProblemsError
 from robis.datasets.samples import ANOMALOUS, LEARNED, NORMAL, Sample, Source
-from robis.errors import DataError, first_few
-from robis.io.images import is_image
+from robis.datasets.words import folded, is_anomalous, is_mask_folder, is_normal
+from robis.errors import DataError
+from robis.io.names import composed, folder_problem, id_problem
 
 
 def _always(source: Source, category: str, samples: Sequence[Sample]) -> bool:
     return True
+
+
+def _nowhere(source: Source, category: str) -> list[Path]:
+    return []
 
 
 @dataclass(frozen=True)
@@ -32,6 +40,10 @@ class Layout:
         read: lists the samples of a category's split, none where the category does not have it.
         expects: what lies below the root, in words.
         has_masks: whether every defective image of a category has a mask; without masks there are no pixel metrics.
+        reads: where images and masks lie, in words, for messages about files that are not read.
+        mask_name: the path of an image's mask below its category, in words; empty where a table names it.
+        mask_folders: the folders of a category whose images are masks.
+        listed_files: where a table lists the images, gives all files that it names; None otherwise.
     """
 
     splits: tuple[str, ...] | Callable[[Source], list[str]]
@@ -39,171 +51,181 @@ class Layout:
     read: Callable[[Source, str, str], list[Sample]]
     expects: str
     has_masks: Callable[[Source, str, Sequence[Sample]], bool] = _always
+    reads: str = ""
+    mask_name: str = ""
+    mask_folders: Callable[[Source, str], list[Path]] = _nowhere
+    listed_files: Callable[[Source], set[str]] | None = None
 
 
-def images_in(folder: Path, *, nested: bool = False) -> Iterator[Path]:
-    """Image files of a folder (with its sub-folders if `nested`), sorted by path."""
-    if not folder.is_dir():
-        return
-    found = [path for one in (_walked(folder) if nested else [folder]) for path in entries(one) if is_image(path)]
-    # A link that leads nowhere is kept, so that `index` can name it.
-    for path in sorted(path for path in found if path.is_file() or (path.is_symlink() and not path.exists())):
-        try:
-            path.name.encode()
-        except UnicodeEncodeError as error:
-            name = os.fsencode(path.name)
-            raise DataError(f"{path.parent}: the name {name!r} is not UTF-8. Rename the file.") from error
-        yield path
-
-
-def entries(folder: Path) -> list[Path]:
-    """What lies in a folder. Raises DataError where it cannot be read."""
-    try:
-        return list(folder.iterdir())
-    except OSError as error:
-        raise DataError(f"{folder}: cannot be read ({error.strerror}). Allow reading it, or take it out.") from error
-
-
-def _walked(folder: Path) -> Iterator[Path]:
-    """A folder and all below it, links followed, each real folder once: a link upwards must not go on forever."""
-
-    def stop(error: OSError) -> None:
-        raise DataError(f"{error.filename}: cannot be read ({error.strerror}). Allow reading it, or take it out.")
-
-    seen = {folder.resolve()}
-    for name, folders, _ in os.walk(folder, followlinks=True, onerror=stop):
-        yield Path(name)
-        real = {below: (Path(name) / below).resolve() for below in sorted(folders)}
-        folders[:] = [below for below, place in real.items() if place not in seen]
-        seen.update(real.values())
+def category_folder(source: Source, category: str) -> Path:
+    """The folder of a category, as the disk spells it."""
+    exact = source.root / category
+    # A root may hold thousands of categories: it is listed only for a name in another form of Unicode.
+    return exact if category.isascii() or exact.is_dir() else subfolder(source.root, category)
 
 
 def _sample(root: Path, split_folder: Path, image: Path, **labels: str | None) -> Sample:
-    sample_id = image.relative_to(split_folder).with_suffix("").as_posix()
+    sample_id = composed(image.relative_to(split_folder).with_suffix("").as_posix())
     return Sample(sample_id, image.relative_to(root).as_posix(), **labels)
 
 
-def _normal(root: Path, split_folder: Path, normal_folder: Path) -> list[Sample]:
-    return [_sample(root, split_folder, image, label=NORMAL, defect="good") for image in images_in(normal_folder)]
+def _normal(root: Path, split_folder: Path, *folders: Path, nested: bool = False) -> list[Sample]:
+    return [
+        _sample(root, split_folder, image, label=NORMAL, defect="good")
+        for folder in folders
+        for image in images_in(folder, nested=nested)
+    ]
+
+
+def _normal_folders(split_folder: Path) -> list[Path]:
+    return subfolders(split_folder, is_normal)
 
 
 def _folders_with(*marks: str) -> Callable[[Source], list[str]]:
     """Categories are the folders, hidden ones left out, that hold one of the given folders."""
+    wanted = {folded(mark) for mark in marks}
 
     def categories(source: Source) -> list[str]:
-        folders = (folder for folder in entries(source.root) if folder.is_dir() and not folder.name.startswith("."))
-        found = sorted(folder.name for folder in folders if any((folder / mark).is_dir() for mark in marks))
-        for name in found:
-            if not is_usable(name):
+        folders = subfolders(source.root)
+        names = [folder.name for folder in folders if subfolders(folder, lambda name: folded(name) in wanted)]
+        for name in names:
+            if reason := folder_problem(composed(name)):
                 raise DataError(
-                    f"{source.root}: the folder {name!r} cannot be a category: results are named after it. "
-                    f"Rename it: no braces, backslashes or control characters."
+                    f"{source.root}: the folder {name!r} {reason}. Results are named after a category. Rename it."
                 )
-        return found
+        by_name: dict[str, str] = {}
+        for name in names:
+            if (other := by_name.setdefault(composed(name), name)) != name:
+                raise DataError(
+                    f"{source.root}: the folders {other!r} and {name!r} have the same name in two forms of Unicode. "
+                    f"Rename one of them."
+                )
+        return sorted(by_name)
 
     return categories
 
 
-def _by_stem(folder: Path) -> dict[str, Path]:
-    """Masks of a folder by their path below it without suffix. Raises DataError where two would be one."""
-    masks: dict[str, Path] = {}
-    for mask in images_in(folder, nested=True):
-        stem = mask.relative_to(folder).with_suffix("").as_posix()
-        if masks.setdefault(stem, mask) != mask:
-            raise DataError(f"{masks[stem]} and {mask.name} are masks of the same image. Keep one of them.")
-    return masks
+def _defect_folders(split_folder: Path, *, nested: bool = False) -> list[Path]:
+    """Folders with images in them, one per defect; hidden folders and those of masks are none."""
+    folders = subfolders(split_folder, lambda name: not is_mask_folder(name))
+    return [folder for folder in folders if has_images(folder, nested=nested)]
 
 
-def _defect_folders(split_folder: Path) -> list[Path]:
-    """Folders with images in them, one per defect; hidden folders and ground truth are none."""
-    return sorted(
-        folder
-        for folder in entries(split_folder)
-        if folder.is_dir()
-        and not folder.name.startswith(".")
-        and folder.name != "ground_truth"
-        and any(images_in(folder))
-    )
+@dataclass(frozen=True)
+class _Pairing:
+    """How a layout finds the mask of an image: `find` takes its folder below the split, and its stem."""
+
+    find: Callable[[str, str], Path | None]
+    nested: bool = False
 
 
-def _labeled(
-    root: Path, split_folder: Path, mask_of: Callable[[str, str], Path | None], *, good: str = "good"
-) -> list[Sample]:
-    """Samples of a split with one folder per defect; `mask_of(defect, stem)` finds a defective image's mask."""
+def _labeled(root: Path, split_folder: Path, pairing: _Pairing) -> list[Sample]:
+    """Samples of a split with one folder per defect. A normal image has the mask that is given for it, if any."""
     samples = []
-    for folder in _defect_folders(split_folder):
-        if folder.name == good:
-            samples += _normal(root, split_folder, folder)
-            continue
-        for image in images_in(folder):
-            mask = mask_of(folder.name, image.stem)
+    for folder in _defect_folders(split_folder, nested=pairing.nested):
+        normal = is_normal(folder.name)
+        label, defect = (NORMAL, "good") if normal else (ANOMALOUS, composed(folder.name))
+        for image in images_in(folder, nested=pairing.nested):
+            place = composed(image.parent.relative_to(split_folder).as_posix())
+            mask = pairing.find(place, composed(image.stem))
             relative = mask.relative_to(root).as_posix() if mask else None
-            samples.append(_sample(root, split_folder, image, label=ANOMALOUS, defect=folder.name, mask=relative))
+            samples.append(_sample(root, split_folder, image, label=label, defect=defect, mask=relative))
     return samples
 
 
-def _read_mvtec_ad(source: Source, category: str, split: str) -> list[Sample]:
-    root, base = source.root, source.root / category
-    if split == "train":
-        return _normal(root, base / "train", base / "train" / "good")
-    if split != "test" or not (base / "test").is_dir():
+def _ground_truth(source: Source, category: str) -> list[Path]:
+    return [subfolder(category_folder(source, category), "ground_truth")]
+
+
+def _ground_truth_of_test_public(source: Source, category: str) -> list[Path]:
+    return [subfolder(subfolder(category_folder(source, category), "test_public"), "ground_truth")]
+
+
+def _mask_folders(source: Source, category: str) -> list[Path]:
+    """Those of a category in layout `folder`: beside the splits, or beside the defects."""
+    base = category_folder(source, category)
+    return [*subfolders(base, is_mask_folder), *subfolders(subfolder(base, "test"), is_mask_folder)]
+
+
+def _read_good_and_defects(
+    source: Source,
+    category: str,
+    split: str,
+    *,
+    learned: tuple[str, ...],
+    find: Callable[[Masks, str, str], Path | None],
+) -> list[Sample]:
+    """`C/train/good`, `C/test/DEFECT`, and masks in `C/ground_truth`, which `find` pairs."""
+    root, folder = source.root, subfolder(category_folder(source, category), split)
+    if split in learned:
+        return _normal(root, folder, *_normal_folders(folder))
+    if split != "test":
         return []
-    masks = _by_stem(base / "ground_truth")
-    return _labeled(root, base / "test", lambda defect, stem: masks.get(f"{defect}/{stem}_mask"))
+    return _labeled(root, folder, _Pairing(partial(find, Masks(_ground_truth(source, category)))))
+
+
+_read_mvtec_ad = partial(
+    _read_good_and_defects, learned=("train",), find=lambda masks, place, stem: masks.find(f"{place}/{stem}_mask")
+)
+_read_mvtec_loco = partial(
+    _read_good_and_defects, learned=LEARNED, find=lambda masks, place, stem: masks.find_group(f"{place}/{stem}")
+)
+_read_btad = partial(
+    _read_good_and_defects, learned=("train",), find=lambda masks, place, stem: masks.find(f"{place}/{stem}")
+)
 
 
 def _read_mvtec_ad_2(source: Source, category: str, split: str) -> list[Sample]:
-    root, folder = source.root, source.root / category / split
-    if split in ("train", "validation"):
-        return _normal(root, folder, folder / "good")
+    root, folder = source.root, subfolder(category_folder(source, category), split)
+    if split in LEARNED:
+        return _normal(root, folder, *_normal_folders(folder))
     if split.startswith("test_private"):
         return [_sample(root, folder, image) for image in images_in(folder)]
-    if not folder.is_dir():
-        return []
-    masks = _by_stem(folder / "ground_truth")
-    return _labeled(root, folder, lambda defect, stem: masks.get(f"{defect}/{stem}_mask"))
+    masks = Masks(_ground_truth_of_test_public(source, category))
+    return _labeled(root, folder, _Pairing(lambda place, stem: masks.find(f"{place}/{stem}_mask")))
 
 
 def _read_folder(source: Source, category: str, split: str) -> list[Sample]:
     """`C/train` and `C/validation` flat or with a `good` folder; `C/test` flat (unlabeled) or one folder per defect.
 
-    Masks are optional; where `C/masks` exists, it holds one per defective image: `masks/DEFECT/STEM.*`
-    or `masks/STEM.*`, with or without `_mask` after the stem.
+    Images may lie in sub-folders. Masks are optional; where there are any, every defective image has one:
+    `masks/DEFECT/STEM.*` or `masks/STEM.*`, with or without `_mask` after the stem, or several in `masks/DEFECT/STEM`.
     """
-    root, folder = source.root, source.root / category / split
-    if split in ("train", "validation"):
-        return _normal(root, folder, folder / "good" if (folder / "good").is_dir() else folder)
-    if not folder.is_dir():
-        return []
+    root, folder = source.root, subfolder(category_folder(source, category), split)
+    if split in LEARNED:
+        return _read_learned(root, folder)
     flat = [_sample(root, folder, image) for image in images_in(folder)]
-    if not (defects := _defect_folders(folder)):
+    if not (defects := _defect_folders(folder, nested=True)):
         return flat
     if flat:
         raise DataError(
             f"{folder}: holds images and folders of images ({defects[0].name}). Expected either images alone, "
             f"without labels, or one folder per defect and good."
         )
-    masks = _by_stem(root / category / "masks")
+    masks = Masks(_mask_folders(source, category))
 
-    def mask_of(defect: str, stem: str) -> Path | None:
-        names = (f"{defect}/{stem}", f"{defect}/{stem}_mask", stem, f"{stem}_mask")
-        return next((masks[name] for name in names if name in masks), None)
+    def find(place: str, stem: str) -> Path | None:
+        in_place = (f"{place}/{stem}", f"{place}/{stem}_mask")
+        if mask := masks.find(*in_place) or masks.find_group(f"{place}/{stem}"):
+            return mask
+        defect = place.partition("/")[0]
+        # A mask that names no defect is that of the defective image.
+        anywhere = (f"{defect}/{stem}", f"{defect}/{stem}_mask", stem, f"{stem}_mask")
+        return None if is_normal(defect) else masks.find(*anywhere)
 
-    return _labeled(root, folder, mask_of)
+    return _labeled(root, folder, _Pairing(find, nested=True))
 
 
-def _read_btad(source: Source, category: str, split: str) -> list[Sample]:
-    root, base = source.root, source.root / category
-    if split == "train":
-        return _normal(root, base / "train", base / "train" / "ok")
-    if split != "test" or not (base / "test").is_dir():
-        return []
-    masks = _by_stem(base / "ground_truth")
-    return _labeled(root, base / "test", lambda defect, stem: masks.get(f"{defect}/{stem}"), good="ok")
+def _read_learned(root: Path, split_folder: Path) -> list[Sample]:
+    """Normal images to learn from: those in folders named so, or else all that are in no folder named as defective."""
+    if good := _normal_folders(split_folder):
+        return _normal(root, split_folder, *good, nested=True)
+    folders = subfolders(split_folder, lambda name: not (is_anomalous(name) or is_mask_folder(name)))
+    return [*_normal(root, split_folder, split_folder), *_normal(root, split_folder, *folders, nested=True)]
 
 
 def _has_mask_folder(source: Source, category: str, samples: Sequence[Sample]) -> bool:
-    return any(images_in(source.root / category / "masks", nested=True))
+    return any(has_images(folder, nested=True) for folder in _mask_folders(source, category))
 
 
 def _has_some_mask(source: Source, category: str, samples: Sequence[Sample]) -> bool:
@@ -213,6 +235,15 @@ def _has_some_mask(source: Source, category: str, samples: Sequence[Sample]) -> 
 _PER_CATEGORY = "one folder per category, with {} in it"
 _TRAIN_OR_TEST = _folders_with("train", "test")
 _OF_TRAIN_OR_TEST = _PER_CATEGORY.format("train or test")
+_MVTEC_AD = Layout(
+    ("train", "test"),
+    _TRAIN_OR_TEST,
+    _read_mvtec_ad,
+    _OF_TRAIN_OR_TEST,
+    reads="images directly in train/good and test/DEFECT, masks in ground_truth/DEFECT",
+    mask_name="ground_truth/DEFECT/STEM_mask.png",
+    mask_folders=_ground_truth,
+)
 
 LAYOUTS: dict[str, Layout] = {
     "mvtec_ad_2": Layout(
@@ -220,18 +251,48 @@ LAYOUTS: dict[str, Layout] = {
         _folders_with("train", "test_public", "test_private"),
         _read_mvtec_ad_2,
         _PER_CATEGORY.format("train, test_public or test_private"),
+        reads="images directly in train/good, validation/good, test_public/DEFECT, test_private and "
+        "test_private_mixed, masks in test_public/ground_truth/DEFECT",
+        mask_name="test_public/ground_truth/DEFECT/STEM_mask.png",
+        mask_folders=_ground_truth_of_test_public,
     ),
-    "mvtec_ad": Layout(("train", "test"), _TRAIN_OR_TEST, _read_mvtec_ad, _OF_TRAIN_OR_TEST),
-    "mpdd": Layout(("train", "test"), _TRAIN_OR_TEST, _read_mvtec_ad, _OF_TRAIN_OR_TEST),
-    "btad": Layout(("train", "test"), _TRAIN_OR_TEST, _read_btad, _OF_TRAIN_OR_TEST),
+    "mvtec_ad": _MVTEC_AD,
+    "mpdd": _MVTEC_AD,
+    "mvtec_loco": Layout(
+        ("train", "validation", "test"),
+        _TRAIN_OR_TEST,
+        _read_mvtec_loco,
+        _OF_TRAIN_OR_TEST,
+        reads="images directly in train/good, validation/good and test/DEFECT, masks in ground_truth/DEFECT/STEM",
+        mask_name="ground_truth/DEFECT/STEM/000.png",
+        mask_folders=_ground_truth,
+    ),
+    "btad": Layout(
+        ("train", "test"),
+        _TRAIN_OR_TEST,
+        _read_btad,
+        _OF_TRAIN_OR_TEST,
+        reads="images directly in train/ok, test/ok and test/ko, masks in ground_truth/ko",
+        mask_name="ground_truth/ko/STEM.png",
+        mask_folders=_ground_truth,
+    ),
     "visa": Layout(
         ("train", "test"),
         partial(listed_categories, form=VISA),
         partial(read_listed, form=VISA),
         f"{VISA.file} with rows in it",
+        reads="images and masks that the table lists",
+        listed_files=partial(listed_files, form=VISA),
     ),
     "folder": Layout(
-        ("train", "validation", "test"), _TRAIN_OR_TEST, _read_folder, _OF_TRAIN_OR_TEST, _has_mask_folder
+        ("train", "validation", "test"),
+        _TRAIN_OR_TEST,
+        _read_folder,
+        _OF_TRAIN_OR_TEST,
+        _has_mask_folder,
+        reads="images in train, validation and test, masks in masks or ground_truth",
+        mask_name="masks/DEFECT/STEM.png, or ground_truth, STEM_mask.png, no DEFECT",
+        mask_folders=_mask_folders,
     ),
     "table": Layout(
         partial(listed_splits, form=TABLE),
@@ -239,6 +300,8 @@ LAYOUTS: dict[str, Layout] = {
         partial(read_listed, form=TABLE),
         f"{TABLE.file}, or the table that dataset.table names, with rows in it",
         _has_some_mask,
+        reads="images and masks that the table lists",
+        listed_files=partial(listed_files, form=TABLE),
     ),
 }
 
@@ -251,12 +314,12 @@ def list_categories(source: Source) -> list[str]:
             f"dataset.root: {root} is not a folder. Give the folder that holds the data set; "
             f"`robis data demo` writes the demo's."
         )
-    found = layout.categories(source)
-    if not found:
+    categories = layout.categories(source)
+    if not categories:
         raise DataError(
             f"dataset.root: {root} holds no category of layout {source.layout!r}: expected {layout.expects}."
         )
-    return found
+    return categories
 
 
 def list_splits(source: Source) -> list[str]:
@@ -276,31 +339,49 @@ def list_samples(source: Source, category: str, split: str, *, hold_out: bool = 
     With `hold_out`, a category without validation images lends every tenth training image to its
     validation split, and its train split goes without them.
 
-    Raises DataError when two files would have the same id.
+    Raises DataError (ProblemsError) that lists the images whose results would share a name, or that no result can be
+    named after, and the masks of more than one image.
     """
     read = LAYOUTS[source.layout].read
     samples = read(source, category, split)
-    if hold_out and split in ("train", "validation") and not read(source, category, "validation"):
+    if hold_out and split in LEARNED and not read(source, category, "validation"):
         train = sorted(read(source, category, "train"), key=lambda sample: sample.sample_id)
         lent = set(range(0, len(train), 10)) if len(train) > 1 else set()
         samples = [sample for n, sample in enumerate(train) if (n in lent) == (split == "validation")]
     samples.sort(key=lambda sample: sample.sample_id)
-    by_id: dict[str, str] = {}
-    doubles = [
-        f"{by_id[sample.sample_id]} and {sample.image}"
-        for sample in samples
-        if by_id.setdefault(sample.sample_id, sample.image) != sample.image
-    ]
-    if doubles:
-        raise DataError(
-            f"{category}/{split}: images that differ in their suffix only would share one mask; rename one of\n"
-            + first_few(doubles)
-        )
-    used: dict[str, str] = {}
-    for sample in samples:
-        if sample.mask and sample.label != NORMAL and used.setdefault(sample.mask, sample.image) != sample.image:
-            raise DataError(
-                f"{sample.mask}: would be the mask of {used[sample.mask]} and of {sample.image}. "
-                f"Put masks into one folder per defect."
-            )
+    if wrong := [*_unusable_ids(samples), *_shared_ids(samples), *_shared_masks(samples)]:
+        raise ProblemsError(f"{category}/{split}", wrong)
     return samples
+
+
+def _unusable_ids(samples: Sequence[Sample]) -> list[Problem]:
+    reasons = [(sample.image, id_problem(sample.sample_id)) for sample in samples]
+    return [Problem(problems.FILE_NAME, f"{image!r} {reason}") for image, reason in reasons if reason]
+
+
+def _shared_ids(samples: Sequence[Sample]) -> list[Problem]:
+    by_id: dict[str, str] = {}
+    wrong = []
+    for sample in samples:
+        if (other := by_id.setdefault(sample.sample_id, sample.image)) != sample.image:
+            wrong.append(Problem(problems.SAME_ID, f"{other} and {sample.image}"))
+    # The map of `a` is the file a.tiff, which cannot be the folder of another one's, too.
+    for sample in samples:
+        folder = sample.sample_id.rpartition("/")[0]
+        while folder:
+            stem, dot, suffix = folder.rpartition(".")
+            if dot and suffix in ("tiff", "png") and stem in by_id:
+                wrong.append(Problem(problems.SAME_ID, f"{by_id[stem]} and the folder of {sample.image}"))
+            folder = folder.rpartition("/")[0]
+    return wrong
+
+
+def _shared_masks(samples: Sequence[Sample]) -> list[Problem]:
+    used: dict[str, str] = {}
+    wrong = []
+    for sample in samples:
+        if sample.mask and sample.label != NORMAL:
+            other = used.setdefault(sample.mask, sample.image)
+            if other != sample.image:
+                wrong.append(Problem(problems.ONE_MASK, f"{sample.mask} of {other} and of {sample.image}"))
+    return wrong

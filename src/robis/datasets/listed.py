@@ -15,14 +15,15 @@ from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
 from robis.datasets import problems
+from robis.datasets.folders import has_images
 from robis.datasets.problems import Kind, Problem, ProblemsError
 from robis.datasets.samples import ANOMALOUS, LEARNED, NORMAL, Sample, Source
+from robis.datasets.words import is_anomalous, is_normal
 from robis.errors import DataError
-from robis.io.images import is_image
+from robis.io.images import is_image, mask_files
+from robis.io.names import composed, folder_problem, id_problem, on_disk
 from robis.io.tables import read_table
 
-NORMAL_WORDS = ("normal", "good", "0")
-ANOMALOUS_WORDS = ("anomalous", "anomaly", "bad", "1")
 PARQUET = (".parquet", ".pq")
 
 
@@ -33,7 +34,7 @@ class Form:
     Attributes:
         file: where the table lies below the root when the config names no other.
         category: the category's column.
-        label_is_defect: whether every label but "normal" is the name of a defect; there is no column for it then.
+        label_is_defect: whether every label but a normal one is the name of a defect; there is no column for it then.
         short_ids: whether an image's id is its folder and stem alone, not its whole path.
     """
 
@@ -92,6 +93,21 @@ def read_listed(source: Source, category: str, split: str, form: Form) -> list[S
     return samples
 
 
+def listed_files(source: Source, form: Form) -> set[str]:
+    """All images and masks that the table names, as posix paths relative to the root with composed names."""
+    path = _table_file(source, form)
+    root = os.path.normpath(source.root.absolute())
+    groups = _rows(path, form, _stamp(path)).values()
+    named = {name for rows in groups for row in rows for name in (row.image, row.mask)}
+    paths = [_path(source, root, name, lambda kind, text: None, may_be_folder=True) for name in named if name]
+    files = [f"{path}/{file.name}" for path in paths if not is_image(path) for file in _files_of(source.root / path)]
+    return {composed(path) for path in [*paths, *files]}
+
+
+def _files_of(folder: Path) -> list[Path]:
+    return mask_files(folder) if _is_folder(folder) and has_images(folder) else []
+
+
 @lru_cache(maxsize=8)
 def _check_all(source: Source, form: Form, stamp: object) -> None:
     """Check every row, and that its files are there."""
@@ -99,7 +115,9 @@ def _check_all(source: Source, form: Form, stamp: object) -> None:
     found: list[Problem] = []
     for rows in _rows(path, form, stamp).values():
         for row, place, sample in _read_rows(source, form, rows, found):
-            missing = [name for name in (sample.image, sample.mask) if name and not _is_file(source.root / name)]
+            missing = [] if _is_file(source.root / sample.image) else [sample.image]
+            if sample.mask and not (_is_file(mask := source.root / sample.mask) or _files_of(mask)):
+                missing.append(sample.mask)
             found += [Problem(problems.NO_FILE, f"{place}: {name}", row.number) for name in missing]
     _raise(path, found)
 
@@ -192,12 +210,12 @@ def _row_maker(path: Path, header: Sequence[str], form: Form) -> Callable[[int, 
         return _Row(
             number,
             max(0, surplus),
-            cells[category].strip(),
-            cells[split].strip(),
+            composed(cells[category].strip()),
+            composed(cells[split].strip()),
             cells[image],
             cells[label].strip(),
             cells[mask],
-            "" if defect is None else cells[defect].strip(),
+            "" if defect is None else composed(cells[defect].strip()),
         )
 
     return row_of
@@ -234,55 +252,63 @@ def _read_rows(
 def _read_row(source: Source, root: str, form: Form, row: _Row, report: _Report) -> Sample:
     """The sample of a row, of no meaning where something was reported."""
     for column, name in ((form.category, row.category), ("split", row.split)):
-        if not is_usable(name):
-            report(problems.NAME, f"{column} {name!r}")
+        if reason := folder_problem(name):
+            report(problems.NAME, f"{column} {name!r} {reason}")
     if row.surplus:
         report(problems.CELLS, f"{row.surplus} more")
     if not row.image:
         report(problems.NO_IMAGE, "the cell is empty")
-    image, mask = (_path(source, root, name, report) if name else None for name in (row.image, row.mask))
+    image = _path(source, root, row.image, report) if row.image else ""
+    mask = _path(source, root, row.mask, report, may_be_folder=True) if row.mask else None
     label, defect = _label(form, row, report)
-    return Sample(_sample_id(image or "", form), image or "", label, defect, mask)
-
-
-@lru_cache(maxsize=10_000)
-def is_usable(name: str) -> bool:
-    """Whether a category or split can name a folder of the results."""
-    return re.fullmatch(r"[^./\\{}][^/\\{}]*", name) is not None and name.isprintable()
+    sample_id = _sample_id(image, form)
+    if reason := id_problem(sample_id):
+        report(problems.FILE_NAME, f"{image!r} {reason}")
+    return Sample(sample_id, image, label, defect, mask)
 
 
 # Parts that `normpath` would take out, or a path from the root of all.
 _NOT_PLAIN = re.compile(r"^/|(^|/)\.{0,2}(/|$)")
 
 
-def _path(source: Source, root: str, name: str, report: _Report) -> str:
-    """A path as written in the table, relative to the root unless it leads out of it."""
-    if not is_image(Path(name.rpartition("/")[2])):
+def _path(source: Source, root: str, name: str, report: _Report, *, may_be_folder: bool = False) -> str:
+    """A path as the disk spells it, relative to the root unless it leads out of it."""
+    if not is_image(name.rpartition("/")[2]) and not (may_be_folder and _is_folder(source.root / name)):
         report(problems.NOT_AN_IMAGE, repr(name))
-    if not _NOT_PLAIN.search(name):
+    if _NOT_PLAIN.search(name):
+        path = PurePosixPath(os.path.normpath(PurePosixPath(root, name)))
+        if path.is_relative_to(root):
+            name = path.relative_to(root).as_posix()
+        else:
+            name = os.path.normpath(name)
+            if not source.allow_outside_root:
+                report(problems.OUTSIDE, name)
+    if name.isascii():
         return name
-    path = PurePosixPath(os.path.normpath(PurePosixPath(root, name)))
-    if path.is_relative_to(root):
-        return path.relative_to(root).as_posix()
-    if not source.allow_outside_root:
-        report(problems.OUTSIDE, name)
-    return os.path.normpath(name)
+    spelled = on_disk(source.root / name)
+    return spelled.as_posix() if Path(name).is_absolute() else os.path.relpath(spelled, source.root)
+
+
+def _is_folder(path: Path) -> bool:
+    try:
+        return path.is_dir()
+    except OSError:
+        return False
 
 
 def _label(form: Form, row: _Row, report: _Report) -> tuple[str | None, str | None]:
     """Label and defect."""
-    word, learned = row.label.lower(), row.split in LEARNED
-    normal = ("normal",) if form.label_is_defect else NORMAL_WORDS
-    defect = row.label if form.label_is_defect else row.defect
-    if word in normal or (learned and not word):
-        if not form.label_is_defect and defect.lower() not in ("", "good", *NORMAL_WORDS):
+    word, learned = row.label, row.split in LEARNED
+    defect = composed(row.label) if form.label_is_defect else row.defect
+    if is_normal(word) or (word == "0" and not form.label_is_defect) or (learned and not word):
+        if not form.label_is_defect and defect and not is_normal(defect) and defect != "0":
             report(problems.DEFECT, f"{defect!r}, but the image is normal")
         return NORMAL, "good"
     if not word and not form.label_is_defect:
         if defect:
             report(problems.DEFECT, f"{defect!r}, but the image has no label")
         return None, None
-    if not word or (word not in ANOMALOUS_WORDS and not form.label_is_defect):
+    if not word or not (form.label_is_defect or is_anomalous(word) or word == "1"):
         report(problems.LABEL, repr(row.label))
     elif learned:
         report(problems.LEARNED_DEFECT, f"{row.image} in {row.split}")
@@ -293,4 +319,4 @@ def _sample_id(image: str, form: Form) -> str:
     """A relative path without suffix that never leads upward: it names the image's results."""
     folder, _, file = image.rpartition("/")
     parts = [part for part in folder.split("/") if part not in ("", "..")]
-    return "/".join([*(parts[-1:] if form.short_ids else parts), file.rpartition(".")[0]])
+    return composed("/".join([*(parts[-1:] if form.short_ids else parts), file.rpartition(".")[0]]))

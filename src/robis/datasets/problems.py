@@ -1,11 +1,13 @@
-"""What can be wrong with a data set, told all at once: each kind with its number, its first files and its cure."""
+"""What can be wrong with a data set, listed by kind: how many problems, the first files, and what to do."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from robis.datasets.words import NORMAL
 from robis.errors import DataError, first_few
+from robis.io.images import IMAGE_SUFFIXES
 
 
 @dataclass(frozen=True)
@@ -19,11 +21,19 @@ class Kind:
 
 @dataclass(frozen=True)
 class Problem:
-    """One problem: `text` names the file or the line, and what was found there; `line` is that of a table."""
+    """One problem: `text` names the file or the line, and what is wrong there.
+
+    Attributes:
+        kind: what kind of problem it is.
+        text: the file or the line of a table, and what was found there.
+        line: the line or row of a table; 0 for other files.
+        files: the files concerned where `text` names only some of them.
+    """
 
     kind: Kind
     text: str
     line: int = 0
+    files: tuple[str, ...] = ()
 
 
 UNREADABLE_IMAGE = Kind("image cannot be read", "images cannot be read", "Replace the files, or take them out")
@@ -34,23 +44,23 @@ MASK_SIZE = Kind(
 EMPTY_MASK = Kind(
     "mask of a defective image has no defect pixel",
     "masks of defective images have no defect pixel",
-    "Mark the defects, or count the images as normal",
+    "Mark the defects, or move the images to good",
 )
 MARKED_NORMAL = Kind(
     "mask of a normal image has defect pixels",
     "masks of normal images have defect pixels",
-    "Count the images as defective, or take the masks out",
+    "Correct the labels or the masks",
 )
 MISSING_MASK = Kind(
     "defective image has no mask",
     "defective images have no mask",
-    "Add the masks, or count the images as normal",
+    "Add the masks where they are looked for, or move the images to good",
 )
-SPLIT = Kind("split cannot be listed", "splits cannot be listed", "Mend what is said of each")
+SPLIT = Kind("split cannot be listed", "splits cannot be listed", "Fix each problem below")
 EMPTY_CATEGORY = Kind(
     "category has no images", "categories have no images", "Add some where the layout has them, or take the folders out"
 )
-NAME = Kind("line has an unusable name", "lines have unusable names", "Name category and split as folders are named")
+NAME = Kind("line has an unusable name", "lines have unusable names", "Rename the category or split")
 CELLS = Kind(
     "line has another number of cells than the header",
     "lines have another number of cells than the header",
@@ -63,7 +73,7 @@ OUTSIDE = Kind(
     "Write them relative to it, or set dataset.allow_outside_root: true",
 )
 NOT_AN_IMAGE = Kind(
-    "file is no image by its name", "files are no images by their names", "Give .png, .jpg, .bmp or .tif"
+    "file is not an image by its name", "files are not images by their names", f"Expected {', '.join(IMAGE_SUFFIXES)}"
 )
 NO_FILE = Kind(
     "file does not exist", "files do not exist", "Paths are relative to dataset.root, with / between folders"
@@ -83,28 +93,80 @@ LEARNED_DEFECT = Kind(
 )
 TWICE = Kind("image is listed twice", "images are listed twice", "Keep one of the lines")
 SAME_ID = Kind(
-    "image would share the names of another one's results",
-    "images would share the names of others' results",
-    "Rename one of each pair",
+    "image would share the names of another image's results",
+    "images would share the names of other images' results",
+    "Results are named after images without their suffix. Rename one of each pair",
 )
 SHARED_MASK = Kind("mask is given for two images", "masks are given for two images", "Give each image its own")
+ONE_MASK = Kind(
+    "mask would be that of two images", "masks would be those of two images", "Put masks into one folder per defect"
+)
+FILE_NAME = Kind(
+    "image has a name that results cannot have", "images have names that results cannot have", "Rename the files"
+)
+PLAN = Kind("mistake stops the plan of this config", "mistakes stop the plan of this config", "Fix each problem below")
+
+# What can be used, but is likely to be a mistake.
+UNUSED_IMAGE = Kind("image is not used", "images are not used", "Move or convert the files, or ignore this")
+UNPAIRED_MASK = Kind(
+    "mask belongs to no image", "masks belong to no image", "Give each the name of its image, or ignore this"
+)
+UNREAD_FOLDER = Kind(
+    "folder of images is not read", "folders of images are not read", "Rename the folders, or ignore this"
+)
+NO_NORMAL = Kind(
+    "labeled split has no normal images",
+    "labeled splits have no normal images",
+    f"Every folder counts as a kind of defect; one named {', '.join(NORMAL[:4])} or the like holds normal images",
+)
+LEARNED_TOO = Kind(
+    "image to inspect is also one to learn from",
+    "images to inspect are also images to learn from",
+    "Metrics come out too good. Take them out of one of the splits",
+)
+IDENTICAL = Kind(
+    "image is there more than once", "images are there more than once", "Keep one of each unless this is intended"
+)
+LOSSY_MASK = Kind(
+    "mask was saved with loss",
+    "masks were saved with loss",
+    "JPEG and lossy WebP leave gray around defects, which then counts as defective. Save masks as PNG",
+)
+MANY_LEVELS = Kind(
+    "mask has many gray levels",
+    "masks have many gray levels",
+    "Every pixel above 0 counts as defective, soft edges included. Save masks with one value per kind of defect",
+)
+NEARLY_ALL = Kind(
+    "mask marks nearly all of its image",
+    "masks mark nearly all of their images",
+    "Invert the masks if black is defective",
+)
+MASK_AS_IMAGE = Kind(
+    "mask is used as an image", "masks are used as images", "Move the masks to where the layout reads them"
+)
 
 
 class ProblemsError(DataError):
     """Problems of one file or data set: the first few of each kind; `problems` holds all."""
 
-    def __init__(self, where: str, problems: Sequence[Problem], limit: int = 5) -> None:
+    def __init__(self, where: str, problems: Sequence[Problem], limit: int | None = 5) -> None:
         self.where, self.problems = where, list(problems)
         count = f"{len(problems)} problem{'s' if len(problems) > 1 else ''}"
         super().__init__(f"{where}: {count}:\n{grouped(problems, limit)}")
 
 
-def grouped(problems: Iterable[Problem], limit: int = 5) -> str:
-    """List problems by kind: how many there are of it, what to do, and the first `limit` of them, one a line."""
+def grouped(problems: Iterable[Problem], limit: int | None = 5) -> str:
+    """List problems by kind: how many there are of it, what to do, and the first `limit` of them, one a line.
+
+    With None all of them are listed, with all their files.
+    """
     by_kind: dict[Kind, list[str]] = {}
     for problem in sorted(problems, key=lambda problem: problem.line):
-        by_kind.setdefault(problem.kind, []).append(problem.text)
+        files = [f"  {file}" for file in problem.files] if limit is None else []
+        by_kind.setdefault(problem.kind, []).append("\n  ".join([problem.text, *files]))
     return "\n".join(
-        f"{len(texts)} {kind.one if len(texts) == 1 else kind.many}. {kind.cure}:\n{first_few(texts, limit)}"
+        f"{len(texts)} {kind.one if len(texts) == 1 else kind.many}. {kind.cure}:\n"
+        f"{first_few(texts, limit or len(texts))}"
         for kind, texts in by_kind.items()
     )

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from robis.io.images import mask_files
+
 NORMAL, ANOMALOUS = "normal", "anomalous"
 # Splits that models learn from; every other one is inspected.
 LEARNED = ("train", "validation")
@@ -30,10 +32,21 @@ class Source:
 
 @dataclass(frozen=True)
 class Sample:
-    """One image: paths relative to the dataset's root, unknown label and absent mask as None."""
+    """One image: posix paths relative to the dataset's root, unknown label and absent mask as None.
+
+    The mask is a file, or a folder of several masks that `read_mask` joins.
+    """
 
     sample_id: str
     image: str
     label: str | None = None
     defect: str | None = None
     mask: str | None = None
+
+
+def sample_files(root: Path, sample: Sample) -> list[str]:
+    """List the files of a sample, its image and its masks, as posix paths relative to the root."""
+    if sample.mask is None:
+        return [sample.image]
+    names = [path.name for path in mask_files(root / sample.mask)] if (root / sample.mask).is_dir() else []
+    return [sample.image, *([f"{sample.mask}/{name}" for name in names] or [sample.mask])]

@@ -158,8 +158,8 @@ def write_demo(root: Path, *, seed: int = 0, layout: str = "mvtec_ad_2") -> None
         for spec, place in placed:
             image, mask = draw(spec, seed)
             _write_pixels(folder / place.image, cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
-            if place.mask is not None:
-                _write_pixels(folder / place.mask, mask * np.uint8(place.defect_value))
+            for name, pixels in place.mask_files(mask):
+                _write_pixels(folder / name, pixels)
         for name, text in DEMO_LAYOUTS[layout].tables(placed).items():
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             (folder / name).write_text(text, encoding="utf-8")

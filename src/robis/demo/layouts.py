@@ -1,15 +1,22 @@
 """Where the demo's images lie in each layout, with the names, formats and mask values of the public data sets.
 
 The images of `train` and of the labeled test split are the same in every layout, pixel by pixel. What a layout has
-no place for is left out: validation and private images in all but `mvtec_ad_2` and `table`; `folder` has validation.
+no place for is left out: validation and private images in all but `mvtec_ad_2` and `table`; `folder` and `mvtec_loco`
+have validation.
 """
 
 from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+
+import cv2
+import numpy as np
+
+# Of the demo's defects, those where something is missing or does not belong, as MVTec LOCO sorts them.
+LOGICAL_DEFECTS = ("missing_thread", "foreign_fiber", "foreign_body")
 
 
 @dataclass(frozen=True)
@@ -31,11 +38,27 @@ class ImageSpec:
 
 @dataclass(frozen=True)
 class Place:
-    """Posix paths of an image and of its mask below the root, and the value that marks a defect in the mask."""
+    """Where an image and its mask lie.
+
+    Attributes:
+        image, mask: posix paths below the root; a mask without suffix is a folder of one mask per region.
+        defect_value: the value that marks a defect in the mask.
+    """
 
     image: str
     mask: str | None = None
     defect_value: int = 255
+
+    def mask_files(self, mask: np.ndarray) -> Iterator[tuple[str, np.ndarray]]:
+        """Give the paths below the root and the uint8 pixels (H, W) of the files that hold a bool mask (H, W)."""
+        if self.mask is None:
+            return
+        if "." in self.mask.rpartition("/")[2]:
+            yield self.mask, mask * np.uint8(self.defect_value)
+            return
+        number, regions = cv2.connectedComponents(mask.astype(np.uint8))
+        for region in range(1, number):
+            yield f"{self.mask}/{region - 1:03d}.png", (regions == region) * np.uint8(self.defect_value)
 
 
 @dataclass(frozen=True)
@@ -69,6 +92,17 @@ def _mvtec_ad(spec: ImageSpec) -> Place | None:
     base, stem = spec.category, f"{spec.index:03d}"
     mask = f"{base}/ground_truth/{spec.defect}/{stem}_mask.png" if spec.is_anomalous else None
     return Place(f"{base}/{_test(spec)}/{spec.defect}/{stem}.png", mask)
+
+
+def _mvtec_loco(spec: ImageSpec) -> Place | None:
+    """A folder of masks for each defective image, whose value depends on the kind of defect in MVTec LOCO."""
+    if spec.split not in ("train", "validation", "test_public"):
+        return None
+    base, stem = spec.category, f"{spec.index:03d}"
+    if not spec.is_anomalous:
+        return Place(f"{base}/{'test' if spec.split == 'test_public' else spec.split}/good/{stem}.png")
+    group = "logical_anomalies" if spec.defect in LOGICAL_DEFECTS else "structural_anomalies"
+    return Place(f"{base}/test/{group}/{stem}.png", f"{base}/ground_truth/{group}/{stem}", 250)
 
 
 def _btad(spec: ImageSpec) -> Place | None:
@@ -143,6 +177,7 @@ def _csv(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 DEMO_LAYOUTS: dict[str, DemoLayout] = {
     "mvtec_ad_2": DemoLayout(_mvtec_ad_2),
     "mvtec_ad": DemoLayout(_mvtec_ad),
+    "mvtec_loco": DemoLayout(_mvtec_loco),
     "mpdd": DemoLayout(_mvtec_ad),
     "btad": DemoLayout(_btad),
     "visa": DemoLayout(_visa, _visa_table),

@@ -3,25 +3,31 @@
 from __future__ import annotations
 
 import io
-import struct
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO
+from pathlib import Path, PurePath
+from typing import Any, BinaryIO
 
 import cv2
 import numpy as np
-from PIL import Image, TiffImagePlugin, UnidentifiedImageError
+from PIL import Image, TiffImagePlugin, UnidentifiedImageError, WebPImagePlugin
 
 from robis.errors import DataError
+from robis.io.signatures import content_kind
 
-# Imported where they are used: both are slow to import, and models run without them.
-if TYPE_CHECKING:
-    pass
+# By the formats' names in Pillow; no other of its decoders ever sees a file. A photograph of several (MPO) is a JPEG.
+FORMATS: dict[str, tuple[str, ...]] = {
+    "PNG": (".png",),
+    "JPEG": (".jpg", ".jpeg", ".jpe", ".jfif"),
+    "BMP": (".bmp",),
+    "DIB": (".dib",),
+    TiffImagePlugin.TiffImageFile.format: (".tif", ".tiff"),
+    WebPImagePlugin.WebPImageFile.format: (".webp",),
+    "PPM": (".pgm", ".ppm", ".pbm", ".pnm"),
+}
+FORMAT_NAMES = "PNG, JPEG, BMP, TIFF, WebP or PNM"
 
-IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff")
-
-FORMATS = ("PNG", "JPEG", "MPO", "BMP", "DIB", "TIFF", "WEBP")
+IMAGE_SUFFIXES = tuple(suffix for suffixes in FORMATS.values() for suffix in suffixes)
 
 EXIF_ORIENTATION = 0x0112
 
@@ -38,9 +44,10 @@ EXIF_TURNS: dict[int, Callable[[np.ndarray], np.ndarray]] = {
     8: lambda pixels: cv2.rotate(pixels, cv2.ROTATE_90_COUNTERCLOCKWISE),
 }
 
-TIFF_BEGINNINGS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
-
 TIFF_SUBFILE_TYPE = 254
+
+# JPEG, in its old and its new form, JPEG 2000 and WebP.
+TIFF_LOSSY = (6, 7, 33003, 33005, 34712, 50001)
 
 TIFF_PIXELS = {2: "signed", 3: "floating-point", 5: "complex", 6: "complex"}
 
@@ -50,9 +57,9 @@ MAX_PIXELS = 2**30
 Image.MAX_IMAGE_PIXELS = None
 
 
-def is_image(path: Path) -> bool:
-    """Whether the suffix, in any case, is one robis reads; hidden files are not images."""
-    return path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".")
+def is_image(name: str) -> bool:
+    """Whether a file's suffix, in any case, is one that robis reads; hidden files are not images."""
+    return PurePath(name).suffix.lower() in IMAGE_SUFFIXES and not name.startswith(".")
 
 
 @dataclass(frozen=True)
@@ -62,9 +69,10 @@ class _Header:
     Attributes:
         height, width: size in pixels, as the image is shown.
         orientation: EXIF's, where the decoder does not apply it itself.
-        by_pillow: whether Pillow decodes it. OpenCV mixes the alpha of a TIFF into its colors, and is faster with
-            compressed pixels only.
+        by_pillow: whether Pillow decodes it. OpenCV mixes the alpha of a TIFF into its colors, is faster with
+            compressed pixels only, takes no notice of the highest value of a PNM, and knows no BMP without its file header.
         inverted: whether the highest value is black; both see to that themselves unless there are 16 bits.
+        lossy: whether the pixels were compressed with loss.
     """
 
     height: int
@@ -72,6 +80,7 @@ class _Header:
     orientation: int = 1
     by_pillow: bool = False
     inverted: bool = False
+    lossy: bool = False
 
 
 def image_size(path: str | Path) -> tuple[int, int]:
@@ -89,7 +98,7 @@ def read_image(path: str | Path) -> np.ndarray:
     Grey images become three equal channels; 16-bit images are scaled by the range of their dtype,
     never by their content. Raises DataError when the file cannot be decoded.
     """
-    pixels = _decode(path)
+    pixels, _ = _decode(path)
     if pixels.dtype == np.uint16:
         # 65535 / 255 = 257 exactly, so this is the nearest 8-bit value.
         return ((pixels.astype(np.uint32) + 128) // 257).astype(np.uint8)
@@ -97,34 +106,104 @@ def read_image(path: str | Path) -> np.ndarray:
 
 
 def read_mask(path: str | Path) -> np.ndarray:
-    """Read a mask as bool (H, W): True where any color channel is above 0; alpha is none. Raises DataError."""
-    pixels = _decode(path)
+    """Read a mask as bool (H, W): True where any color channel is above 0; alpha is none.
+
+    The path of a folder stands for all masks in it, joined: True where any of them is. Raises DataError.
+    """
+    return _join([(file, _marked(_decode(file)[0])) for file in mask_files(path)])
+
+
+@dataclass(frozen=True)
+class MaskContent:
+    """A decoded mask, and what shows whether it is one.
+
+    Attributes:
+        marked: as `read_mask` gives it.
+        levels: number of different values above 0 in one file, in the channel that has the most.
+        lossy: whether a file was compressed with loss.
+    """
+
+    marked: np.ndarray
+    levels: int
+    lossy: bool
+
+
+def read_mask_content(path: str | Path) -> MaskContent:
+    """Read a mask as `read_mask` does, and how it was saved. Raises DataError."""
+    masks, levels, lossy = [], 0, False
+    for file in mask_files(path):
+        pixels, file_lossy = _decode(file)
+        masks.append((file, _marked(pixels)))
+        levels, lossy = max(levels, _levels(pixels[masks[-1][1]])), lossy or file_lossy
+    return MaskContent(_join(masks), levels, lossy)
+
+
+def mask_files(path: str | Path) -> list[Path]:
+    """List the files of a mask: the file itself, or the images of a folder by name. Raises DataError for none."""
+    path = Path(path)
+    if not path.is_dir():
+        return [path]
+    if files := sorted(file for file in path.iterdir() if is_image(file.name)):
+        return files
+    raise DataError(f"{path}: holds no mask; expected at least one image in the folder.")
+
+
+def _marked(pixels: np.ndarray) -> np.ndarray:
     return (pixels[..., 0] | pixels[..., 1] | pixels[..., 2]) > 0
+
+
+def _levels(values: np.ndarray) -> int:
+    """Number of different values above 0 in pixels (N, 3), in the channel that has the most."""
+    if not values.size:
+        return 0
+    return max(int(np.count_nonzero(np.bincount(values[:, channel])[1:])) for channel in range(3))
+
+
+def _join(masks: Sequence[tuple[Path, np.ndarray]]) -> np.ndarray:
+    """Mark what any of the masks (file, pixels) of an image marks. Raises DataError when they differ in size."""
+    first, joined = masks[0]
+    for file, marked in masks[1:]:
+        if marked.shape != joined.shape:
+            raise DataError(
+                f"{file}: {marked.shape[1]} x {marked.shape[0]} pixels; {first.name}, a mask of the same image, has "
+                f"{joined.shape[1]} x {joined.shape[0]}. Make both the same."
+            )
+        joined = joined | marked
+    return joined
 
 
 def _read_header(path: str | Path, source: str | Path | BinaryIO) -> _Header:
     try:
-        with Image.open(source) as image:
-            if image.format not in FORMATS:
-                raise DataError(f"{path}: holds {image.format}; expected PNG, JPEG, BMP or TIFF.")
-            if image.width * image.height > MAX_PIXELS:
-                raise DataError(f"{path}: {image.width} x {image.height} pixels; expected at most 2^30 in all.")
-            if isinstance(image, TiffImagePlugin.TiffImageFile):
-                return _tiff_header(path, image)
-            orientation = _orientation(image)
-            size = image.size if orientation in EXIF_TRANSPOSED else image.size[::-1]
-            return _Header(*size, orientation=orientation)
-    except (OSError, SyntaxError, ValueError, KeyError, TypeError, IndexError, struct.error) as error:
+        with Image.open(source, formats=list(FORMATS)) as image:
+            return _header_of(path, image)
+    except DataError:
+        raise
+    # Pillow's parsers raise whatever damaged bytes lead them to.
+    except Exception as error:
         raise DataError(f"{path}: not a readable image ({_why(path, error)}).") from error
+
+
+def _header_of(path: str | Path, image: Image.Image) -> _Header:
+    if image.width * image.height > MAX_PIXELS:
+        raise DataError(f"{path}: {image.width} x {image.height} pixels; expected at most 2^30 in all.")
+    if isinstance(image, TiffImagePlugin.TiffImageFile):
+        return _tiff_header(path, image)
+    # A photograph may bring smaller copies of itself (MPO); other files of several images are films.
+    if image.format != "MPO" and (frames := getattr(image, "n_frames", 1)) > 1:
+        raise DataError(f"{path}: holds {frames} frames; expected one image per file. Save each frame as a file.")
+    orientation = _orientation(image)
+    height, width = image.size if orientation in EXIF_TRANSPOSED else image.size[::-1]
+    lossy = image.format in ("JPEG", "MPO")
+    return _Header(height, width, orientation, by_pillow=image.format in ("PPM", "DIB"), lossy=lossy)
 
 
 def _orientation(image: Image.Image) -> int:
     try:
         # Not `image.getexif`, which decodes the pixels of a PNG to see what stands behind them.
-        found = Image.Image.getexif(image).get(EXIF_ORIENTATION)
+        orientation = Image.Image.getexif(image).get(EXIF_ORIENTATION)
     except Exception:  # damaged metadata are no reason to refuse the pixels
         return 1
-    return found if isinstance(found, int) and found in EXIF_TURNS else 1
+    return orientation if isinstance(orientation, int) and orientation in EXIF_TURNS else 1
 
 
 def _tiff_header(path: str | Path, image: TiffImagePlugin.TiffImageFile) -> _Header:
@@ -144,7 +223,8 @@ def _tiff_header(path: str | Path, image: TiffImagePlugin.TiffImageFile) -> _Hea
         raise DataError(f"{path}: 16-bit colors in separate planes; expected them interleaved. Save it again.")
     if image.is_animated and (pages := _pages(image)) > 1:
         raise DataError(f"{path}: holds {pages} pages; expected one image per file. Save each page as a file.")
-    return _Header(height, width, by_pillow=by_pillow, inverted=inverted)
+    lossy = tags.get(TiffImagePlugin.COMPRESSION, 1) in TIFF_LOSSY
+    return _Header(height, width, by_pillow=by_pillow, inverted=inverted, lossy=lossy)
 
 
 def _pages(image: TiffImagePlugin.TiffImageFile) -> int:
@@ -160,8 +240,11 @@ def _numbers(value: Any) -> tuple[int, ...]:
     return value if isinstance(value, tuple) else (value,)
 
 
-def _decode(path: str | Path) -> np.ndarray:
-    """Pixels as uint8 or uint16 (H, W, 3) RGB, as they are shown."""
+def _decode(path: str | Path) -> tuple[np.ndarray, bool]:
+    """Decode an image as uint8 or uint16 (H, W, 3) RGB, as it is shown, and say whether it was saved with loss.
+
+    Raises DataError when the file cannot be decoded.
+    """
     try:
         data = Path(path).read_bytes()
     except OSError as error:
@@ -169,14 +252,26 @@ def _decode(path: str | Path) -> np.ndarray:
     header = _read_header(path, io.BytesIO(data))
     try:
         pixels = _decode_by_pillow(data) if header.by_pillow else _decode_by_opencv(data, header)
-    except (OSError, SyntaxError, ValueError, cv2.error):
+    # What decoders raise for damaged files has no common type.
+    except Exception:
         pixels = None
     if pixels is None:
         raise DataError(
             f"{path}: not a readable image (its {header.width} x {header.height} pixels are cut short or damaged). "
             f"Copy the file again, or take it out."
         )
-    return pixels
+    return pixels, header.lossy or _is_lossy_webp(data)
+
+
+def _is_lossy_webp(data: bytes) -> bool:
+    """Whether the chunk of the pixels, behind those of metadata and alpha, is the lossy one."""
+    if data[:4] != b"RIFF" or data[8:12] != b"WEBP":
+        return False
+    place = 12
+    while place + 8 <= len(data) and data[place : place + 4] not in (b"VP8 ", b"VP8L"):
+        size = int.from_bytes(data[place + 4 : place + 8], "little")
+        place += 8 + size + size % 2
+    return data[place : place + 4] == b"VP8 "
 
 
 def _decode_by_opencv(data: bytes, header: _Header) -> np.ndarray | None:
@@ -193,7 +288,7 @@ def _decode_by_opencv(data: bytes, header: _Header) -> np.ndarray | None:
 def _decode_by_pillow(data: bytes) -> np.ndarray:
     # From memory: Pillow maps a rotated TIFF file of one channel wrongly.
     with Image.open(io.BytesIO(data)) as image:
-        if image.mode.startswith("I;16"):
+        if image.mode.startswith("I"):
             return np.dstack([np.asarray(image).astype(np.uint16)] * 3)
         return np.array(image.convert("RGB"))
 
@@ -205,7 +300,8 @@ def _why(path: str | Path, error: Exception) -> str:
     if path.stat().st_size == 0:
         return "empty file"
     if not isinstance(error, UnidentifiedImageError):
-        return str(error)
-    with path.open("rb") as stream:
-        is_tiff = stream.read(4) in TIFF_BEGINNINGS
-    return "a TIFF that is cut short, or not of 8 or 16 bits per channel" if is_tiff else "unknown format"
+        return str(error) or type(error).__name__
+    kind = content_kind(path)
+    if kind == "TIFF":
+        return "a TIFF that is cut short, or not of 8 or 16 bits per channel"
+    return f"holds {kind}; expected {FORMAT_NAMES}" if kind else "unknown format"

@@ -172,8 +172,8 @@ def _check_files(settings: SharedSettings) -> None:
         check_checkpoint(settings.refine.model, settings.refine.checkpoint)
 
 
-def _check_images(project: Project) -> None:
-    """Every split that some job reads has images."""
+def needed_images(project: Project) -> list[tuple[str, str]]:
+    """Every (category, split) whose images some job reads."""
     needed: dict[tuple[str, str], None] = {}
     for detector, category, split in project.runs:
         job = {"detector": detector, "category": category, "split": split}
@@ -182,6 +182,12 @@ def _check_images(project: Project) -> None:
             needed[category, "train"] = None
         for read in _read_splits(project, job):
             needed[category, read] = None
+    return list(needed)
+
+
+def _check_images(project: Project) -> None:
+    """Every split that some job reads has images."""
+    needed = needed_images(project)
     empty = [(category, split) for category, split in needed if not project.samples(category, split)]
     if empty:
         what = first_few([nothing_found(project.source, category, split) for category, split in empty])

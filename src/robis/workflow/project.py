@@ -12,8 +12,9 @@ from pathlib import Path
 from robis.config.settings import SharedSettings
 from robis.config.stage import Derived
 from robis.datasets.layouts import LAYOUTS, inspected_splits, list_categories, list_samples
-from robis.datasets.samples import Sample, Source
+from robis.datasets.samples import Sample, Source, sample_files
 from robis.errors import ConfigError, one_of
+from robis.io.names import on_disk
 from robis.report.compared import compared_digest
 from robis.submission.upload import make_upload
 from robis.workflow import results
@@ -36,7 +37,7 @@ class Project:
 
     def __init__(self, settings: SharedSettings, folder: Path = Path(results.FOLDER)) -> None:
         self.settings = settings
-        self.root = Path(settings.dataset.root).expanduser()
+        self.root = on_disk(Path(settings.dataset.root).expanduser())
         dataset = settings.dataset
         self.source = Source(dataset.layout, self.root, dataset.table, dataset.allow_outside_root)
         self.name = settings.dataset.name
@@ -142,7 +143,7 @@ class Project:
         """Samples of a split, from file names alone."""
         key = (category, split)
         if key not in self._samples:
-            self._samples[key] = list_samples(self.source, category, split, hold_out=self._hold_out(category))
+            self._samples[key] = list_samples(self.source, category, split, hold_out=self.hold_out(category))
         return self._samples[key]
 
     @property
@@ -205,7 +206,7 @@ class Project:
         """Parameters that depend on the data set or on other jobs."""
         if name == "index" and job.category:
             learned = job.split in ("train", "validation")
-            return Derived({"hold_out": learned and self._hold_out(job.category)})
+            return Derived({"hold_out": learned and self.hold_out(job.category)})
         if name == "report":
             trains = any(self.trains(detector=d, category=c, split=s) for d, c, s in self.runs)
             compared = compared_digest(self.settings.report.compare, [(c, s) for _, c, s in self.runs])
@@ -227,7 +228,7 @@ class Project:
             return Derived({"scales": scales})
         return Derived()
 
-    def _hold_out(self, category: str) -> bool:
+    def hold_out(self, category: str) -> bool:
         """Whether some configured job needs validation images that the category does not have."""
         if LAYOUTS[self.source.layout].read(self.source, category, "validation"):
             return False
@@ -246,7 +247,7 @@ class Project:
 
     def _make_fingerprint(self, category: str, split: str) -> str:
         samples = self.samples(category, split)
-        names = [name for sample in samples for name in (sample.image, sample.mask) if name]
+        names = [name for sample in samples for name in sample_files(self.root, sample)]
         # Which mask belongs to which image is part of it: a table can say that without another file.
         labels = json.dumps([astuple(sample) for sample in samples])
         memory = results.place(results.FINGERPRINTS, self.results, category=category, split=split)
