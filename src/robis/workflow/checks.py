@@ -13,7 +13,7 @@ from robis.encoders.names import CLIP_ARCHITECTURES, is_clip, is_pretrained_tag,
 from robis.errors import ConfigError, DataError, first_few, one_of
 from robis.io.weights import check_file
 from robis.refinement.methods import check_checkpoint
-from robis.report.compared import check_compared
+from robis.workflow.compared import check_compared, compared_runs
 from robis.workflow.stages import readers
 
 if TYPE_CHECKING:
@@ -34,6 +34,7 @@ def check_plan(project: Project) -> None:
     """
     check_splits(project)
     check_compared(project.settings.report.compare, project.results)
+    compared_runs(project.settings.report.compare, project.sample_tables)
     for number, override in enumerate(project.settings.overrides):
         for kind, names in override.where.items():
             for name in _as_list(names):

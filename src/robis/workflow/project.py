@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable
-from dataclasses import astuple
+from dataclasses import astuple, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -16,13 +16,16 @@ from robis.detectors.registry import DETECTORS
 from robis.encoders.names import is_clip, own_input_size, weights_file
 from robis.errors import ConfigError, one_of
 from robis.refinement.methods import default_checkpoint
-from robis.report.compared import compared_digest
+from robis.report.inputs import RunFiles
+from robis.report.published import read_literature
 from robis.submission.upload import make_upload
 from robis.workflow.checks import check_name, check_plan, check_splits
 from robis.workflow.code_digest import code_digest
+from robis.workflow.compared import compared_runs
 from robis.workflow.fingerprints import file_digest, fingerprint
 from robis.workflow.params import Params
 from robis.workflow.report_facts import report_facts
+from robis.workflow.report_inputs import described, run_files
 from robis.workflow.runs import effective, variants
 from robis.workflow.stages import stage
 
@@ -159,6 +162,29 @@ class Project:
         """Every [detector, category, split] of the config."""
         return [[d, c, s] for d in self.detectors for c in self.categories for s in self.splits]
 
+    @property
+    def sample_tables(self) -> dict[tuple[str, str], Path]:
+        """Category and split -> the table that `index` writes, for everything that is reported."""
+        parts = dict.fromkeys((c, s) for _, c, s in self.runs)
+        return {(c, s): self.results / "samples" / c / f"{s}.parquet" for c, s in parts}
+
+    @cached_property
+    def reported(self) -> list[RunFiles]:
+        """What the report reads: this config's runs, then those of `report.compare`.
+
+        Raises ConfigError when a folder of `report.compare` has nothing of what is reported.
+        """
+        tables = self.sample_tables
+        runs = []
+        for d, c, s in self.runs:
+            files = run_files(self.results / d, d, (c, s), tables[c, s])
+            if s not in self.labeled_splits(c):
+                files = replace(files, metrics=None, curves=None)
+            if not self.trains(detector=d, category=c, split=s):
+                files = replace(files, history=None)
+            runs.append(files)
+        return [*runs, *compared_runs(self.settings.report.compare, tables)]
+
     def labeled_splits(self, category: str) -> list[str]:
         """Configured splits of a category in which some image's label is known."""
         return [
@@ -219,11 +245,11 @@ class Project:
             found["weights_digest"] = self._weights_digest(found["checkpoint"] or default_checkpoint(found["model"]))
             unwatched |= {"checkpoint"} if found["weights_digest"] else set()
         if name == "report":
-            found |= {"runs": self.runs, "encoder": self._encoders(), "notice": self._notice()}
-            found["compared"] = compared_digest(found["compare"], [(c, s) for _, c, s in self.runs])
-            # Whatever of it changes a result has made that result stale.
-            trains = any(self.trains(detector=d, category=c, split=s) for d, c, s in self.runs)
-            found["facts"] = report_facts(self.settings, self.variants, trains=trains)
+            del found["compare"]
+            found |= {"runs": described(self.reported), "encoder": self._encoders(), "notice": self._notice()}
+            found["dataset"] = self.name
+            # Not watched: any change here that affects a result already invalidates that result's own stage.
+            found["facts"] = report_facts(self.settings, self.variants, read_literature().setup_keys())
             unwatched.add("facts")
         if name == "submit":
             found["scales"] = {

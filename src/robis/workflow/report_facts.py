@@ -1,44 +1,32 @@
-"""What the report is told of a config: the text that is shown, the stages that ran, the settings that decide what
-compares with published numbers."""
+"""What the report shows of a config: its text, and the settings that decide what compares with published numbers."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import yaml
 
 from robis.config.settings import Settings
 from robis.workflow.runs import Variant, effective
-from robis.workflow.stages import STAGES, every_key, stages
-
-# Settings that have to be those of a publication before its numbers compare.
-SETUP_KEYS = (
-    *("encoder.name", "encoder.weights", "encoder.input_size", "tiling.window", "tiling.resample"),
-    *(
-        "score_images.top_fraction",
-        "rescore.method",
-        "rescore.neighborhood_sizes",
-        "rescore.embeddings",
-        "musc.subsets",
-    ),
-    *("winclip.shots", "winclip.scales", "winclip.temperature", "evaluate.resolution"),
-)
+from robis.workflow.stages import every_key
 
 
-def report_facts(settings: Settings, variants: Mapping[str, Variant], *, trains: bool) -> dict[str, Any]:
-    """Plain data: `layout`; `config`, YAML; `pipeline`, stage -> stages that it reads; `setups`, run -> settings.
+def report_facts(settings: Settings, variants: Mapping[str, Variant], setup_keys: Sequence[str]) -> dict[str, Any]:
+    """Plain data: `layout`; `config`, YAML; `setups`, run -> "detector" and settings.
 
-    variants: the config's runs. trains: whether any of them has a job that trains.
+    Args:
+        settings: of the config.
+        variants: the config's runs.
+        setup_keys: dotted keys whose values `setups` has.
     """
     runs = {run: effective(settings, detector=run) for run in variants}
     return {
         "layout": settings.dataset.layout,
         "config": _config_text(settings, runs),
-        "pipeline": _pipeline(variants, trains=trains, shards=any(found.infer.shards > 1 for found in runs.values())),
         "setups": {
-            run: {"detector": variants[run].detector} | {key: found.get(key) for key in SETUP_KEYS}
-            for run, found in runs.items()
+            run: {"detector": variants[run].detector} | {key: values.get(key) for key in setup_keys}
+            for run, values in runs.items()
         },
     }
 
@@ -62,17 +50,3 @@ def _config_text(settings: Settings, runs: Mapping[str, Settings]) -> str:
 
 def _plain(value: Any) -> Any:
     return list(value) if isinstance(value, tuple) else value
-
-
-def _pipeline(variants: Mapping[str, Variant], *, trains: bool, shards: bool) -> dict[str, list[str]]:
-    """The stages of all runs in their order, each with those that it reads."""
-    found: dict[str, list[str]] = {}
-    for name in STAGES:
-        of_runs = [own for variant in variants.values() if (own := stages(variant.detector).get(name))]
-        if of_runs and (name != "train" or trains):
-            after = {before for one in of_runs for before in one.after}
-            if name == "infer" and shards:
-                found["infer_shard"] = [before for before in found if before in after]
-                after = {"infer_shard"}
-            found[name] = [before for before in found if before in after]
-    return found
