@@ -11,6 +11,7 @@ from robis.errors import RobisError
 from robis.workflow import results
 from robis.workflow.checks import check_plan, without_effect
 from robis.workflow.project import Project
+from robis.workflow.report_inputs import inputs_of
 from robis.workflow.stages import owner_of
 
 # A plan of many categories makes objects that all stay: looking for garbage among them takes 7 % of its time.
@@ -167,16 +168,13 @@ def submitted(pattern):
     return lambda wildcards: expand(pattern, category=categories, split=project.private_splits, **wildcards)
 
 
-def trained(pattern):
-    """Files of every run and category with a job that trains."""
+def reported(kind):
+    """Files of every run that the report shows, runs of other results folders included."""
 
     def of_job(wildcards):
-        trains = [(d, c) for d, c, s in project.runs if project.trains(detector=d, category=c, split=s)]
-        return [expand(pattern, detector=d, category=c, **wildcards)[0] for d, c in dict.fromkeys(trains)]
+        try:
+            return inputs_of(project.reported)[kind]
+        except RobisError as error:
+            raise WorkflowError(str(error)) from error
 
     return of_job
-
-
-def reported(pattern, splits=None):
-    """Files of every detector, category and split that the report shows."""
-    return lambda wildcards: _every(pattern, splits or (lambda category: project.splits))

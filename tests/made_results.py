@@ -15,6 +15,8 @@ from robis.evaluation.metrics import METRICS
 from robis.io.maps import write_map, write_mask
 from robis.io.samples import IndexedSample, write_samples
 from robis.io.tables import write_table
+from robis.report.inputs import PageFacts, ReportFiles, RunFiles
+from robis.report.published import read_literature
 
 # A name that a page must show as it is, and that no file name may hold as it is.
 NASTY = "bad/<script>alert(1)</script> & ü"
@@ -98,15 +100,43 @@ def write_run(
         write_table(run / "curves" / category / f"{split}.parquet", pd.DataFrame(curves))
 
 
-def made_facts(detectors: Sequence[str] = ("inp_former",), layout: str = "folder") -> dict[str, Any]:
-    """What `report_facts` says of a config, for runs of INP-Former."""
-    setup = {"detector": "inp_former", "encoder.weights": "auto", "evaluate.resolution": "ground_truth"}
-    return {
-        "layout": layout,
-        "config": "dataset: {name: shop}\n",
-        "pipeline": {"index": [], "infer": ["index"], "evaluate": ["infer"], "report": ["index", "evaluate"]},
-        "setups": dict.fromkeys(detectors, setup),
+def made_files(run: Path, category: str, split: str, *, name: str = "", own: bool = True, **files: Path) -> RunFiles:
+    """The files of a run (results/NAME/DETECTOR), with metrics and curves where they exist.
+
+    name: as the page shows it; the folder's by default. files: other files than these, such as `history`.
+    """
+    place, table = Path(category, split), Path(category, f"{split}.parquet")
+    found: dict[str, Any] = {
+        "samples": run.parent / "samples" / table,
+        "maps": run / "anomaly_images" / place,
+        "thresholds": run / "thresholds" / table,
+        "coarse_masks": run / "coarse_masks" / place,
+        "masks": run / "anomaly_images_thresholded" / place,
+        "scores": run / "image_scores" / table,
     }
+    found |= {kind: path for kind in ("metrics", "curves") if (path := run / kind / table).is_file()}
+    return RunFiles(name or run.name, category, split, own=own, **(found | files))
+
+
+def report_files(folder: Path) -> ReportFiles:
+    """What a report writes, in a folder."""
+    names = ("index.html", "assets", "figures", "tables", "metrics.csv", "metrics.xlsx")
+    return ReportFiles(*(folder / name for name in names))
+
+
+def made_facts(root: Path, *detectors: str, layout: str = "folder") -> PageFacts:
+    """What the page says besides results, for runs of one detector each; `root` is the dataset's folder."""
+    literature = read_literature()
+    setup = dict.fromkeys(literature.setup_keys()) | {"encoder.weights": "auto", "evaluate.resolution": "ground_truth"}
+    return PageFacts(
+        dataset="shop",
+        root=root,
+        layout=layout,
+        encoder="vit_tiny",
+        config="dataset: {name: shop}\n",
+        setups={name: setup | {"detector": name} for name in detectors},
+        literature=literature,
+    )
 
 
 def write_many(

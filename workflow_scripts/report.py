@@ -1,22 +1,25 @@
 from pathlib import Path
 
+from robis.report.inputs import PageFacts, ReportFiles
 from robis.report.page import build_report
+from robis.report.published import read_literature
 from robis.workflow.jobs import job
+from robis.workflow.report_inputs import paired
 
 with job(snakemake) as options:
-    # What says when other results have changed; they are read from their folders.
-    del options["compared"]
-    output = {name: Path(path) for name, path in snakemake.output.items()}
+    outputs = ReportFiles(**{name: Path(path) for name, path in snakemake.output.items()})
+    facts = PageFacts(
+        dataset=options.pop("dataset"),
+        root=Path(options.pop("root")),
+        encoder=options.pop("encoder"),
+        notice=options.pop("notice"),
+        literature=read_literature(),
+        **options.pop("facts"),
+    )
     build_report(
-        output["page"].parent.parent,
-        Path(options.pop("root")),
-        output["page"],
-        output["assets"],
-        output["figures"],
-        output["tables"],
-        output["metrics"],
-        output["workbook"],
-        histories=[Path(path) for path in snakemake.input.histories],
+        paired(options.pop("runs"), snakemake.input),
+        outputs,
+        facts,
         threads=snakemake.threads,
         **options,
     )

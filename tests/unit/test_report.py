@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
+from collections.abc import Sequence
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -14,13 +17,14 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from robis.errors import ConfigError, DataError
+from robis.errors import DataError
 from robis.evaluation.metrics import METRICS
-from robis.io.maps import read_map
+from robis.io.maps import read_map, write_map, write_mask
 from robis.io.tables import write_table
-from robis.report.compared import check_compared, compared_digest
+from robis.report.inputs import RunFiles
 from robis.report.page import build_report
-from tests.made_results import NASTY, Made, made_facts, write_data, write_run
+from robis.report.results import RESULTS
+from tests.made_results import NASTY, Made, box, made_facts, made_files, report_files, write_data, write_run
 
 # A defect found in part, one missed, a false alarm, a clean image; then two images without a label.
 TEST = [
@@ -66,22 +70,16 @@ def results(tmp_path: Path) -> Path:
     return results
 
 
-def build(results: Path, *, images: int = 10, **changes: Any) -> Path:
-    report = results / "report"
-    given: dict[str, Any] = {"runs": RUNS, "encoder": "vit_tiny", "facts": made_facts(), "threads": 2} | changes
-    build_report(
-        results,
-        results.parents[1] / "data",
-        report / "index.html",
-        report / "assets",
-        report / "figures",
-        report / "tables",
-        report / "metrics.csv",
-        report / "metrics.xlsx",
-        images=images,
-        **given,
-    )
-    return report / "index.html"
+def build(results: Path, *, images: int = 10, runs: Sequence[RunFiles] = (), **changes: Any) -> Path:
+    """Build the report of a results folder beside the data; RUNS by default."""
+    facts = changes.pop("facts", made_facts(results.parents[1] / "data", "inp_former"))
+    outputs = report_files(results / "report")
+    build_report(runs or files_of(results, RUNS), outputs, facts, images=images, **({"threads": 2} | changes))
+    return outputs.page
+
+
+def files_of(results: Path, runs: Sequence[Sequence[str]]) -> list[RunFiles]:
+    return [made_files(results / run, category, split) for run, category, split in runs]
 
 
 def data_file(page: Path, name: str) -> Any:
@@ -149,7 +147,7 @@ def test_names_stay_text(results: Path) -> None:
     odd = '<script>alert(2)&"'
     write_data(results.parents[1] / "data", results, odd, "test", TEST)
     write_run(results / "inp_former", odd, "test", TEST, VALUES)
-    page = build(results, runs=[*RUNS, ["inp_former", odd, "test"]])
+    page = build(results, runs=files_of(results, [*RUNS, ["inp_former", odd, "test"]]))
     assert "<script>alert" not in page.read_text(encoding="utf-8")
     assert Page(page).scripts == 3
     for figure in data_file(page, "003/figures"):
@@ -176,7 +174,7 @@ def test_numbers_are_those_of_the_metric_files(results: Path) -> None:
 
 
 def test_images_without_a_label_are_shown_all_the_same(results: Path) -> None:
-    page = build(results, runs=RUNS[1:])
+    page = build(results, runs=files_of(results, RUNS[1:]))
     assert data_file(page, "001/samples")["label"] == [None, None]
     assert [figure["name"] for figure in data_file(page, "001/figures")] == [
         "inp_former_scores",
@@ -191,8 +189,12 @@ def test_no_more_images_than_asked_for_defective_ones_first(results: Path) -> No
     assert data_file(page, "001/samples")["id"] == ["bad/000", NASTY]
     entry = groups(page)[0]
     assert (entry["images"], entry["shown"]) == (4, 2)
-    assert entry["runs"][0]["counts"] == {"missed": 1, "false alarm": 1, "found": 1, "clean": 1, "unknown": 0}
-    assert entry["runs"][0]["leftOut"] == {"missed": 0, "false alarm": 1, "found": 0, "clean": 1, "unknown": 0}
+    assert entry["runs"][0]["counts"] == counts(missed=1, false_alarm=1, found=1, clean=1)
+    assert entry["runs"][0]["leftOut"] == counts(false_alarm=1, clean=1)
+
+
+def counts(**some: int) -> dict[str, int]:
+    return dict.fromkeys(RESULTS, 0) | {name.replace("_", " "): number for name, number in some.items()}
 
 
 def test_figures_count_images_that_the_gallery_leaves_out(results: Path) -> None:
@@ -209,15 +211,12 @@ def test_training_is_shown_of_the_runs_that_were_trained(results: Path) -> None:
     write_table(history, pd.DataFrame({"step": [0, 1], "loss": [1.0, 0.5], "coherence": [0.8, 0.4]}))
     names = [figure["name"] for figure in data_file(build(results), "001/figures")]
     assert "inp_former_training" not in names, "left behind by an earlier run"
-    figures = {figure["name"]: figure for figure in data_file(build(results, histories=[history]), "001/figures")}
-    assert ">0.5<" in figures["inp_former_training"]["svg"], "the last loss"
+    runs = [made_files(results / "inp_former", "nut", "test", history=history)]
+    figures = {figure["name"]: figure for figure in data_file(build(results, runs=runs), "001/figures")}
+    assert "loss, last\N{EN SPACE}0.5<" in figures["inp_former_training"]["svg"]
 
 
 def test_the_same_input_gives_the_same_bytes_and_old_pictures_go(results: Path) -> None:
-    def content(page: Path) -> dict[str, bytes]:
-        files = [path for path in page.parent.rglob("*") if path.is_file()]
-        return {path.relative_to(page.parent).as_posix(): path.read_bytes() for path in files}
-
     first = content(build(results))
     assert content(build(results)) == first
     assert {Path(name).suffix for name in first} == {".html", ".js", ".jpg", ".svg", ".png", ".csv", ".tex", ".xlsx"}
@@ -250,21 +249,29 @@ def test_vis_single_colors_each_map_by_its_own_range(results: Path) -> None:
 
 @pytest.fixture
 def other(results: Path) -> Path:
-    """Results of the same images, one of which is not there, by a run that finds everything."""
+    """Results of the same images, one of which is missing, by a run that finds everything."""
     folder = results.parent / "before"
     images = [Made(m.sample_id, m.label, m.truth, m.truth, m.score, m.size) for m in TEST[:3]]
     write_run(folder / "inp_former", "nut", "test", images, dict.fromkeys(METRICS, 0.9))
     return folder
 
 
+def compared(results: Path, other: Path) -> list[RunFiles]:
+    """RUNS of the results, and the run of the other folder."""
+    runs = files_of(results, RUNS)
+    there = made_files(other / "inp_former", "nut", "test", name="before: inp_former", own=False)
+    return [*runs, replace(there, samples=runs[0].samples)]
+
+
 def test_other_results_stand_beside(results: Path, other: Path) -> None:
-    page = build(results, compare=[str(other)])
+    page = build(results, runs=compared(results, other))
     runs = groups(page)[0]["runs"]
     assert [run["name"] for run in runs] == ["inp_former", "before: inp_former"]
     assert [run["own"] for run in runs] == [True, False]
     assert len(groups(page)[1]["runs"]) == 1, "nothing of private there"
     there = data_file(page, "001/run2")
     assert there["result"] == ["found", "found", "clean", None]
+    assert runs[1]["counts"] == counts(found=2, clean=1)
     assert there["segF1"] == [1.0, pytest.approx(1.0, abs=0.05), None, None]
     assert there["score"][3] is None
     assert data_file(page, "001/run2-masks-0")[3] is None
@@ -272,31 +279,114 @@ def test_other_results_stand_beside(results: Path, other: Path) -> None:
     assert "before" not in (page.parent / "metrics.csv").read_text()
     roc = next(figure for figure in data_file(page, "001/figures") if figure["name"] == "roc")
     assert "before: inp_former" in roc["svg"]
+    assert "before: inp_former has no finished results of nut/private." in Page(page).text
 
 
-def test_other_results_that_do_not_fit_are_named(results: Path, other: Path, tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"report\.compare: .*/befor is not a folder.*Did you mean 'before'"):
-        check_compared([str(other.with_name("befor"))], results)
-    with pytest.raises(ConfigError, match=r"report\.compare: .* is this run's own folder"):
-        check_compared([str(results)], results)
-    with pytest.raises(ConfigError, match=r"report\.compare: .* is listed twice"):
-        check_compared([str(other), f"{other}/../before"], results)
-    (tmp_path / "empty").mkdir()
-    with pytest.raises(ConfigError, match=r"report\.compare: .*/empty holds no results: no DETECTOR/image_scores"):
-        check_compared([str(tmp_path / "empty")], results)
-    check_compared([str(other)], results)
-    with pytest.raises(DataError, match=r"has no finished results of what is reported here \(nut/private\)"):
-        build(results, runs=[RUNS[1]], compare=[str(other)])
+def rewrite(path: Path, **columns: Any) -> None:
+    write_table(path, pd.read_parquet(path).assign(**columns))
 
 
-def test_a_digest_says_when_other_results_have_changed(results: Path, other: Path) -> None:
-    parts = [("nut", "test")]
-    assert compared_digest([], parts) is None
-    before = compared_digest([str(other)], parts)
-    assert compared_digest([str(other)], parts) == before
-    file = other / "inp_former" / "thresholds" / "nut" / "test.parquet"
-    write_table(file, pd.read_parquet(file).assign(threshold=99.0))
-    assert compared_digest([str(other)], parts) != before
+def test_other_results_are_compared_as_far_as_possible(results: Path, other: Path) -> None:
+    """NaN and text for scores, a mask and a map that cannot be used, odd metrics and curves."""
+    run = other / "inp_former"
+    rewrite(run / "image_scores" / "nut" / "test.parquet", rescored=["high", None, "inf"])
+    (run / "anomaly_images_thresholded" / "nut" / "test" / f"{NASTY}.png").write_bytes(b"no PNG")
+    write_map(run / "anomaly_images" / "nut" / "test" / "good" / "000.tiff", np.full((24, 32), np.nan))
+    rewrite(run / "metrics" / "nut" / "test.parquet", seg_f1="good", pixel_ap=np.inf)
+    rewrite(run / "curves" / "nut" / "test.parquet", x=[0.0, np.nan, 1.0])
+    page = build(results, runs=compared(results, other))
+    there = data_file(page, "001/run2")
+    assert there["result"] == ["found", None, None, None]
+    assert there["score"] == [None] * 4
+    assert there["segF1"][0] == 1.0
+    text = Page(page).text
+    assert "before: inp_former, nut/test: 3 images have no finite score or threshold." in text
+    assert "before: inp_former, nut/test: 2 images are left out; the first: " in text
+    assert f"{NASTY}.png" in text
+    assert "0.9" in Page(page).values, "the metrics that are numbers"
+
+
+@pytest.mark.parametrize(
+    ("table", "content", "message"),
+    [
+        ("thresholds", b"no table", r"is left out: .*/thresholds/nut/test\.parquet: not a readable Parquet table"),
+        ("image_scores", {"sample_id": ["a"], "rescored": [1.0]}, "is left out: .* have none of the images"),
+        ("image_scores", {"sample_id": ["bad/000"] * 2, "rescored": 1.0}, "is left out: .* more than one row"),
+        ("metrics", {"seg_f1": [0.5]}, "its metrics are left out: .*: no column images, anomalous_images"),
+        ("curves", {"curve": ["roc"]}, "its curves are left out: .*: no column x, y"),
+    ],
+)
+def test_other_results_that_cannot_be_used_are_named(
+    results: Path, other: Path, table: str, content: Any, message: str
+) -> None:
+    path = other / "inp_former" / table / "nut" / "test.parquet"
+    path.write_bytes(content) if isinstance(content, bytes) else write_table(path, pd.DataFrame(content))
+    page = build(results, runs=compared(results, other))
+    assert re.search(f"before: inp_former, nut/test:? {message}", Page(page).text)
+    assert len(groups(page)[0]["runs"]) == (1 if "is left out" in message else 2)
+    path = results / "inp_former" / table / "nut" / "test.parquet"
+    path.write_bytes(content) if isinstance(content, bytes) else write_table(path, pd.DataFrame(content))
+    with pytest.raises(DataError, match=rf"{table}/nut/test\.parquet"):
+        build(results)
+
+
+def test_a_score_that_is_no_number_is_named(results: Path) -> None:
+    rewrite(results / "inp_former" / "image_scores" / "nut" / "test.parquet", rescored=[1.0, np.nan, 2.0, 3.0])
+    with pytest.raises(DataError, match=r"`rescored` is not a finite number for 1 images.*\n  bad/<script>"):
+        build(results)
+
+
+def test_a_mask_beside_the_defect_is_found_elsewhere(results: Path) -> None:
+    """By overlap with the ground truth, pixel by pixel; what has no ground truth is only marked."""
+    images = [
+        Made("touches", "anomalous", truth=(8, 8, 24, 40), final=(20, 36, 40, 60), score=5),
+        Made("beside", "anomalous", truth=(8, 8, 24, 40), final=(24, 40, 40, 60), score=4),
+        Made("empty", "anomalous", truth=(8, 8, 24, 40), score=3),
+        Made("no truth", "anomalous", final=(8, 8, 24, 40), score=2),
+        Made("normal", final=(8, 8, 24, 40), score=1),
+    ]
+    write_data(results.parents[1] / "data", results, "nut", "test", images)
+    write_run(results / "inp_former", "nut", "test", images, VALUES)
+    page = build(results, images=2)
+    run = data_file(page, "001/run1")
+    assert run["result"] == ["found", "found elsewhere"]
+    assert run["segF1"] == [pytest.approx(2 * 4 * 4 / (16 * 32 + 20 * 24)), 0.0]
+    entry = groups(page)[0]["runs"][0]
+    assert entry["counts"] == counts(found=1, found_elsewhere=1, missed=1, marked=1, false_alarm=1)
+    assert entry["leftOut"] == counts(missed=1, marked=1, false_alarm=1)
+    assert "Marked" in Page(page).words, "a column of the overview, where there are some"
+
+
+def test_regions_of_the_final_mask_are_counted(results: Path) -> None:
+    mask = box((96, 128), (0, 0, 8, 8), scale=4) | box((96, 128), (40, 40, 60, 60), scale=4)
+    write_mask(results / "inp_former" / "anomaly_images_thresholded" / "nut" / "test" / "bad" / "000.png", mask)
+    assert data_file(build(results), "001/run1")["regions"] == [2, 0, 1, 0]
+
+
+def test_only_the_given_files_are_read(results: Path, tmp_path: Path) -> None:
+    """The files may lie anywhere: each alone in a folder of its own, without a results folder around them."""
+    runs = []
+    for number, run in enumerate(files_of(results, RUNS)):
+        moved = {}
+        for name in ("samples", "maps", "thresholds", "coarse_masks", "masks", "scores", "metrics", "curves"):
+            path = getattr(run, name)
+            if path:
+                moved[name] = tmp_path / "elsewhere" / f"{name}{number}"
+                (shutil.copytree if path.is_dir() else shutil.copy)(path, ensure(moved[name]))
+        runs.append(replace(run, **moved))
+    expected = content(build(results))
+    shutil.rmtree(results)
+    assert content(build(results, runs=runs)) == expected
+
+
+def ensure(path: Path) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return path
+
+
+def content(page: Path) -> dict[str, bytes]:
+    files = [path for path in page.parent.rglob("*") if path.is_file()]
+    return {path.relative_to(page.parent).as_posix(): path.read_bytes() for path in files}
 
 
 def test_published_numbers_stand_beside_runs_that_compare(results: Path) -> None:
@@ -304,30 +394,30 @@ def test_published_numbers_stand_beside_runs_that_compare(results: Path) -> None
     for category in ("01", "02", "03"):
         write_data(results.parents[1] / "data", results, category, "test", TEST)
         write_run(results / "musc", category, "test", TEST, VALUES)
-    facts = made_facts(("musc",), layout="btad")
-    facts["setups"]["musc"] = {
+    setup = {
         **{"detector": "musc", "encoder.name": "clip_vitl14_336", "encoder.weights": "auto", "musc.subsets": 1},
         **{"encoder.input_size": None, "tiling.window": "image", "tiling.resample": "bicubic"},
         **{"score_images.top_fraction": "own", "rescore.method": "rscin", "rescore.neighborhood_sizes": [1, 2, 3]},
         **{"rescore.embeddings": "own", "evaluate.resolution": 518},
     }
-    runs = [["musc", category, "test"] for category in ("01", "02", "03")]
-    found = Page(build(results, runs=runs, facts=facts))
+    facts = made_facts(results.parents[1] / "data", "musc", layout="btad")
+    runs = files_of(results, [["musc", category, "test"] for category in ("01", "02", "03")])
+    found = Page(build(results, runs=runs, facts=replace(facts, setups={"musc": setup})))
     assert found.words.count("97.85") == 2, "beside the mean, and in the table of what is published"
     assert "yes, with musc" in found.text
-    facts["setups"]["musc"]["rescore.neighborhood_sizes"] = [2, 3]
-    found = Page(build(results, runs=runs, facts=facts))
+    setup["rescore.neighborhood_sizes"] = [2, 3]
+    found = Page(build(results, runs=runs, facts=replace(facts, setups={"musc": setup})))
     assert found.words.count("97.85") == 1
     assert "no: rescore.neighborhood_sizes: published with 1, 2, 3, here 2, 3" in found.text
-    assert "97.85" not in Page(build(results, runs=runs[:1], facts=made_facts(("musc",)))).words, "another layout"
+    assert "97.85" not in Page(build(results, runs=runs[:1], facts=replace(facts, layout="folder"))).words
 
 
 def test_two_runs_show_the_same_images(results: Path) -> None:
     """What one run scores high is looked at in all of them."""
     turned = [Made(m.sample_id, m.label, m.truth, m.final, 9 - m.score, m.size) for m in TEST]
     write_run(results / "musc", "nut", "test", turned, VALUES)
-    runs = [RUNS[0], ["musc", "nut", "test"]]
-    page = build(results, runs=runs, facts=made_facts(("inp_former", "musc")), images=3)
+    runs = files_of(results, [RUNS[0], ["musc", "nut", "test"]])
+    page = build(results, runs=runs, images=3)
     # Both anomalous ones; of the normal ones, good/000 is second of inp_former, good/001 first of musc.
     assert data_file(page, "001/samples")["id"] == ["bad/000", NASTY, "good/001"]
     assert data_file(page, "001/run2")["score"] == [6.0, 8.0, 8.5]

@@ -1,61 +1,104 @@
-"""Drawings, plots, figures, outlines and the rule graph, by numbers worked out by hand."""
+"""Figures, their SVG and PNG, outlines and pictures, by numbers worked out by hand."""
 
 from __future__ import annotations
 
 import io
 import re
-from itertools import pairwise
 from xml.etree import ElementTree
 
 import cv2
 import numpy as np
 import pandas as pd
 import pytest
+from matplotlib.axes import Axes
 from PIL import Image
 
-from robis.report.drawing import COLORS, DARK, Area, Box, Dot, Drawing, Line, Text, dashes, shorten, svg, text_width
-from robis.report.figures import curve_figures, score_figure, size_bins, size_figure, threshold_figure, training_figure
+from robis.report.canvas import DPI, LONGEST_NAME, WIDTH, Entry, Figure, Mark, new_picture, page_svg, png, shorten, svg
+from robis.report.canvas import style as figure_style
+from robis.report.colors import DARK, LIGHT, SERIES, VARIABLES
+from robis.report.figures import (
+    curve_figures,
+    evenly,
+    score_figure,
+    size_bins,
+    size_figure,
+    threshold_figure,
+    training_figure,
+    up_to,
+)
 from robis.report.outlines import BUDGET, UNITS, outline
 from robis.report.pictures import HEAT_RANGE, draw_heatmap, max_pool, thumbnail_size
-from robis.report.plots import Axis, Plot, decades, evenly, linear, round_step, series, tick_text
-from robis.report.raster import SCALE, png
-from robis.report.rule_graph import rule_graph
 
-NAMESPACE = "{http://www.w3.org/2000/svg}"
-MARKS = [
-    Box(10, 10, 30, 20, "accent"),
-    Line([(0, 50), (100, 50)], "anomalous", 4),
-    Dot(80, 20, 6, "series-2", title="a < b", sample=3),
-    Area([(10, 60), (40, 60), (25, 80)], "series-0"),
-    Text(50, 95, "x & y", tail="7"),
-]
+SVG = "{http://www.w3.org/2000/svg}"
 
 
-def test_svg_and_png_show_the_same_marks() -> None:
-    picture = Drawing(100, 100, 'Marks "and" <text>', MARKS)
-    root = ElementTree.fromstring(svg(picture, page=False))
-    assert [child.tag.removeprefix(NAMESPACE) for child in root][2:] == ["rect", "path", "circle", "path", "text"]
-    assert "".join(root[-1].itertext()) == "x & y7"
-    assert root[0].text == 'Marks "and" <text>'
-    with Image.open(io.BytesIO(png(picture))) as image:
-        assert image.size == (100 * SCALE, 100 * SCALE)
-        colors = image.convert("RGB")
-    for (x, y), role in {(25, 20): "accent", (50, 50): "anomalous", (80, 20): "series-2", (25, 65): "series-0"}.items():
-        assert "#{:02x}{:02x}{:02x}".format(*colors.getpixel((x * SCALE, y * SCALE))) == COLORS[role]
-    assert colors.getpixel((5 * SCALE, 5 * SCALE)) == (255, 255, 255)
-    assert np.asarray(colors.crop((50 * SCALE, 85 * SCALE, 90 * SCALE, 97 * SCALE))).min() < 80, "the text"
+@figure_style()
+def marked() -> Figure:
+    """Two points, one of which belongs to an image, and a line with an odd name."""
+    picture, (axes,) = new_picture([Entry("x & $y$ <z>", "series-2", "7")])
+    axes.scatter([1, 2], [1, 2], color=[LIGHT["anomalous"], LIGHT["series-0"]], gid="points")
+    axes.plot([1, 2], [2, 1], color=LIGHT["series-2"], gid="line")
+    marks = {"points": [Mark("a < b", 3), Mark("c")], "line": [Mark("x & y")]}
+    return Figure("marked", "Marks", "", 'Marks "and" <text>', picture, marks)
 
 
-def test_the_page_gets_variables_and_samples_papers_do_not() -> None:
-    picture = Drawing(100, 100, "Marks", MARKS)
-    page, paper = svg(picture, page=True), svg(picture, page=False)
-    assert 'fill="var(--accent)"' in page and "#" not in page
-    assert 'data-sample="3"' in page and "<title>a &lt; b</title>" in page
-    assert "var(" not in paper and "data-sample" not in paper
-    assert png(picture) == png(picture)
+def axes_of(figure: Figure | None) -> list[Axes]:
+    assert figure
+    return figure.picture.axes
 
 
-def test_every_role_has_a_dark_color_that_can_be_read() -> None:
+def points_of(axes: Axes, gid: str) -> np.ndarray:
+    """The points (N, 2) that an artist draws, in the units of the data."""
+    (artist,) = [artist for artist in axes.get_children() if artist.get_gid() == gid]
+    return np.asarray(artist.get_offsets() if hasattr(artist, "get_offsets") else artist.get_xydata())
+
+
+def title_of(element: ElementTree.Element) -> str | None:
+    return element.findtext(f"{SVG}title")
+
+
+def test_svg_and_png_are_of_one_picture() -> None:
+    figure = marked()
+    text = svg(figure)
+    root = ElementTree.fromstring(text)
+    assert root.findtext(f"{SVG}title") == 'Marks "and" <text>'
+    assert "x & $y$ <z>\N{EN SPACE}7" in [element.text for element in root.iter(f"{SVG}text")], "text, not paths"
+    assert {LIGHT["anomalous"], LIGHT["series-0"], LIGHT["series-2"]} <= set(re.findall("#[0-9a-f]{6}", text))
+    assert "DejaVu" not in text and "var(" not in text
+    with Image.open(io.BytesIO(png(figure))) as image:
+        assert image.width == round(WIDTH / 72 * DPI)
+        colors = {"#{:02x}{:02x}{:02x}".format(*color) for _, color in image.convert("RGB").getcolors(1 << 20)}
+    assert {"#ffffff", LIGHT["anomalous"], LIGHT["series-2"]} <= colors
+
+
+def test_the_page_gets_variables_titles_and_samples() -> None:
+    figure = marked()
+    text = page_svg(svg(figure), figure)
+    assert not re.findall('#[0-9a-f]{6}[;"]', text), "every color is one of the page"
+    assert "var(--series-2)" in text and "font-family" not in text
+    root = ElementTree.fromstring(text)
+    assert root.get("role") == "img" and root.get("aria-label") == 'Marks "and" <text>'
+    assert root.get("width") is None and root.get("viewBox")
+    shapes = {title_of(element): element for element in root.iter() if title_of(element)}
+    assert set(shapes) == {"a < b", "c", "x & y"}
+    assert {title: shape.get("data-sample") for title, shape in shapes.items()} == {
+        "a < b": "3",
+        "c": None,
+        "x & y": None,
+    }
+    assert not list(root.iter(f"{SVG}style")), "a style sheet in a page holds for all of it"
+    ids = {element.get("id") for element in root.iter()} - {None}
+    links = {element.get("href", "")[1:] for element in root.iter()} - {""}
+    assert ids == links, "nothing but what is referred to"
+
+
+def test_the_same_figure_gives_the_same_bytes() -> None:
+    assert svg(marked()) == svg(marked())
+    assert png(marked()) == png(marked())
+    assert "<dc:date>" not in svg(marked())
+
+
+def test_every_color_has_a_dark_one_that_can_be_read() -> None:
     """Text and series against their ground: 4.5 and 3 to 1 (WCAG 2.2, contrast)."""
 
     def luminance(color: str) -> float:
@@ -70,92 +113,92 @@ def test_every_role_has_a_dark_color_that_can_be_read() -> None:
         return (high + 0.05) / (low + 0.05)
 
     assert contrast("#000000", "#ffffff") == pytest.approx(21)
-    assert COLORS.keys() == DARK.keys()
-    for colors in (COLORS, DARK):
-        for role, color in colors.items():
-            least = {"ink": 4.5, "soft": 4.5, "accent": 4.5, "ground": 0, "grid": 0, "band": 0}.get(role, 3.0)
-            assert contrast(color, colors["ground"]) >= least, role
+    assert LIGHT.keys() == DARK.keys()
+    for colors in (LIGHT, DARK):
+        for name, color in colors.items():
+            least = {"ink": 4.5, "soft": 4.5, "accent": 4.5, "ground": 0, "grid": 0, "band": 0}.get(name, 3.0)
+            assert contrast(color, colors["ground"]) >= least, name
 
 
-def test_dashes_follow_the_line_around_its_corners() -> None:
-    pieces = list(dashes([(0, 0), (10, 0), (10, 10)], (6, 2)))
-    assert pieces == [[(0, 0), (6, 0)], [(8, 0), (10, 0), (10, 4)], [(10, 6), (10, 10)]]
-    assert list(dashes([(0, 0), (1, 0)], ())) == [[(0, 0), (1, 0)]]
+def test_a_color_has_one_variable_in_both_modes() -> None:
+    for name, color in LIGHT.items():
+        variable = VARIABLES[color].removeprefix("var(--").removesuffix(")")
+        assert (LIGHT[variable], DARK[variable]) == (color, DARK[name])
+    assert len({LIGHT[f"series-{number}"] for number in range(SERIES)}) == SERIES
 
 
 def test_long_names_lose_their_middle() -> None:
     name = "winclip_4shot_seed0 on a category with a long name"
-    short = shorten(name, 11, 120)
-    assert text_width(short, 11) <= 120 and short.startswith("win") and short.endswith("name") and "…" in short
-    assert shorten("short", 11, 120) == "short"
+    short = shorten(name)
+    assert len(short) == LONGEST_NAME and short.startswith("winclip_4") and short.endswith("name") and "…" in short
+    assert shorten("short") == "short"
 
 
-@pytest.mark.parametrize(
-    ("least", "step"), [(0.9, 1.0), (1.0, 1.0), (1.01, 2.0), (3.0, 5.0), (6.0, 10.0), (0.03, 0.05)]
-)
-def test_steps_are_round(least: float, step: float) -> None:
-    assert round_step(least) == pytest.approx(step)
-
-
-def test_axes_hold_their_values_and_have_round_ticks() -> None:
-    axis = linear("x", [3.0, 46.0])
-    assert (axis.low, axis.high) == (0.0, 50.0)
-    assert [text for _, text in axis.ticks] == ["0", "10", "20", "30", "40", "50"]
-    axis = linear("x", [12.2, 12.9], zero=False)
-    assert (axis.low, axis.high) == (pytest.approx(12.2), pytest.approx(13.0))
-    assert [text for _, text in axis.ticks] == ["12.2", "12.4", "12.6", "12.8", "13.0"]
-    assert linear("x", [7.0, 7.0], zero=False).high > 7.0
-    axis = decades("x", [5.0, 1000.0])
-    assert (axis.low, axis.high) == (1.0, 1000.0) or axis.high == 10_000.0
-    assert axis.share(10.0) == pytest.approx(1 / len(axis.ticks[1:]))
-    assert [text for _, text in decades("x", [1.0, 2000.0]).ticks] == ["1", "10", "100", "1,000", "10,000"]
-    assert tick_text(0.25, 0.05) == "0.25" and tick_text(1500.0, 500.0) == "1,500"
-
-
-def test_points_lie_where_the_axes_say() -> None:
-    plot = Plot(Axis(0.0, 10.0, "x"), Axis(0.0, 1.0, "y"), height=100.0, top=20.0)
-    assert plot.at(0, 0) == (plot.left, 120.0)
-    assert plot.at(10, 1) == (plot.right, 20.0)
-    assert plot.at(5, 0.25) == (pytest.approx((plot.left + plot.right) / 2), 95.0)
-    dense = plot.line(np.linspace(0, 10, 100_000), np.linspace(0, 1, 100_000))
-    assert len(dense) < 1200 and dense[0] == plot.at(0, 0) and dense[-1] == plot.at(10, 1)
-
-
-def test_series_differ() -> None:
-    assert len({series(number) for number in range(32)}) == 32
+def test_legends_stay_within_the_picture() -> None:
+    """Measured as drawn with the font of the PNG, which is wider than those of readers."""
+    for names in (
+        ["musc", "winclip"],
+        ["EXPERIMENT_WITH_LARGE_WINDOWS_AND_MANY_TOKENS: superadd"] * 5,
+        ["inp_former", "before: inp_former"],
+    ):
+        with figure_style():
+            picture, _ = new_picture([Entry(name, "ink", "100.0") for name in names])
+            picture.draw_without_rendering()
+            boxes = [text.get_window_extent() for text in picture.texts]
+        assert max(box.x1 for box in boxes) <= picture.bbox.x1
+        assert min(box.y0 for box in boxes) >= 0
+        assert not any(one.overlaps(other) for number, one in enumerate(boxes) for other in boxes[:number])
 
 
 def test_evenly_keeps_both_ends() -> None:
-    assert list(evenly(np.arange(5), 9)) == [0, 1, 2, 3, 4]
-    assert list(evenly(np.arange(101), 5)) == [0, 25, 50, 75, 100]
-
-
-def curve_points(figure_svg: str, run: str) -> np.ndarray:
-    path = re.search(rf'd="M([^"]+)"[^>]*><title>{run}</title>', figure_svg)
-    assert path
-    return np.array([point.split() for point in path[1].split("L")], float)
+    assert evenly(5, 9).tolist() == [0, 1, 2, 3, 4]
+    assert evenly(101, 5).tolist() == [0, 25, 50, 75, 100]
+    assert evenly(0, 5).tolist() == []
 
 
 def test_curves_are_drawn_as_the_table_says_and_cut_at_the_limit() -> None:
     table = pd.DataFrame({"curve": "pro", "x": [0.0, 0.2, 0.4, 1.0], "y": [0.0, 0.5, 0.9, 1.0], "threshold": np.nan})
-    figures = curve_figures({"musc": table}, {"musc": {"aupro_0.30": 0.4321}})
-    assert [figure.name for figure in figures] == ["pro"]
-    text = svg(figures[0].drawing, page=True)
-    points = curve_points(text, "musc")
-    plot = Plot(Axis(0.0, 0.3, "x"), Axis(0.0, 1.0, "y"))
+    (figure,) = curve_figures({"musc": table}, {"musc": {"aupro_0.30": 0.4321}})
+    assert figure.name == "pro"
+    (axes,) = axes_of(figure)
     # Between 0.2 and 0.4 the curve rises from 0.5 to 0.9: 0.7 at the limit.
-    np.testing.assert_allclose(points, [plot.at(0, 0), plot.at(0.2, 0.5), plot.at(0.3, 0.7)], atol=0.01)
-    assert ">43.2<" in text
+    np.testing.assert_allclose(points_of(axes, "line of musc"), [(0, 0), (0.2, 0.5), (0.3, 0.7)])
+    assert (axes.get_xlim(), axes.get_ylim()) == ((0, 0.3), (0, 1))
+    assert "musc\N{EN SPACE}43.2" in svg(figure)
     assert curve_figures({"musc": table}, {"musc": {"aupro_0.30": None}}), "a curve without its metric"
     assert curve_figures({}, {}) == []
+
+
+def test_a_curve_that_ends_before_the_limit_stays() -> None:
+    x, y = up_to(np.array([0.0, 0.2]), np.array([0.0, 1.0]), 0.3)
+    assert (x.tolist(), y.tolist()) == ([0.0, 0.2], [0.0, 1.0])
+
+
+def test_series_differ_in_color_or_dashes() -> None:
+    table = pd.DataFrame({"curve": "roc", "x": [0.0, 1.0], "y": [0.0, 1.0]})
+    runs = [f"run{number}" for number in range(32)]
+    (figure,) = curve_figures(dict.fromkeys(runs, table), {run: {"pixel_auroc": 0.5} for run in runs})
+    lines = [line for line in axes_of(figure)[0].lines if line.get_gid()]
+    assert len({(line.get_color(), str(line._dash_pattern)) for line in lines}) == 32
 
 
 def test_the_histogram_counts_images_by_label() -> None:
     scores = np.array([0.0, 0.1, 0.1, 3.2, 3.2])
     figure = score_figure("musc", scores, ["normal", "normal", None, "anomalous", "anomalous"])
-    text = svg(figure.drawing, page=False)
-    for label, number in (("normal", 2), ("anomalous", 2), ("unknown", 1)):
-        assert f'{label}<tspan dx="6" font-weight="600">{number}</tspan>' in text
+    (axes,) = axes_of(figure)
+    counts = {patch.get_gid(): patch.get_data().values for patch in axes.patches if patch.get_gid()}
+    # 32 bins of 0.1 each from 0 to 3.2.
+    assert {name: np.flatnonzero(values).tolist() for name, values in counts.items()} == {
+        "normal": [0, 1],
+        "anomalous": [31],
+        "unknown": [1],
+    }
+    assert [text.get_text().split("\N{EN SPACE}") for text in figure.picture.texts] == [
+        ["normal", "2"],
+        ["anomalous", "2"],
+        ["unknown", "1"],
+    ]
+    assert axes.get_ylim()[0] == 0 and all(tick == int(tick) for tick in axes.get_yticks())
     assert score_figure("musc", np.array([1.0, 1.0]), ["normal", None]), "equal scores"
 
 
@@ -165,12 +208,18 @@ def test_thresholds_show_their_votes_and_intervals() -> None:
     table["stable_first"] = pd.array([None, 100], "Int64")
     table["stable_last"] = pd.array([None, 60], "Int64")
     figure = threshold_figure("musc", table, {"a": "anomalous", "b": None})
-    text = svg(figure.drawing, page=True)
-    assert text.index("a: 20, mean_std 40, mebin 20") < text.index("b: 40, mean_std 40, mebin 60"), "sorted"
-    assert "a: 2 defects from level 60 to 100" in text.replace("100 to 60", "60 to 100")
-    assert "mean + std: 40" in text
+    above, below = axes_of(figure)
+    assert points_of(above, "thresholds").tolist() == [[0, 20], [1, 40]], "sorted"
+    assert above.get_ylim() == (0, 40)
+    titles = [mark.title for mark in figure.marks["thresholds"]]
+    assert titles == ["a: 20, mean_std 40, mebin 20", "b: 40, mean_std 40, mebin 60"]
+    (interval,) = below.collections[0].get_segments()
+    assert interval.tolist() == [[0, 60], [0, 100]]
+    assert figure.marks["intervals"] == [Mark("a: 2 defects from level 100 to 60")]
+    assert figure.marks["mean and std"] == [Mark("mean + std: 40")]
+    assert page_svg(svg(figure), figure).count("<title>") == 4
     plain = table.assign(stable_first=None, stable_last=None, mebin=None, mean_std=None)
-    assert "Stable interval" not in svg(threshold_figure("musc", plain, {}).drawing, page=True)
+    assert len(axes_of(threshold_figure("musc", plain, {}))) == 1
     many = pd.concat([table.assign(sample_id=[f"{n}a", f"{n}b"]) for n in range(400)], ignore_index=True)
     assert "400 of 800 images" in threshold_figure("musc", many, {}).caption
 
@@ -178,14 +227,12 @@ def test_thresholds_show_their_votes_and_intervals() -> None:
 def test_training_is_a_mean_of_neighboring_steps() -> None:
     steps = np.arange(900)
     history = pd.DataFrame({"step": steps, "loss": np.where(steps % 3, 1.0, 4.0), "coherence": 0.5})
-    figure = training_figure("inp_former", history)
-    assert figure
-    loss, coherence = [mark for mark in figure.drawing.marks if isinstance(mark, Line) and mark.width == 1.6]
-    # Three steps a point: (4 + 1 + 1) / 3 = 2 all along, so that two points make the line.
-    assert len({round(y, 6) for _, y in loss.points}) == 1
-    plot = Plot(linear("Step", [1.0, 898.0]), linear("Loss", [2.0, 0.5]))
-    assert loss.points[0] == pytest.approx(plot.at(1.0, 2.0))
-    assert coherence.points[-1] == pytest.approx(plot.at(898.0, 0.5))
+    (axes,) = axes_of(training_figure("inp_former", history))
+    loss, coherence = points_of(axes, "loss"), points_of(axes, "coherence")
+    # Three steps a point: (4 + 1 + 1) / 3 = 2 all along.
+    assert len(loss) == 300 and np.all(loss[:, 1] == 2)
+    assert loss[0].tolist() == [1, 2] and coherence[-1].tolist() == [898, 0.5]
+    assert (axes.get_xlim(), axes.get_ylim()) == ((0, 1000), (0, 2))
     assert training_figure("winclip", history.iloc[:0]) is None
 
 
@@ -204,13 +251,24 @@ def test_sizes_are_binned_by_half_decades() -> None:
     assert size_bins(np.array([1.0]), np.array([1.0]))[0][4] == 1
 
 
-def test_missed_regions_are_told_from_touched_ones() -> None:
+def test_missed_regions_differ_from_touched_ones() -> None:
     regions = pd.DataFrame({"sample_id": ["a", "a", "b"], "area": [4, 9, 900], "covered": [0.0, 1.0, 0.5]})
     regions["row"] = pd.array([7, 7, None], "Int64")
     figure = size_figure("musc", regions)
+    (axes,) = axes_of(figure)
     assert figure
-    dots = [mark for mark in figure.drawing.marks if isinstance(mark, Dot)]
-    assert [(dot.color, dot.sample) for dot in dots] == [("anomalous", 7), ("series-0", 7), ("series-0", None)]
+    assert points_of(axes, "regions").tolist() == [[4, 0], [9, 1], [900, 0.5]]
+    assert figure.marks["regions"] == [
+        Mark("a: 4 pixels, 0.0 % covered", 7),
+        Mark("a: 9 pixels, 100.0 % covered", 7),
+        Mark("b: 900 pixels, 50.0 % covered"),
+    ]
+    assert axes.get_xlim() == (1, 1000)
+    text = page_svg(svg(figure), figure)
+    assert text.count("data-sample") == 2
+    fills = re.findall(r"fill: (var\(--[a-z0-9-]+\))[^>]*><title>[ab]:", text)
+    # The colors of anomalous images and of the second series are the same.
+    assert fills == [VARIABLES[LIGHT["anomalous"]], "var(--series-0)", "var(--series-0)"]
     assert size_figure("musc", regions.iloc[:0]) is None
 
 
@@ -275,21 +333,3 @@ def test_shrinking_keeps_a_single_pixel() -> None:
     peak[777, 901] = HEAT_RANGE
     assert draw_heatmap(peak, 100, 140) != draw_heatmap(np.zeros_like(peak), 100, 140)
     assert draw_heatmap(peak, 100, 140, low=0.0, high=0.0), "a flat map has a range of its own"
-
-
-def test_the_rule_graph_has_every_stage_and_what_it_reads() -> None:
-    after = {"index": [], "crop": ["index"], "merge": ["index", "crop"]}
-    picture = rule_graph(after, {"crop": "4.2 s"})
-    words = [mark.text for mark in picture.marks if isinstance(mark, Text)]
-    assert words == ["index", "crop", "4.2 s", "merge"]
-    boxes = [mark for mark in picture.marks if isinstance(mark, Box)]
-    assert all(one.x + one.width < other.x for one, other in pairwise(boxes))
-    arcs = [mark for mark in picture.marks if isinstance(mark, Line)]
-    ends = [
-        (next(n for n, box in enumerate(boxes) if box.x < x < box.x + box.width))
-        for arc in arcs
-        for x in (arc.points[0][0], arc.points[-1][0])
-    ]
-    assert ends == [0, 1, 0, 2, 1, 2]
-    assert all(0 <= y <= picture.height for arc in arcs for _, y in arc.points)
-    assert "merge reads index, crop" in picture.title

@@ -1,7 +1,8 @@
-"""Tables of the report: means, best ones, seeds, LaTeX, spreadsheet, published numbers, time and memory."""
+"""Tables of the report: means, best ones, seeds, LaTeX, CSV, spreadsheet, published numbers."""
 
 from __future__ import annotations
 
+import csv
 from pathlib import Path
 from typing import Any
 
@@ -12,15 +13,16 @@ from openpyxl import load_workbook
 
 from robis.detectors.settings import parse
 from robis.evaluation.metrics import METRICS, typed
-from robis.report.exports import escape_latex, write_metrics_csv, write_tables
-from robis.report.facts import duration, stage_costs, uncounted, versions
+from robis.io.tables import plain_text
+from robis.report.exports import write_metrics_csv, write_tables
 from robis.report.overview import Cell, SplitTables, mark_best, split_tables, without_seeds
-from robis.report.published import BENCHMARKS, PIXEL_METRICS, PUBLISHED, benchmark_of, comparisons
+from robis.report.page import versions
+from robis.report.published import PIXEL_METRICS, comparisons, read_literature
 from robis.report.runs import no_metrics
 from robis.report.workbook import sheet_name, write_workbook
 from robis.workflow.report_facts import report_facts
 from robis.workflow.runs import variants
-from robis.workflow.stages import STAGES
+from robis.workflow.stages import every_key
 
 
 def measured(rows: dict[tuple[str, str], float | None], split: str = "test") -> pd.DataFrame:
@@ -123,10 +125,47 @@ def split_names(table: pd.DataFrame) -> list[str]:
     return [column.name for column in found.columns]
 
 
-def test_latex_escapes_names() -> None:
-    assert escape_latex(r"a_b & 50% {x} \ ^~ #$") == (
-        r"a\_b \& 50\% \{x\} \textbackslash{} \textasciicircum{}\textasciitilde{} \#\$"
-    )
+def test_latex_escapes_names(tmp_path: Path) -> None:
+    table = measured({("musc", r"a_b & 50% {x} \ ^~ #$"): 0.5})
+    write_tables(tmp_path, table, split_tables(table, no_metrics()))
+    escaped = r"a\_b \& 50\% \{x\} \textbackslash \space \textasciicircum \textasciitilde \space \#\$"
+    assert (tmp_path / "test" / "seg_f1.tex").read_text().splitlines()[5] == escaped + r" & 50.0 \\"
+
+
+# What a spreadsheet program would execute: OWASP, "CSV injection".
+FORMULAS = ("=1+1", "+1", "-1", "@SUM(A1)", "\t=1", "\r=1", "\n=1", " =1", "\uff1d1")
+
+
+@pytest.mark.parametrize("text", FORMULAS)
+def test_a_name_is_never_a_formula(tmp_path: Path, text: str) -> None:
+    """In every file of metrics, in the same way; numbers stay numbers."""
+    expected = f"'{text}".translate(str.maketrans("\t\r\n", "   "))
+    table = measured({("musc", text): 0.25})
+    tables = split_tables(table, no_metrics())
+    write_metrics_csv(tmp_path / "metrics.csv", table)
+    write_tables(tmp_path / "tables", table, tables)
+    write_workbook(tmp_path / "metrics.xlsx", tables)
+    files = [tmp_path / "metrics.csv", *(tmp_path / "tables" / "test" / f"{name}.csv" for name in ("seg_f1", "musc"))]
+    for path in files:
+        with path.open(encoding="utf-8", newline="") as stream:
+            rows = list(csv.DictReader(stream))
+        assert rows[0]["category"] == expected, path.name
+        assert rows[0].get("seg_f1", rows[0].get("musc")) == "0.25"
+    cell = load_workbook(tmp_path / "metrics.xlsx")["musc test"]["A2"]
+    assert (cell.data_type, cell.value) == ("s", expected)
+
+
+def test_plain_text_leaves_the_rest_alone() -> None:
+    for value in ("nut", "a=b", "01", "", -1.5, None, True):
+        assert plain_text(value) is value
+    assert plain_text("nut\r=cmd()") == "nut =cmd()", "no new cell within a name"
+
+
+def test_a_run_with_the_name_of_a_formula_is_neutral_in_headings(tmp_path: Path) -> None:
+    table = measured({("=cmd()", "nut"): -0.5})
+    write_tables(tmp_path, table, split_tables(table, no_metrics()))
+    lines = (tmp_path / "test" / "seg_f1.csv").read_text().splitlines()
+    assert lines == ["category,'=cmd()", "nut,-0.5", "mean,-0.5"], "a negative number stays one"
 
 
 def test_the_spreadsheet_holds_numbers(tmp_path: Path) -> None:
@@ -144,7 +183,7 @@ def test_the_spreadsheet_holds_numbers(tmp_path: Path) -> None:
     assert sheet.cell(4, column).value == pytest.approx(0.6)
     assert book["musc test"].cell(3, column).value is None, "undefined is empty"
     formula = book["musc val"]["A2"]
-    assert (formula.value, formula.data_type) == ("=1+1", "s"), "a name is text"
+    assert (formula.value, formula.data_type) == ("'=1+1", "s"), "a name is text"
     means = book["means"]
     assert [cell.value for cell in means[1]][:4] == ["detector", "split", "categories", "image_auroc"]
     assert [cell.value for cell in means["A"]] == ["detector", *runs, "musc"]
@@ -199,13 +238,14 @@ SETUP = {
     "winclip.temperature": 0.07,
     "evaluate.resolution": 518,
 }
-MVTEC_AD = BENCHMARKS["mvtec_ad"][1]
+LITERATURE = read_literature()
+MVTEC_AD = LITERATURE.benchmarks["mvtec_ad"].categories
 
 
 def compared(method: str, categories: tuple[str, ...] = MVTEC_AD, **changes: Any) -> tuple[Any, str]:
     """Comparable metrics and reasons of a published row, beside a run with some settings changed."""
     setup = SETUP | {key.replace("__", "."): value for key, value in changes.items()}
-    rows = [one for one in comparisons("mvtec_ad", categories, {"run": setup}) if one.row.method == method]
+    rows = [one for one in comparisons(LITERATURE, "mvtec_ad", categories, {"run": setup}) if one.row.method == method]
     assert len(rows) == 1
     return rows[0].comparable, "; ".join(rows[0].reasons)
 
@@ -222,8 +262,8 @@ def test_published_numbers_compare_only_in_the_published_setting() -> None:
         (),
         "rescore.neighborhood_sizes: published with 1, 2, 3, here 2, 3",
     )
-    assert compared(clip, MVTEC_AD[:3]) == ((), "a mean over 15 categories; 3 are reported")
-    assert compared(clip, detector="inp_former") == ((), "the method was not run")
+    assert compared(clip, MVTEC_AD[:3]) == ((), "a mean over 15 categories; this report has 3")
+    assert compared(clip, detector="inp_former") == ((), "no run uses this method")
     assert compared("MuSc, DINOv2 ViT-L/14 at 518")[0] == ()
     shot = {"detector": "winclip", "encoder__name": "clip_vitb16plus", "rescore__method": "none"}
     comparable, why = compared("WinCLIP, 0-shot", **shot)
@@ -233,8 +273,8 @@ def test_published_numbers_compare_only_in_the_published_setting() -> None:
 
 
 def test_what_the_server_computes_is_never_compared() -> None:
-    categories = BENCHMARKS["mvtec_ad_2"][1]
-    rows = comparisons("mvtec_ad_2", categories, {"run": SETUP | {"detector": "inp_former"}})
+    categories = LITERATURE.benchmarks["mvtec_ad_2"].categories
+    rows = comparisons(LITERATURE, "mvtec_ad_2", categories, {"run": SETUP | {"detector": "inp_former"}})
     private = [one for one in rows if one.row.split.startswith("test_private")]
     assert len(private) == 2 * (9 + 10)
     assert not any(one.comparable for one in rows)
@@ -242,62 +282,34 @@ def test_what_the_server_computes_is_never_compared() -> None:
 
 
 def test_other_images_in_a_benchmark_s_layout_are_not_the_benchmark() -> None:
-    assert benchmark_of("mvtec_ad", ("bottle", "pill")) == "MVTec AD"
-    assert benchmark_of("mvtec_ad", ("bottle", "my_part")) is None
-    assert benchmark_of("folder", ("bottle",)) is None
-    assert benchmark_of("mvtec_ad", ()) is None
-    assert comparisons("mvtec_ad", ("my_part",), {"run": SETUP}) == []
+    benchmark = LITERATURE.benchmark_of("mvtec_ad", ("bottle", "pill"))
+    assert benchmark and benchmark.name == "MVTec AD"
+    assert LITERATURE.benchmark_of("mvtec_ad", ("bottle", "my_part")) is None
+    assert LITERATURE.benchmark_of("folder", ("bottle",)) is None
+    assert LITERATURE.benchmark_of("mvtec_ad", ()) is None
+    assert comparisons(LITERATURE, "mvtec_ad", ("my_part",), {"run": SETUP}) == []
+
+
+def test_the_settings_that_decide_are_keys_of_the_config() -> None:
+    keys = set(LITERATURE.setup_keys())
+    assert {"encoder.weights", "evaluate.resolution", "encoder.name"} <= keys <= set(every_key())
+    assert all("detector" in row.needs for row in LITERATURE.results if not row.never)
 
 
 def test_published_means_are_means_of_their_categories() -> None:
     """RoBiS's table, whose last line is the mean of the eight above, to the digits that are printed."""
-    rows = [row for row in PUBLISHED if row.method == "RoBiS" and row.split.startswith("test_private")]
+    rows = [row for row in LITERATURE.results if row.method == "RoBiS" and row.split.startswith("test_private")]
     for split in ("test_private", "test_private_mixed"):
         for metric in ("aupro_0.05", "class_f1", "seg_f1"):
             values = [row.values[metric] for row in rows if row.split == split and row.category != "mean"]
             (mean,) = [row.values[metric] for row in rows if row.split == split and row.category == "mean"]
             assert len(values) == 8
             assert sum(values) / 8 == pytest.approx(mean, abs=0.006)
-    assert all(set(row.values) <= set(METRICS) for row in PUBLISHED)
-    assert {row.benchmark for row in PUBLISHED} == {name for name, _ in BENCHMARKS.values()}
+    assert all(set(row.values) <= set(METRICS) for row in LITERATURE.results)
+    assert {row.benchmark for row in LITERATURE.results} == {
+        benchmark.name for benchmark in LITERATURE.benchmarks.values()
+    }
     assert set(PIXEL_METRICS) == {"pixel_auroc", "pixel_ap", "pixel_f1_max", "aupro_0.30", "aupro_0.05"}
-
-
-def write_benchmark(path: Path, seconds: str, memory: str = "100.0", load: str = "50.0", log: str = "") -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(f"s\th:m:s\tmax_rss\tmean_load\n{seconds}\t0:00:01\t{memory}\t{load}\n")
-    log_file = Path(*("logs" if part == "benchmarks" else part for part in path.parts)).with_suffix(".log")
-    log_file.parent.mkdir(parents=True, exist_ok=True)
-    log_file.write_text(log)
-
-
-def test_times_and_memory_come_from_the_benchmark_files(tmp_path: Path) -> None:
-    write_benchmark(tmp_path / "benchmarks" / "index" / "nut" / "test.tsv", "1.5", "NA", "NA")
-    write_benchmark(tmp_path / "benchmarks" / "index" / "gone" / "test.tsv", "100")
-    write_benchmark(tmp_path / "benchmarks" / "report.tsv", "9")
-    infer = tmp_path / "musc" / "benchmarks" / "infer" / "nut"
-    write_benchmark(infer / "test.tsv", "30", "200.5", "100", "INFO Computing on NVIDIA H200.\nINFO more\n")
-    write_benchmark(infer / "train.tsv", "10", "100", "20", "INFO Computing on NVIDIA H200.\n")
-    write_benchmark(tmp_path / "musc" / "benchmarks" / "train" / "nut.tsv", "60.25")
-    stages = ["index", "train", "infer", "merge", "report"]
-    costs = stage_costs(tmp_path, ["musc", "musc"], ["nut"], stages)
-    assert [(cost.owner, cost.stage, cost.jobs, cost.seconds, cost.longest, cost.memory) for cost in costs] == [
-        ("", "index", 1, 1.5, 1.5, None),
-        ("musc", "train", 1, 60.25, 60.25, 100.0),
-        ("musc", "infer", 2, 40.0, 30.0, 200.5),
-    ]
-    assert [cost.load for cost in costs] == [None, 50.0, pytest.approx((30 * 100 + 10 * 20) / 40)]
-    assert [cost.devices for cost in costs] == [(), (), ("NVIDIA H200",)]
-    assert uncounted(costs, stages) == ["merge"], "and not the report, whose time is not known yet"
-    assert stage_costs(tmp_path / "nowhere", ["musc"], ["nut"], stages) == []
-
-
-@pytest.mark.parametrize(
-    ("seconds", "text"),
-    [(0.04, "0.0 s"), (59.9, "59.9 s"), (59.97, "1:00 min"), (185, "3:05 min"), (3599.7, "1:00 h"), (7800, "2:10 h")],
-)
-def test_durations_read_well(seconds: float, text: str) -> None:
-    assert duration(seconds) == text
 
 
 def test_versions_are_of_what_is_installed() -> None:
@@ -308,21 +320,11 @@ def test_versions_are_of_what_is_installed() -> None:
 def test_facts_hold_the_config_and_what_auto_means() -> None:
     values = {"detectors": ["inp_former", "winclip"], "winclip": {"shots": [0, 2]}, "encoder": {"input_size": 240}}
     settings = parse(values | {"infer": {"shards": 2}})
-    facts = report_facts(settings, variants(settings), trains=True)
+    facts = report_facts(settings, variants(settings), ["winclip.shots", "encoder.name"])
     assert yaml.safe_load(facts["config"])["encoder"] == settings.encoder.model_dump(mode="json")
     own = yaml.safe_load("\n".join(line[4:] for line in facts["config"].splitlines() if line.startswith("#   ")))
     assert own["inp_former"]["encoder.name"] == "dinov2_reg_vitb14"
     assert own["winclip_2shot_seed0"]["winclip.shots"] == 2
-    assert facts["setups"]["winclip_0shot"]["detector"] == "winclip"
-    assert facts["setups"]["winclip_0shot"]["winclip.shots"] == 0
-    pipeline = facts["pipeline"]
-    assert [name for name in pipeline if name != "infer_shard"] == list(STAGES)
-    assert pipeline["infer"] == ["infer_shard"] and "train" in pipeline["infer_shard"]
-    assert pipeline["merge"] == ["index", "infer"]
-
-
-def test_facts_leave_out_what_does_not_run() -> None:
-    settings = parse({"detectors": ["musc"]})
-    pipeline = report_facts(settings, variants(settings), trains=False)["pipeline"]
-    assert {"train", "embed_prompts", "infer_shard"}.isdisjoint(pipeline)
-    assert pipeline["infer"] == ["crop"]
+    setup = {"detector": "winclip", "winclip.shots": 0, "encoder.name": "clip_vitb16plus"}
+    assert facts["setups"]["winclip_0shot"] == setup
+    assert facts["layout"] == settings.dataset.layout

@@ -1,10 +1,8 @@
-"""Metrics of several runs set out as tables: means over categories, spread over seeds, plain text."""
+"""Tables of the metrics of several runs: means over categories, spread over seeds, plain text."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Hashable, Mapping, Sequence
-from typing import Any
 
 import pandas as pd
 
@@ -46,48 +44,34 @@ def seed_spread(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def format_table(table: pd.DataFrame) -> str:
-    """Set metrics out as plain text in percent: a block per detector and split, a line per category.
+    """Metrics as plain text in percent: a block per detector and split, a line per category.
 
-    table: rows that `evaluate_split` wrote. A dash stands for undefined. The last line of a block is the mean
-    over the categories that define the metric.
+    A dash stands for an undefined metric. The last line of a block is the mean over the categories that define it.
+
+    Args:
+        table: rows that `evaluate_split` wrote.
     """
+    rows = pd.concat([typed(table), mean_metrics(table).assign(category="mean")], ignore_index=True)
     blocks = []
-    for mean in mean_metrics(table).to_dict("records"):
-        block = table[(table["detector"] == mean["detector"]) & (table["split"] == mean["split"])]
-        lines = [[str(row["category"]), *_percent(row)] for row in block.to_dict("records")]
-        lines.append(["mean", *_percent(mean)])
-        blocks.append(f"{mean['detector']}, {mean['split']} (in percent)\n" + _aligned(lines))
+    for (detector, split), block in rows.groupby(["detector", "split"], sort=False):
+        cells = block[list(METRICS)].map(_percent)
+        blocks.append(f"{detector}, {split} (in percent)\n" + _aligned(cells, block["category"]))
     spread = seed_spread(table).sort_values(["detector", "split"], kind="stable")
     for (detector, split), block in spread.groupby(["detector", "split"], sort=False):
-        lines = [[str(row["category"]), *_with_deviation(row)] for row in block.to_dict("records")]
-        over = f"{detector}, {split}, mean ± standard deviation over {block['seeds'].iloc[0]} seeds (in percent)\n"
-        blocks.append(over + _aligned(lines))
+        cells = pd.DataFrame(
+            {name: block[name].map(_percent) + "±" + block[f"{name}_std"].map(_percent) for name in METRICS}
+        ).mask(block[[f"{name}_std" for name in METRICS]].isna().to_numpy(), "-")
+        over = f"mean ± standard deviation over {block['seeds'].iloc[0]} seeds"
+        blocks.append(f"{detector}, {split}, {over} (in percent)\n" + _aligned(cells, block["category"]))
     return "\n\n".join(blocks)
 
 
-def _percent(row: Mapping[Hashable, Any]) -> list[str]:
-    cells = [row[name] for name in METRICS]
-    return ["-" if pd.isna(cell) else f"{100 * float(cell):.1f}" for cell in cells]
+def _percent(value: float) -> str:
+    return "-" if pd.isna(value) else f"{100 * value:.1f}"
 
 
-def _with_deviation(row: Mapping[Hashable, Any]) -> list[str]:
-    cells = [(row[name], row[f"{name}_std"]) for name in METRICS]
-    return ["-" if pd.isna(std) else f"{100 * float(mean):.1f}±{100 * float(std):.1f}" for mean, std in cells]
-
-
-def _aligned(lines: Sequence[Sequence[str]]) -> str:
-    """Lines under two header lines: the metric's family (image, pixel, ...) and its name within it."""
-    families, names = ["", *[""] * len(METRICS)], ["category"]
-    for column, metric in enumerate(METRICS, start=1):
-        family, _, name = metric.partition("_")
-        families[column] = "" if family in families else family
-        names.append(name)
-    rows = [families, names, *lines]
-    widths = [max(len(row[column]) for row in rows) for column in range(len(names))]
-    return "\n".join(
-        "  ".join(
-            cell.ljust(width) if column == 0 or number == 0 else cell.rjust(width)
-            for column, (cell, width) in enumerate(zip(row, widths, strict=True))
-        ).rstrip()
-        for number, row in enumerate(rows)
-    )
+def _aligned(cells: pd.DataFrame, categories: pd.Series) -> str:
+    """A line per category under two header lines: the metric's family (image, pixel, ...) and its name within it."""
+    metrics = pd.MultiIndex.from_tuples([tuple(name.split("_", 1)) for name in METRICS], names=["", "category"])
+    text = cells.set_axis(metrics, axis="columns").set_axis(categories.tolist(), axis="index").to_string()
+    return "\n".join(line.rstrip() for line in text.splitlines())

@@ -1,7 +1,8 @@
-"""Tables as Parquet."""
+"""Tables as Parquet and CSV."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,6 +17,10 @@ if TYPE_CHECKING:
 
 # What a column may hold, and NumPy's letters for it.
 KINDS = {"text": "OUT", "integers": "iu", "numbers": "fiu", "yes or no": "b", "anything": "OUTiufbM"}
+
+# Spreadsheet programs take a cell that begins with one of these for a formula, also behind white space; the last four
+# are the same characters in full width (OWASP, "CSV injection").
+_FORMULA_STARTS = ("=", "+", "-", "@", "\uff1d", "\uff0b", "\uff0d", "\uff20")
 
 
 def write_table(path: str | Path, table: pd.DataFrame) -> None:
@@ -53,3 +58,23 @@ def read_table(path: str | Path, *, stage: str | None = None, columns: Mapping[s
 
 def _unreadable(path: Path, error: Exception, stage: str | None) -> DataError:
     return damaged(path, f"not a readable Parquet table ({why_unreadable(path, error)})", stage)
+
+
+def write_csv(path: str | Path, table: pd.DataFrame) -> None:
+    """Write a table as CSV, atomically: text as `plain_text` gives it, numbers with all their digits, null as empty."""
+    cells = table.rename(columns=plain_text)
+    text = cells.select_dtypes(exclude="number").columns
+    cells[text] = cells[text].map(plain_text)
+    with atomic_file(path) as partial:
+        cells.to_csv(partial, index=False, lineterminator="\n")
+
+
+def plain_text(value: object) -> object:
+    """Text that a spreadsheet shows and does not execute: what it would take for a formula gets an apostrophe in front.
+
+    Tabs and line breaks become spaces: some programs begin a new cell at them. Anything but text is returned as it is.
+    """
+    if not isinstance(value, str):
+        return value
+    text = re.sub(r"[\t\r\n]", " ", value)
+    return f"'{text}" if text.lstrip().startswith(_FORMULA_STARTS) else text

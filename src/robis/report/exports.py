@@ -9,18 +9,9 @@ import pandas as pd
 
 from robis.evaluation.metrics import METRICS
 from robis.evaluation.tables import mean_metrics, seed_spread
-from robis.io.atomic import atomic_file
+from robis.io.tables import write_csv
 from robis.report.overview import HEADINGS, MEAN, Cell, Column, Row, SplitTables
-
-COUNTS = ("images", "anomalous_images", "defects", "categories")
-_LATEX = str.maketrans(
-    {
-        **{character: f"\\{character}" for character in "&%$#_{}"},
-        "\\": r"\textbackslash{}",
-        "~": r"\textasciitilde{}",
-        "^": r"\textasciicircum{}",
-    }
-)
+from robis.report.runs import COUNTS
 
 
 def write_metrics_csv(path: Path, measured: pd.DataFrame) -> None:
@@ -29,9 +20,9 @@ def write_metrics_csv(path: Path, measured: pd.DataFrame) -> None:
     if len(measured):
         means = mean_metrics(measured).assign(category=MEAN)
         table = pd.concat([measured, means[["detector", "category", "split", "categories", *METRICS]]])
-        table[list(COUNTS)] = table[list(COUNTS)].astype("Int64")
-    with atomic_file(path) as partial:
-        table.to_csv(partial, index=False, lineterminator="\n")
+        counts = [*COUNTS, "categories"]
+        table[counts] = table[counts].astype("Int64")
+    write_csv(path, table)
 
 
 def write_tables(folder: Path, measured: pd.DataFrame, tables: Sequence[SplitTables]) -> None:
@@ -41,85 +32,84 @@ def write_tables(folder: Path, measured: pd.DataFrame, tables: Sequence[SplitTab
     split, in a folder of its name, a table per metric (categories by runs) and one per run (categories by metrics),
     for means over seeds as .tex alone.
 
-    measured: own metrics, a row per run and category; tables: the same as `split_tables` sets them out, in which
-    runs of other folders are left out here.
+    Args:
+        folder: to fill.
+        measured: metrics of this report's runs, a row per run and category.
+        tables: the same as `split_tables` arranges them; runs of other folders in them are left out.
     """
     if not len(measured):
         return
-    means = mean_metrics(measured)[["detector", "split", "categories", *METRICS]]
-    _write_csv(folder / "means.csv", means)
-    metric_names = [HEADINGS[name][2] for name in METRICS]
-    rows = [
-        Row(f"{row.name}, {table.split}", row.cells)
-        for table in tables
-        for row in table.means
-        if row.column and row.column.kind in ("run", "seed")
-    ]
-    _write_tex(folder / "means.tex", "Run", metric_names, [_unmarked(row) for row in rows])
+    write_csv(folder / "means.csv", mean_metrics(measured)[["detector", "split", "categories", *METRICS]])
+    _write_means(folder / "means.tex", tables, ("run", "seed"))
     spread = seed_spread(measured)
     if len(spread):
-        _write_csv(folder / "seeds.csv", spread)
-        rows = [
-            Row(f"{row.name} ({row.column.seeds} seeds), {table.split}", row.cells)
-            for table in tables
-            for row in table.means
-            if row.column and row.column.kind == "seeds"
-        ]
-        _write_tex(folder / "seeds.tex", "Run", metric_names, [_unmarked(row) for row in rows])
+        write_csv(folder / "seeds.csv", spread)
+        _write_means(folder / "seeds.tex", tables, ("seeds",))
     for table in tables:
-        _write_split(folder / table.split, table, metric_names)
+        _write_matrices(folder / table.split, table)
+        _write_runs(folder / table.split, table)
 
 
-def _write_split(folder: Path, table: SplitTables, metric_names: Sequence[str]) -> None:
+def _write_means(path: Path, tables: Sequence[SplitTables], kinds: Sequence[str]) -> None:
+    rows = [
+        Row(f"{_printed(row.column)}, {table.split}", row.cells)
+        for table in tables
+        for row in table.means
+        if row.column and row.column.kind in kinds
+    ]
+    _write_tex(path, "Run", _metric_names(), [_unmarked(row) for row in rows])
+
+
+def _write_matrices(folder: Path, table: SplitTables) -> None:
+    """A table per metric. Single seeds are in the CSV alone; what is set in print is their mean."""
     own = [place for place, column in enumerate(table.columns) if column.kind != "other"]
-    columns = [table.columns[place] for place in own]
+    printed = [place for place in own if table.columns[place].kind != "seed"]
     for metric, rows in table.matrices.items():
-        kept = [Row(row.name, [row.cells[place] for place in own]) for row in rows]
-        _write_csv(folder / f"{metric}.csv", _frame("category", kept, [column.name for column in columns]))
-        # Single seeds stay out of what is set in print; their mean is there.
-        printed = [place for place, column in enumerate(columns) if column.kind != "seed"]
-        kept = [Row(row.name, [row.cells[place] for place in printed]) for row in kept]
-        _write_tex(folder / f"{metric}.tex", "Category", [_printed(columns[place]) for place in printed], kept)
+        write_csv(folder / f"{metric}.csv", _frame(_chosen(rows, own), [table.columns[place].name for place in own]))
+        names = [_printed(table.columns[place]) for place in printed]
+        _write_tex(folder / f"{metric}.tex", "Category", names, _chosen(rows, printed))
+
+
+def _write_runs(folder: Path, table: SplitTables) -> None:
     for column, rows in table.runs:
         if column.kind != "other":
-            _write_tex(folder / f"{column.name}.tex", "Category", metric_names, [_unmarked(row) for row in rows])
+            _write_tex(folder / f"{column.name}.tex", "Category", _metric_names(), [_unmarked(row) for row in rows])
         if column.kind in ("run", "seed"):
-            _write_csv(folder / f"{column.name}.csv", _frame("category", rows, METRICS))
+            write_csv(folder / f"{column.name}.csv", _frame(rows, METRICS))
+
+
+def _chosen(rows: Sequence[Row], places: Sequence[int]) -> list[Row]:
+    return [Row(row.name, [row.cells[place] for place in places]) for row in rows]
 
 
 def _printed(column: Column) -> str:
     return column.name if column.kind != "seeds" else f"{column.name} ({column.seeds} seeds)"
 
 
+def _metric_names() -> list[str]:
+    return [HEADINGS[name][2] for name in METRICS]
+
+
 def _unmarked(row: Row) -> Row:
     return Row(row.name, [Cell(cell.value, std=cell.std, of=cell.of) for cell in row.cells])
 
 
-def _frame(first: str, rows: Sequence[Row], columns: Sequence[str]) -> pd.DataFrame:
+def _frame(rows: Sequence[Row], columns: Sequence[str]) -> pd.DataFrame:
     values = [[row.name, *(cell.value for cell in row.cells)] for row in rows]
-    return pd.DataFrame(values, columns=[first, *columns])
-
-
-def _write_csv(path: Path, table: pd.DataFrame) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    table.to_csv(path, index=False, lineterminator="\n")
+    return pd.DataFrame(values, columns=["category", *columns])
 
 
 def _write_tex(path: Path, first: str, columns: Sequence[str], rows: Sequence[Row]) -> None:
-    lines = [
-        "% Percent; the best of a row is bold. Needs \\usepackage{booktabs}.",
-        f"\\begin{{tabular}}{{l{'r' * len(columns)}}}",
-        "\\toprule",
-        " & ".join(escape_latex(name) for name in [first, *columns]) + r" \\",
-        "\\midrule",
-    ]
-    for row in rows:
-        if row.name == MEAN and len(rows) > 1:
-            lines.append("\\midrule")
-        lines.append(" & ".join([escape_latex(row.name), *map(_tex_cell, row.cells)]) + r" \\")
-    lines += ["\\bottomrule", "\\end{tabular}", ""]
+    cells = [[row.name, *map(_tex_cell, row.cells)] for row in rows]
+    style = pd.DataFrame(cells, columns=[first, *columns]).style.hide(axis="index")
+    # Names are text; the numbers hold LaTeX of their own.
+    style = style.format(escape="latex", subset=[first]).format_index(escape="latex", axis="columns")
+    text = style.to_latex(hrules=True, column_format="l" + "r" * len(columns))
+    if len(rows) > 1 and rows[-1].name == MEAN:
+        text = text.replace(f"\n{MEAN} & ", f"\n\\midrule\n{MEAN} & ")
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text("\n".join(lines), encoding="utf-8", newline="\n")
+    note = "% Percent; the best of a row is bold. Needs \\usepackage{booktabs}.\n"
+    path.write_text(note + text, encoding="utf-8", newline="\n")
 
 
 def _tex_cell(cell: Cell) -> str:
@@ -128,8 +118,3 @@ def _tex_cell(cell: Cell) -> str:
     text = f"{100 * cell.value:.1f}"
     text = f"\\textbf{{{text}}}" if cell.best else text
     return text if cell.std is None else f"{text} $\\pm$ {100 * cell.std:.1f}"
-
-
-def escape_latex(text: str) -> str:
-    """A name as LaTeX sets it, character by character."""
-    return text.translate(_LATEX)

@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
 from itertools import pairwise
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.ticker import FuncFormatter, MaxNLocator
 
-from robis.report.drawing import Area, Box, Dot, Drawing, Line
-from robis.report.plots import TOP, Axis, Entry, Plot, decades, drawing, evenly, linear, series, shares
+from robis.report.canvas import HEIGHT, Entry, Figure, Mark, label_axes, new_picture, style
+from robis.report.colors import DASHES, LIGHT, SERIES
 
 PRO_LIMITS = (0.30, 0.05)
 BINS = 32
 MOST_IMAGES = 400
 MOST_REGIONS = 600
 MOST_STEPS = 300
+LABELS = ("normal", "anomalous", "unknown")
 # Curve of the curves' table -> title, the axes, and the metric that sums it up.
 CURVES = {
     "image_roc": ("Image ROC", "False-positive rate", "Recall", "image_auroc"),
@@ -35,185 +37,244 @@ METRIC_NAMES = {
 }
 
 
-@dataclass(frozen=True)
-class Figure:
-    """A drawing with the name of its file, its title, and what it shows in a sentence."""
-
-    name: str
-    title: str
-    caption: str
-    drawing: Drawing
-
-
 def curve_figures(curves: Mapping[str, pd.DataFrame], metrics: Mapping[str, Mapping[str, Any]]) -> list[Figure]:
     """One figure per kind of curve, with a line per run; none for a curve that no run defines.
 
-    curves: run -> its table of curves. metrics: run -> its metrics in 0..1, of which the legend gives one.
+    Args:
+        curves: run -> its table of curves.
+        metrics: run -> its metrics in 0..1, of which the legend gives one.
     """
     figures = []
-    for kind, (title, x_label, y_label, metric) in CURVES.items():
-        limit = PRO_LIMITS[0] if kind == "pro" else 1.0
-        plot = Plot(shares(x_label, limit), shares(y_label))
-        legend = []
-        if kind == "pro":
-            plot.marks.append(Line([plot.at(PRO_LIMITS[1], 0), plot.at(PRO_LIMITS[1], 1)], "soft", 1.0, (2, 3)))
-        elif kind.endswith("roc"):
-            plot.marks.append(Line([plot.at(0, 0), plot.at(1, 1)], "grid", 1.0, (4, 3)))
-        for number, (run, table) in enumerate(curves.items()):
-            points = table[table["curve"] == kind]
-            if len(points):
-                xs, ys = _up_to(points["x"].to_numpy(), points["y"].to_numpy(), limit)
-                color, dash = series(number)
-                plot.marks.append(Line(plot.line(xs, ys), color, 1.8, dash, title=run))
-                value = metrics[run][metric]
-                legend.append(Entry(run, color, "" if pd.isna(value) else f"{100 * value:.1f}", dash))
-        if legend:
-            caption = f"The legend gives {METRIC_NAMES[metric]} in percent."
-            if kind == "pro":
-                caption += (
-                    " PRO is the mean covered share of the ground-truth regions; the dotted line ends AU-PRO 0.05."
-                )
-            figures.append(Figure(kind, title, caption, drawing(f"{title} of {_listed(curves)}", [plot], legend)))
+    for kind in CURVES:
+        tables = {run: table[table["curve"] == kind] for run, table in curves.items()}
+        if any(len(table) for table in tables.values()):
+            figures.append(_curve_figure(kind, tables, metrics))
     return figures
 
 
-def _up_to(x: np.ndarray, y: np.ndarray, limit: float) -> tuple[np.ndarray, np.ndarray]:
-    """A curve to a limit of x, with its value there."""
+@style()
+def _curve_figure(kind: str, tables: Mapping[str, pd.DataFrame], metrics: Mapping[str, Mapping[str, Any]]) -> Figure:
+    title, x_label, y_label, metric = CURVES[kind]
+    limit = PRO_LIMITS[0] if kind == "pro" else 1.0
+    lines = [(run, *_series(place)) for place, run in enumerate(tables) if len(tables[run])]
+    values = {run: metrics[run][metric] for run, _, _ in lines}
+    texts = {run: "" if pd.isna(value) else f"{100 * value:.1f}" for run, value in values.items()}
+    picture, (axes,) = new_picture([Entry(run, color, texts[run], dash) for run, color, dash in lines])
+    label_axes(axes, x_label, y_label)
+    if kind == "pro":
+        axes.plot([PRO_LIMITS[1]] * 2, [0, 1], color=LIGHT["soft"], linewidth=0.8, linestyle=DASHES[2])
+    elif kind.endswith("roc"):
+        axes.plot([0, 1], [0, 1], color=LIGHT["grid"], linewidth=0.8, linestyle=DASHES[1])
+    for run, color, dash in lines:
+        xs, ys = up_to(tables[run]["x"].to_numpy(), tables[run]["y"].to_numpy(), limit)
+        axes.plot(xs, ys, color=LIGHT[color], linestyle=dash, linewidth=1.4, clip_on=False, gid=f"line of {run}")
+    axes.set(xlim=(0, limit), ylim=(0, 1))
+    for axis, high in ((axes.xaxis, limit), (axes.yaxis, 1.0)):
+        axis.set_major_locator(MaxNLocator(6, steps=[1, 2, 5, 10]))
+        axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.2g}"))
+        axis.set_view_interval(0, high)
+    caption = f"The legend gives {METRIC_NAMES[metric]} in percent."
+    if kind == "pro":
+        caption += " PRO is the mean covered share of the ground-truth regions; AU-PRO 0.05 ends at the dotted line."
+    marks = {f"line of {run}": [Mark(f"{run} {texts[run]}".rstrip())] for run, _, _ in lines}
+    return Figure(kind, title, caption, f"{title} of {', '.join(values)}", picture, marks)
+
+
+def up_to(x: np.ndarray, y: np.ndarray, limit: float) -> tuple[np.ndarray, np.ndarray]:
+    """A curve (N,) of rising x, cut at a limit of x, with its interpolated value there."""
     inside = int(np.searchsorted(x, limit, side="right"))
     if inside == len(x):
         return x, y
     return np.append(x[:inside], limit), np.append(y[:inside], np.interp(limit, x, y))
 
 
+def _series(number: int) -> tuple[str, Any]:
+    """Color and dashes of the n-th series: colors first, then dashes."""
+    return f"series-{number % SERIES}", DASHES[number // SERIES % len(DASHES)]
+
+
+@style()
 def score_figure(run: str, scores: np.ndarray, labels: Sequence[str | None]) -> Figure:
-    """Histogram of image scores by label."""
-    groups = {
-        name: np.array([score for score, label in zip(scores, labels, strict=True) if (label or "unknown") == name])
-        for name in ("normal", "anomalous", "unknown")
-    }
-    groups = {name: found for name, found in groups.items() if len(found)}
-    low, high = float(np.min(scores)), float(np.max(scores))
+    """Histogram of image scores (N,) by label, of images with a finite score."""
+    names = np.array([label or "unknown" for label in labels])
+    finite = np.isfinite(scores)
+    groups = {name: scores[finite & (names == name)] for name in LABELS if (finite & (names == name)).any()}
+    legend = [Entry(name, name, f"{len(values):,}", dot=True) for name, values in groups.items()]
+    picture, (axes,) = new_picture(legend)
+    label_axes(axes, "Image score", "Images")
+    low, high = (scores[finite].min(), scores[finite].max()) if groups else (0.0, 1.0)
     edges = np.linspace(low, high if high > low else low + 1.0, BINS + 1)
-    counts = {name: np.histogram(found, edges)[0] for name, found in groups.items()}
-    x = linear("Image score", scores, zero=False)
-    y = linear("Images", [max(found.max() for found in counts.values())])
-    whole = [(tick, f"{tick:,.0f}") for tick, _ in y.ticks if tick == int(tick)]
-    plot = Plot(x, Axis(y.low, y.high, y.label, whole))
-    for name, found in counts.items():
-        outline = [plot.at(edges[0], 0)]
-        for number, count in enumerate(found):
-            outline += [plot.at(edges[number], count), plot.at(edges[number + 1], count)]
-        outline.append(plot.at(edges[-1], 0))
-        plot.marks += [Area(outline, name, 0.3), Line(outline, name, 1.3)]
-    legend = [Entry(name, name, str(len(found)), dot=True) for name, found in groups.items()]
-    title = "Image scores"
-    caption = "The less the histograms overlap, the better images are told apart by their scores."
+    marks = {}
+    for name, values in groups.items():
+        counts, _ = np.histogram(values, edges)
+        axes.stairs(counts, edges, color=LIGHT[name], fill=True, alpha=0.3, gid=name)
+        axes.stairs(counts, edges, color=LIGHT[name], linewidth=1.0, clip_on=False)
+        marks[name] = [Mark(f"{len(values)} {name}: {values.min():.4g} to {values.max():.4g}")]
+    _round_axis(axes, "y", whole=True)
+    _round_axis(axes, "x", zero=False)
+    caption = "The less the histograms overlap, the better the scores separate normal from anomalous images."
     if "unknown" in groups:
         caption += " Unknown: images without a label."
-    return Figure(f"{run}_scores", title, caption, drawing(f"Histogram of image scores of {run}", [plot], legend))
+    return Figure(f"{run}_scores", "Image scores", caption, f"Histogram of image scores of {run}", picture, marks)
 
 
+def _round_axis(axes: Axes, which: Literal["x", "y"], *, zero: bool = True, whole: bool = False) -> None:
+    """Four to seven round ticks that enclose the data, from zero where asked for."""
+    axis = axes.xaxis if which == "x" else axes.yaxis
+    low, high = axes.dataLim.intervalx if which == "x" else axes.dataLim.intervaly
+    locator = MaxNLocator(5, steps=[1, 2, 5, 10], integer=whole)
+    axis.set_major_locator(locator)
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.12g}"))
+    ends = locator.view_limits(min(low, 0.0) if zero else low, high)
+    axes.set(**{f"{which}lim": ends})
+
+
+@style()
 def threshold_figure(run: str, thresholds: pd.DataFrame, labels: Mapping[str, str | None]) -> Figure:
     """Each image's threshold, and MEBin's stable interval where there is one.
 
-    thresholds: the stage's table. labels: sample_id -> label.
+    Args:
+        run: name of the run.
+        thresholds: the table of the stage `binarize`.
+        labels: sample_id -> label.
     """
-    table = thresholds.sort_values(["threshold", "sample_id"], kind="stable")
+    table = thresholds.sort_values(["threshold", "sample_id"], kind="stable").reset_index(drop=True)
+    table["color"] = [labels.get(str(name)) or "unknown" for name in table["sample_id"]]
+    shown = table.iloc[evenly(len(table), MOST_IMAGES)]
+    intervals = shown[shown["stable_first"].notna()]
     common = table["mean_std"].dropna().unique()
-    intervals = bool(table["stable_first"].notna().any())
-    rows = table.to_dict("records")
-    shown = [(place, rows[place]) for place in evenly(np.arange(len(rows)), MOST_IMAGES)]
-    colors = {str(row["sample_id"]): labels.get(str(row["sample_id"])) or "unknown" for row in rows}
-    axis = Axis(0.0, float(max(len(rows), 2) - 1), "Images by threshold")
-    top = linear("Threshold", table["threshold"].to_numpy(float))
-    plots = [Plot(replace(axis, label="") if intervals else axis, top, height=96.0 if intervals else 210.0)]
+    legend = [Entry(name, name, dot=True) for name in LABELS if (table["color"] == name).any()]
     if len(common) == 1:
-        ends = [plots[0].at(axis.low, common[0]), plots[0].at(axis.high, common[0])]
-        plots[0].marks.append(Line(ends, "accent", 1.2, (6, 3), title=f"mean + std: {common[0]:.4g}"))
-    for place, row in shown:
-        x, y = plots[0].at(place, row["threshold"])
-        votes = "".join(f", {vote} {row[vote]:.4g}" for vote in ("mean_std", "mebin") if pd.notna(row[vote]))
-        title = f"{row['sample_id']}: {row['threshold']:.4g}{votes}"
-        plots[0].marks.append(Dot(x, y, 2.3, colors[str(row["sample_id"])], 0.8, title))
-    if intervals:
-        plots.append(_intervals(shown, axis, colors, top=plots[0].bottom + TOP + 4))
-    names = [name for name in ("normal", "anomalous", "unknown") if name in colors.values()]
-    legend = [Entry(name, name, dot=True) for name in names]
+        legend.append(Entry("mean + std", "accent", dash=DASHES[1]))
+    picture, (axes, *below) = new_picture(legend, (72.0, 62.0) if len(intervals) else (HEIGHT,))
+    label_axes(axes, "" if below else "Images by threshold", "Threshold")
+    marks = {"thresholds": _draw_thresholds(axes, shown)}
     if len(common) == 1:
-        legend.append(Entry("mean + std", "accent", dash=(6, 3)))
+        axes.axhline(common[0], color=LIGHT["accent"], linewidth=0.9, linestyle=DASHES[1], gid="mean and std")
+        marks["mean and std"] = [Mark(f"mean + std: {common[0]:.4g}")]
+    _round_axis(axes, "y")
+    for lower in below:
+        label_axes(lower, "Images by threshold", "Stable interval")
+        marks["intervals"] = _draw_intervals(lower, intervals)
+        lower.set(ylim=(0, 255), yticks=[0, 85, 170, 255])
+    for each in (axes, *below):
+        each.set(xlim=(-0.5, max(len(table), 2) - 0.5), xticks=[])
     caption = "The threshold of each image in the units of its map."
-    if intervals:
-        caption += " Below, the gray levels between which MEBin's number of defects stays the same; none: no defect."
-    if len(shown) < len(rows):
-        caption += f" {len(shown)} of {len(rows)} images, evenly spread."
-    picture = drawing(f"Thresholds of the images of {run}", plots, legend)
-    return Figure(f"{run}_thresholds", "Thresholds", caption, picture)
+    if below:
+        caption += " Below, the gray levels over which MEBin's number of defects stays the same; none: no defect."
+    if len(shown) < len(table):
+        caption += f" {len(shown)} of {len(table):,} images, evenly spread."
+    return Figure(f"{run}_thresholds", "Thresholds", caption, f"Thresholds of the images of {run}", picture, marks)
 
 
-def _intervals(
-    shown: Sequence[tuple[int, Mapping[Any, Any]]], axis: Axis, colors: Mapping[str, str], top: float
-) -> Plot:
-    levels = Axis(0.0, 255.0, "Stable interval", [(level, str(level)) for level in (0, 85, 170, 255)])
-    plot = Plot(axis, levels, height=84.0, top=top)
-    for place, row in shown:
-        if pd.notna(row["stable_first"]):
-            first, last = float(row["stable_first"]), float(row["stable_last"])
-            title = f"{row['sample_id']}: {row['defects']} defects from level {first:.0f} to {last:.0f}"
-            ends = [plot.at(place, last), plot.at(place, first)]
-            plot.marks.append(Line(ends, colors[str(row["sample_id"])], 1.6, opacity=0.8, title=title))
-    return plot
+def _draw_thresholds(axes: Axes, table: pd.DataFrame) -> list[Mark]:
+    colors = [LIGHT[name] for name in table["color"]]
+    axes.scatter(table.index, table["threshold"], 9, colors, alpha=0.8, lw=0, clip_on=False, gid="thresholds", zorder=3)
+    marks = []
+    for row in table.to_dict("records"):
+        votes = "".join(f", {vote} {row[vote]:.4g}" for vote in ("mean_std", "mebin") if pd.notna(row[vote]))
+        marks.append(Mark(f"{row['sample_id']}: {row['threshold']:.4g}{votes}"))
+    return marks
 
 
+def _draw_intervals(axes: Axes, table: pd.DataFrame) -> list[Mark]:
+    first, last = table["stable_first"].astype(float), table["stable_last"].astype(float)
+    colors = [LIGHT[name] for name in table["color"]]
+    axes.vlines(table.index, last, first, colors, linewidth=1.3, alpha=0.8, clip_on=False, gid="intervals")
+    return [
+        Mark(f"{row['sample_id']}: {row['defects']} defects from level {row['stable_first']} to {row['stable_last']}")
+        for row in table.to_dict("records")
+    ]
+
+
+@style()
 def training_figure(run: str, history: pd.DataFrame) -> Figure | None:
     """Loss and coherence over the training steps; None where nothing was trained."""
     if not len(history) or "loss" not in history:
         return None
     parts = np.array_split(np.arange(len(history)), min(len(history), MOST_STEPS))
-    steps = np.array([history["step"].iloc[part].mean() for part in parts])
-    curves = {name: np.array([history[name].iloc[part].mean() for part in parts]) for name in ("loss", "coherence")}
-    plot = Plot(linear("Step", steps), linear("Loss", np.concatenate(list(curves.values()))))
-    legend = []
-    for number, (name, values) in enumerate(curves.items()):
-        color, _ = series(number)
-        plot.marks.append(Line(plot.line(steps, values), color, 1.6))
-        legend.append(Entry(f"{name}, last", color, f"{history[name].iloc[-1]:.3g}"))
+    steps = [history["step"].iloc[part].mean() for part in parts]
+    names = [name for name in ("loss", "coherence") if name in history]
+    legend = [
+        Entry(f"{name}, last", f"series-{place}", f"{history[name].iloc[-1]:.3g}") for place, name in enumerate(names)
+    ]
+    picture, (axes,) = new_picture(legend)
+    label_axes(axes, "Step", "Loss")
+    for place, name in enumerate(names):
+        values = [history[name].iloc[part].mean() for part in parts]
+        axes.plot(steps, values, color=LIGHT[f"series-{place}"], linewidth=1.2, clip_on=False, gid=name)
+    _round_axis(axes, "x")
+    _round_axis(axes, "y")
     caption = "Reconstruction loss plus weighted coherence loss, and coherence loss alone"
     caption += ", each point a mean of several steps." if len(history) > MOST_STEPS else "."
-    return Figure(f"{run}_training", "Training", caption, drawing(f"Training of {run}", [plot], legend))
+    marks = {name: [Mark(name)] for name in names}
+    return Figure(f"{run}_training", "Training", caption, f"Training of {run}", picture, marks)
 
 
+@style()
 def size_figure(run: str, regions: pd.DataFrame) -> Figure | None:
     """Defect size against recall; None where there is no region.
 
-    regions: a row per ground-truth region: `sample_id`, `row` (of the gallery, or null), `area` in ground-truth
-    pixels, `covered` (share of it inside the final mask, 0..1).
+    Args:
+        run: name of the run.
+        regions: a row per ground-truth region: `sample_id`, `row` (of the gallery, or null), `area` in ground-truth
+            pixels, `covered` (share of it inside the final mask, 0..1).
     """
     if not len(regions):
         return None
     area, covered = regions["area"].to_numpy(float), regions["covered"].to_numpy(float)
-    plot = Plot(decades("Area of the defect, pixels", area), shares("Covered"))
-    for low, high, mean, found, number in size_bins(area, covered):
-        (x0, y), (x1, _) = plot.at(low, mean), plot.at(high, mean)
-        title = f"{low:.0f} to {high:.0f} pixels: {number} defects, {100 * mean:.1f} % covered, {found} touched"
-        plot.marks.append(Box(x0, y, x1 - x0, plot.bottom - y, "band", 0.8, title=title))
-        plot.marks.append(Line([(x0, y), (x1, y)], "accent", 1.8))
-    rows = regions.to_dict("records")
-    for place in evenly(np.arange(len(rows)), MOST_REGIONS):
-        region = rows[place]
-        x, y = plot.at(region["area"], region["covered"])
-        title = f"{region['sample_id']}: {region['area']} pixels, {100 * region['covered']:.1f} % covered"
-        sample = None if pd.isna(region["row"]) else int(region["row"])
-        color = "anomalous" if region["covered"] == 0 else "series-0"
-        plot.marks.append(Dot(x, y, 2.6, color, 0.65, title, sample))
     missed = int((covered == 0).sum())
-    legend = [Entry("touched by the final mask", "series-0", str(len(covered) - missed), dot=True)]
+    legend = [Entry("touched by the final mask", "series-0", f"{len(covered) - missed:,}", dot=True)]
     if missed:
-        legend.append(Entry("missed", "anomalous", str(missed), dot=True))
+        legend.append(Entry("missed", "anomalous", f"{missed:,}", dot=True))
+    picture, (axes,) = new_picture(legend)
+    label_axes(axes, "Area of the defect, pixels", "Covered")
+    bins = size_bins(area, covered)
+    lows, highs, means, _, _ = (list(column) for column in zip(*bins, strict=True))
+    widths = np.subtract(highs, lows)
+    axes.bar(lows, means, widths, align="edge", color=LIGHT["band"], alpha=0.8, linewidth=0)
+    axes.hlines(means, lows, highs, LIGHT["accent"], linewidth=1.4, clip_on=False, gid="means")
+    marks = {"means": [Mark(_bin_title(*each)) for each in bins]}
+    shown = regions.iloc[evenly(len(regions), MOST_REGIONS)]
+    marks["regions"] = _draw_regions(axes, shown)
+    _decades(axes, area.min(), highs[-1])
+    axes.set_ylim(0, 1)
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.1g}"))
     caption = "Each ground-truth region: its size, and the share of it that the final mask covers; bars are means."
-    if len(regions) > MOST_REGIONS:
-        caption += f" {MOST_REGIONS} of {len(regions)} regions are drawn; the means are over all."
-    picture = drawing(f"Size of the defects against their covered share, {run}", [plot], legend)
-    return Figure(f"{run}_sizes", "Defect size and recall", caption, picture)
+    if len(shown) < len(regions):
+        caption += f" {len(shown)} of {len(regions):,} regions are drawn; the means are over all."
+    description = f"Size of the defects against their covered share, {run}"
+    return Figure(f"{run}_sizes", "Defect size and recall", caption, description, picture, marks)
+
+
+def _decades(axes: Axes, low: float, high: float) -> None:
+    """A logarithmic horizontal axis with a tick at each power of ten."""
+    first = int(np.floor(np.log10(low)))
+    last = max(first + 1, int(np.ceil(np.log10(high) - 1e-9)))
+    ticks = [10.0**power for power in range(first, last + 1)]
+    axes.set(xscale="log", xlim=(ticks[0], ticks[-1]))
+    axes.set_xticks(ticks, [f"{tick:,.0f}" for tick in ticks])
+    axes.set_xticks([], minor=True)
+    # Its many digits would leave the picture.
+    axes.get_xticklabels()[-1].set_horizontalalignment("right")
+
+
+def _bin_title(low: float, high: float, mean: float, touched: int, number: int) -> str:
+    return f"{low:,.0f} to {high:,.0f} pixels: {number} defects, {100 * mean:.1f} % covered, {touched} touched"
+
+
+def _draw_regions(axes: Axes, regions: pd.DataFrame) -> list[Mark]:
+    colors = [LIGHT["anomalous" if covered == 0 else "series-0"] for covered in regions["covered"]]
+    axes.scatter(
+        regions["area"], regions["covered"], 11, colors, alpha=0.65, lw=0, clip_on=False, gid="regions", zorder=3
+    )
+    return [
+        Mark(
+            f"{row['sample_id']}: {row['area']:,} pixels, {100 * row['covered']:.1f} % covered",
+            None if pd.isna(row["row"]) else int(row["row"]),
+        )
+        for row in regions.to_dict("records")
+    ]
 
 
 def size_bins(area: np.ndarray, covered: np.ndarray) -> list[tuple[float, float, float, int, int]]:
@@ -221,12 +282,12 @@ def size_bins(area: np.ndarray, covered: np.ndarray) -> list[tuple[float, float,
     edges = 10.0 ** (np.arange(2 * int(np.ceil(np.log10(area.max()) + 1e-9)) + 2) / 2)
     bins = []
     for low, high in pairwise(edges):
-        inside = (area >= low) & (area < high)
-        if inside.any():
-            found = covered[inside]
-            bins.append((low, high, float(found.mean()), int((found > 0).sum()), int(inside.sum())))
+        shares = covered[(area >= low) & (area < high)]
+        if len(shares):
+            bins.append((float(low), float(high), float(shares.mean()), int((shares > 0).sum()), len(shares)))
     return bins
 
 
-def _listed(names: Mapping[str, object]) -> str:
-    return ", ".join(names)
+def evenly(number: int, most: int) -> np.ndarray:
+    """At most `most` of the places 0 to number - 1, evenly spread, the first and the last among them."""
+    return np.unique(np.linspace(0, number - 1, min(number, most)).round().astype(int)) if number else np.arange(0)

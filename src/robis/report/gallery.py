@@ -10,101 +10,113 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-import cv2
 import numpy as np
 import pandas as pd
 
-from robis.evaluation.counts import SegmentationCounts, resize_mask
+from robis.errors import DataError
+from robis.evaluation.counts import SegmentationCounts
 from robis.evaluation.metrics import segmentation_metrics
 from robis.io.images import read_image, read_mask
 from robis.io.maps import read_map
 from robis.io.threads import threaded
 from robis.report import pictures
+from robis.report.inputs import RunFiles
 from robis.report.outlines import outline
-from robis.report.runs import Group, Run, known
+from robis.report.results import Truth, label_regions, no_regions, result_of
+from robis.report.runs import Group, known
 
 CHUNK = 64  # images whose outlines lie in one data file
 SAMPLE_COLUMNS = ("id", "label", "defect", "width", "height", "fullWidth", "fullHeight", "original", "area", "regions")
 RUN_COLUMNS = (
-    *("result", "score", "threshold", "meanStd", "mebin", "defects", "stableFirst", "stableLast"),
-    *("segF1", "low", "high"),
+    *("result", "score", "threshold", "meanStd", "mebin", "stableFirst", "stableLast"),
+    *("regions", "segF1", "low", "high"),
 )
 Record = Mapping[str, Any]
 
 
-def write_gallery(
-    group: Group, root: Path, page: Path, folder: Path, *, vis: str, threads: int
-) -> dict[str, pd.DataFrame]:
-    """Write the pictures and data files of a group into `folder`, which becomes `group.folder` among the assets.
-
-    root: the dataset, from which the sample tables' paths start. page: where the page will be, to link the
-    originals. vis: "split" colors heatmaps from 0 to 255, "single" each from its own lowest to its highest value.
-
-    Every image of the split is measured, one at a time per thread; those of the gallery are drawn.
-
-    Returns for each own run a row per ground-truth region: `sample_id, row, area, covered`.
-    """
-    (folder / "images").mkdir(parents=True)
-    work = _Work.of(group, root, page, folder, vis)
-    columns: dict[str, dict[str, list[Any]]] = {"samples": {name: [] for name in SAMPLE_COLUMNS}}
-    columns |= {run_file(number): {name: [] for name in RUN_COLUMNS} for number, _ in enumerate(group.runs)}
-    outlines: dict[str, list[Any]] = {}
-    regions: dict[str, list[pd.DataFrame]] = {run.name: [] for run in group.runs if run.own}
-    shown = 0
-    for drawn in threaded(work.image, range(len(group.samples)), threads):
-        for run, table in drawn.regions.items():
-            regions[run].append(table)
-        if drawn.columns:
-            shown += 1
-            for name, values in drawn.columns.items():
-                for column, value in values.items():
-                    columns[name][column].append(value)
-            for name, one in drawn.outlines.items():
-                outlines.setdefault(name, []).append(one)
-            if shown % CHUNK == 0 or shown == group.shown:
-                for name, chunk in outlines.items():
-                    _write_data(folder, f"{name}-{(shown - 1) // CHUNK}", group, chunk)
-                outlines = {}
-    for name, lists in columns.items():
-        _write_data(folder, name, group, lists)
-    return {run: pd.concat([_no_regions(), *tables], ignore_index=True) for run, tables in regions.items()}
-
-
 @dataclass(frozen=True)
-class _Truth:
-    """Ground truth of an image, its 8-connected regions labeled from 1."""
+class Place:
+    """Where and how a gallery is drawn.
 
-    mask: np.ndarray
-    regions: int
-    labels: np.ndarray
+    Attributes:
+        root: the dataset, from which the sample tables' paths start.
+        page: where the page will be, to link the original images.
+        folder: for the pictures and data files; becomes `group.folder` among the assets.
+        vis: "split" colors heatmaps from 0 to 255, "single" each from its own lowest to its highest value.
+    """
 
-    @classmethod
-    def read(cls, path: Path) -> _Truth:
-        mask = read_mask(path)
-        count, labels = cv2.connectedComponents(mask.astype(np.uint8), connectivity=8, ltype=cv2.CV_32S)
-        return cls(mask, count - 1, labels)
-
-    def covered(self, sample: Record, final: np.ndarray) -> pd.DataFrame:
-        """A row per region: its area in pixels, and the share of it inside a mask of the same size."""
-        area = np.bincount(self.labels[self.labels > 0], minlength=self.regions + 1)[1:]
-        inside = np.bincount(self.labels[final], minlength=self.regions + 1)[1:]
-        return pd.DataFrame(
-            {
-                "sample_id": str(sample["sample_id"]),
-                "row": pd.array([sample["row"]] * self.regions, dtype="Int64"),
-                "area": area,
-                "covered": inside / area,
-            }
-        )
+    root: Path
+    page: Path
+    folder: Path
+    vis: str
 
 
 @dataclass
-class _Drawn:
-    """What one image gives: columns and outlines by data file, both empty beyond the gallery; regions by run."""
+class Measured:
+    """What the masks of a group say, for every image of the split.
 
-    columns: dict[str, Record] = field(default_factory=dict)
-    outlines: dict[str, Any] = field(default_factory=dict)
+    Attributes:
+        results: run -> one of RESULTS per image, in the order of `group.samples`; None where the run lacks it.
+        regions: run of this report -> a row per ground-truth region: `sample_id, row, area, covered`.
+        remarks: what of the compared runs cannot be read, in sentences.
+    """
+
+    results: dict[str, list[str | None]] = field(default_factory=dict)
     regions: dict[str, pd.DataFrame] = field(default_factory=dict)
+    remarks: list[str] = field(default_factory=list)
+
+
+def write_gallery(group: Group, place: Place, threads: int) -> Measured:
+    """Write the pictures and data files of a group.
+
+    Every image of the split is measured, one at a time per thread; those of the gallery are drawn.
+
+    Raises:
+        DataError: An image, or a map or mask of a run of this report, is missing or damaged.
+    """
+    (place.folder / "images").mkdir(parents=True)
+    work = _Work(group, place, _records(group.samples), [_records(group.tables[run.name]) for run in group.runs])
+    data = _DataFiles(group, place.folder)
+    measured = Measured({run.name: [] for run in group.runs})
+    regions: dict[str, list[pd.DataFrame]] = {run.name: [] for run in group.runs if run.own}
+    problems: dict[str, list[str]] = {run.name: [] for run in group.runs}
+    for image in threaded(work.image, range(len(group.samples)), threads):
+        for number, run in enumerate(group.runs):
+            view = image.views[number]
+            measured.results[run.name].append(view.result)
+            problems[run.name] += [view.problem] if view.problem else []
+            if view.regions is not None:
+                regions[run.name].append(view.regions)
+        if image.columns:
+            data.add(image)
+    data.close()
+    measured.regions = {run: pd.concat([no_regions(), *tables], ignore_index=True) for run, tables in regions.items()}
+    for name, texts in problems.items():
+        if texts:
+            measured.remarks.append(
+                f"{name}, {group.category}/{group.split}: {len(texts)} images are left out; the first: {texts[0]}"
+            )
+    return measured
+
+
+@dataclass
+class _View:
+    """One image in one run; columns and outlines are empty beyond the gallery."""
+
+    result: str | None = None
+    columns: dict[str, Any] = field(default_factory=lambda: dict.fromkeys(RUN_COLUMNS))
+    outlines: list[Any] | None = None
+    regions: pd.DataFrame | None = None
+    problem: str = ""
+
+
+@dataclass
+class _Image:
+    """One image in all runs; `columns` is empty beyond the gallery."""
+
+    columns: dict[str, Any]
+    truth: Any
+    views: list[_View]
 
 
 @dataclass(frozen=True)
@@ -112,51 +124,35 @@ class _Work:
     """Reads, measures and draws one image at a time. samples, tables: the group's, as one mapping per image."""
 
     group: Group
-    root: Path
-    page: Path
-    folder: Path
-    vis: str
+    place: Place
     samples: Sequence[Record]
     tables: Sequence[Sequence[Record]]
 
-    @classmethod
-    def of(cls, group: Group, root: Path, page: Path, folder: Path, vis: str) -> _Work:
-        tables = [_records(group.tables[run.name]) for run in group.runs]
-        return cls(group, root, page, folder, vis, _records(group.samples), tables)
-
-    def image(self, place: int) -> _Drawn:
-        sample, drawn = self.samples[place], _Drawn()
+    def image(self, number: int) -> _Image:
+        sample = self.samples[number]
         mask = known(sample["mask"])
-        truth = None if mask is None else _Truth.read(self.root / mask)
-        shown = bool(pd.notna(sample["row"]))
-        size = self._draw_image(sample, truth, drawn) if shown else (0, 0)
-        for number, run in enumerate(self.group.runs):
-            table = self.tables[number][place]
-            if shown:
-                # An image that another folder's run does not have keeps its place.
-                drawn.columns[run_file(number)] = dict.fromkeys(RUN_COLUMNS)
-                drawn.outlines[f"{run_file(number)}-masks"] = None
-            if pd.isna(table["result"]) or not (shown or (truth and run.own)):
-                continue
-            final = read_mask(run.file("anomaly_images_thresholded", str(sample["sample_id"]), ".png"))
-            seg_f1 = None
-            if truth:
-                scaled = resize_mask(final, *truth.mask.shape)
-                seg_f1 = segmentation_metrics(SegmentationCounts.of(scaled, truth.mask))["seg_f1"]
+        truth = None if mask is None else Truth.read(self.place.root / mask)
+        columns: dict[str, Any] = self._draw_image(sample, truth) if pd.notna(sample["row"]) else {}
+        size: tuple[int, int] | None = (columns["height"], columns["width"]) if columns else None
+        views = []
+        for place, run in enumerate(self.group.runs):
+            try:
+                views.append(self._view(place, self.tables[place][number], sample, truth, size))
+            except DataError as error:
                 if run.own:
-                    drawn.regions[run.name] = truth.covered(sample, scaled)
-            if shown:
-                self._draw_run(number, run, sample, table, final, size, drawn)
-                drawn.columns[run_file(number)] = {**drawn.columns[run_file(number)], "segF1": seg_f1}
-        return drawn
+                    raise
+                views.append(_View(problem=str(error)))
+        outlined = outline(truth.mask, *size).compact() if truth and size else None
+        return _Image(columns, outlined, views)
 
-    def _draw_image(self, sample: Record, truth: _Truth | None, drawn: _Drawn) -> tuple[int, int]:
-        """Draw what all runs share; the (height, width) of its picture."""
-        image = read_image(self.root / sample["image"])
+    def _draw_image(self, sample: Record, truth: Truth | None) -> dict[str, Any]:
+        """Draw what all runs share; the image's entry in the data file."""
+        image = read_image(self.place.root / sample["image"])
         height, width = pictures.thumbnail_size(*image.shape[:2])
-        (self.folder / "images" / f"{int(sample['row'])}.jpg").write_bytes(pictures.draw_image(image, height, width))
-        link = Path(os.path.relpath(self.root / sample["image"], self.page.parent)).as_posix()
-        drawn.columns["samples"] = {
+        path = self.place.folder / "images" / f"{int(sample['row'])}.jpg"
+        path.write_bytes(pictures.draw_image(image, height, width))
+        link = Path(os.path.relpath(self.place.root / sample["image"], self.place.page.parent)).as_posix()
+        return {
             "id": str(sample["sample_id"]),
             "label": known(sample["label"]),
             "defect": known(sample["defect"]),
@@ -168,40 +164,88 @@ class _Work:
             "area": float(truth.mask.mean()) if truth else None,
             "regions": truth.regions if truth else None,
         }
-        drawn.outlines["truth"] = outline(truth.mask, height, width).compact() if truth else None
-        return height, width
 
-    def _draw_run(
-        self,
-        number: int,
-        run: Run,
-        sample: Record,
-        table: Record,
-        final: np.ndarray,
-        size: tuple[int, int],
-        drawn: _Drawn,
-    ) -> None:
-        """Draw what one run says of an image."""
-        name = str(sample["sample_id"])
-        anomaly_map = read_map(run.file("anomaly_images", name, ".tiff"))
+    def _view(
+        self, place: int, row: Record, sample: Record, truth: Truth | None, size: tuple[int, int] | None
+    ) -> _View:
+        """Measure an image in a run, and draw it at the (height, width) of its picture where that is given."""
+        if not row["present"]:
+            return _View()
+        run, name = self.group.runs[place], str(sample["sample_id"])
+        final = read_mask(run.masks / f"{name}.png")
+        overlaps, seg_f1, regions = None, None, None
+        if truth:
+            scaled = truth.at_its_size(final)
+            overlaps = truth.overlaps(scaled)
+            seg_f1 = segmentation_metrics(SegmentationCounts.of(scaled, truth.mask))["seg_f1"]
+            regions = truth.coverage(scaled, sample) if run.own else None
+        view = _View(result_of(known(sample["label"]), bool(final.any()), overlaps), regions=regions)
+        if size:
+            coarse = read_mask(run.coarse_masks / f"{name}.png")
+            low, high = self._draw_heatmap(run, name, f"{int(sample['row'])}-{run_file(place)}.jpg", size)
+            view.outlines = [outline(mask, *size).compact() for mask in (coarse, final)]
+            view.columns = {
+                "result": view.result,
+                "score": _number(row["rescored"]),
+                "threshold": _number(row["threshold"]),
+                "meanStd": _number(row["mean_std"]),
+                "mebin": _number(row["mebin"]),
+                "stableFirst": _number(row["stable_first"]),
+                "stableLast": _number(row["stable_last"]),
+                "regions": label_regions(final)[1],
+                "segF1": seg_f1,
+                "low": low,
+                "high": high,
+            }
+        return view
+
+    def _draw_heatmap(self, run: RunFiles, name: str, picture: str, size: tuple[int, int]) -> tuple[float, float]:
+        """Draw a map; its lowest and its highest value."""
+        path = run.maps / f"{name}.tiff"
+        anomaly_map = read_map(path)
         low, high = float(anomaly_map.min()), float(anomaly_map.max())
-        ends = (low, high) if self.vis == "single" else (0.0, pictures.HEAT_RANGE)
+        if not np.isfinite((low, high)).all():
+            raise DataError(f"{path}: holds NaN or infinite values; expected finite ones. Make the map again.")
+        ends = (low, high) if self.place.vis == "single" else (0.0, pictures.HEAT_RANGE)
         heat = pictures.draw_heatmap(anomaly_map, *size, low=ends[0], high=ends[1])
-        (self.folder / "images" / f"{int(sample['row'])}-{run_file(number)}.jpg").write_bytes(heat)
-        drawn.columns[run_file(number)] = {
-            "result": table["result"],
-            "score": float(table["rescored"]),
-            "threshold": float(table["threshold"]),
-            "meanStd": _number(table["mean_std"]),
-            "mebin": _number(table["mebin"]),
-            "defects": int(table["defects"]),
-            "stableFirst": _number(table["stable_first"]),
-            "stableLast": _number(table["stable_last"]),
-            "low": low,
-            "high": high,
-        }
-        coarse = read_mask(run.file("coarse_masks", name, ".png"))
-        drawn.outlines[f"{run_file(number)}-masks"] = [outline(mask, *size).compact() for mask in (coarse, final)]
+        (self.place.folder / "images" / picture).write_bytes(heat)
+        return low, high
+
+
+class _DataFiles:
+    """Collects the images of a gallery in their order and writes them as data files of the page."""
+
+    def __init__(self, group: Group, folder: Path) -> None:
+        self._group, self._folder = group, folder
+        self._columns: dict[str, dict[str, list[Any]]] = {"samples": {name: [] for name in SAMPLE_COLUMNS}}
+        self._columns |= {run_file(number): {name: [] for name in RUN_COLUMNS} for number in range(len(group.runs))}
+        self._outlines: dict[str, list[Any]] = {}
+        self._shown = 0
+
+    def add(self, image: _Image) -> None:
+        """Take the next image of the gallery."""
+        self._extend("samples", image.columns, "truth", image.truth)
+        for number, view in enumerate(image.views):
+            # An image that a compared run does not have keeps its place.
+            self._extend(run_file(number), view.columns, f"{run_file(number)}-masks", view.outlines)
+        self._shown += 1
+        if self._shown % CHUNK == 0 or self._shown == self._group.shown:
+            for name, outlines in self._outlines.items():
+                self._write(f"{name}-{(self._shown - 1) // CHUNK}", outlines)
+            self._outlines = {}
+
+    def close(self) -> None:
+        """Write what is not written in chunks."""
+        for name, lists in self._columns.items():
+            self._write(name, lists)
+
+    def _extend(self, name: str, columns: Record, outlines_name: str, outlines: Any) -> None:
+        for column, value in columns.items():
+            self._columns[name][column].append(value)
+        self._outlines.setdefault(outlines_name, []).append(outlines)
+
+    def _write(self, name: str, content: Any) -> None:
+        write_script(self._folder / f"{name}.js", f"{self._group.folder}/{name}", content)
 
 
 def run_file(number: int) -> str:
@@ -215,17 +259,8 @@ def write_script(path: Path, name: str, content: Any) -> None:
     path.write_text(f"robis.take({json.dumps(name)},{text});\n", encoding="ascii", newline="\n")
 
 
-def _write_data(folder: Path, name: str, group: Group, content: Any) -> None:
-    write_script(folder / f"{name}.js", f"{group.folder}/{name}", content)
-
-
 def _records(table: pd.DataFrame) -> list[Record]:
     return [{str(name): value for name, value in row.items()} for row in table.to_dict("records")]
-
-
-def _no_regions() -> pd.DataFrame:
-    columns = {"sample_id": "str", "row": "Int64", "area": "int64", "covered": "float64"}
-    return pd.DataFrame({name: pd.Series(dtype=dtype) for name, dtype in columns.items()})
 
 
 def _number(value: Any) -> float | None:

@@ -1,11 +1,14 @@
-"""The report as a whole: page, pictures, figures and tables, made from a run's files."""
+"""The report as a whole: page, pictures, figures and tables, made from the files of runs."""
 
 from __future__ import annotations
 
 import json
 import os
+import platform
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -17,177 +20,143 @@ from robis import __version__
 from robis.evaluation.metrics import METRICS
 from robis.io.atomic import atomic_file, atomic_folder
 from robis.io.tables import read_table
-from robis.report import facts as run_facts
-from robis.report import pictures
-from robis.report.drawing import COLORS, DARK, svg
+from robis.report import canvas, pictures
+from robis.report.canvas import Figure
+from robis.report.colors import DARK, LIGHT
 from robis.report.exports import write_metrics_csv, write_tables
-from robis.report.figures import Figure, curve_figures, score_figure, size_figure, threshold_figure, training_figure
-from robis.report.gallery import run_file, write_gallery, write_script
+from robis.report.figures import curve_figures, score_figure, size_figure, threshold_figure, training_figure
+from robis.report.gallery import Measured, Place, run_file, write_gallery, write_script
+from robis.report.inputs import PageFacts, ReportFiles, RunFiles
 from robis.report.overview import FIRST_METRIC, HEADINGS, MEAN, SplitTables, split_tables, without_seeds
-from robis.report.published import benchmark_of, comparisons
-from robis.report.raster import png
-from robis.report.rule_graph import rule_graph
-from robis.report.runs import RESULTS, Group, count_results, curves_of, groups_of, known, metrics_of
+from robis.report.published import comparisons
+from robis.report.results import RARE_RESULTS, RESULTS, count_results
+from robis.report.runs import Group, curves_of, groups_of, known, metrics_of
 from robis.report.workbook import write_workbook
+
+# Distributions whose versions say what computed the results, as far as they are installed where the page is made.
+PACKAGES = (
+    *("torch", "timm", "open_clip_torch", "segment-anything", "numpy", "opencv-python-headless", "pandas"),
+    *("pillow", "numba", "snakemake"),
+)
 
 
 def build_report(
-    results: Path,
-    root: Path,
-    page: Path,
-    assets: Path,
-    figures: Path,
-    tables: Path,
-    metrics_csv: Path,
-    workbook: Path,
+    runs: Sequence[RunFiles],
+    outputs: ReportFiles,
+    facts: PageFacts,
     *,
-    runs: Sequence[Sequence[str]],
     images: int,
-    encoder: str,
-    facts: Mapping[str, Any],
     vis: str = "split",
-    compare: Sequence[str] = (),
-    histories: Collection[Path] = (),
-    notice: str | None = None,
     threads: int = 1,
 ) -> None:
     """Write the page with all that belongs to it; the same input gives the same bytes.
 
-    results: the folder of one dataset's results, whose name titles the page. root: the dataset, from which
-    the sample tables' paths start.
+    Reads nothing but the files of the runs, and the images and ground truth that the sample tables name. Images are
+    opened one at a time per thread.
 
-    page: HTML that needs neither network nor server. Beside it: assets, a folder with its pictures and data;
-    figures, a folder CATEGORY/SPLIT with every figure as .svg and .png; tables, a folder of .csv and .tex;
-    metrics_csv, one row per run with ground truth, then one per detector and split with their mean (category
-    "mean", `categories` the number averaged), values in 0..1, empty where undefined; workbook, an .xlsx.
+    Args:
+        runs: what to show, in the order of the page; those of other folders (`own` is False) are shown beside.
+        outputs: what to write.
+        facts: what the page says of the run besides its results.
+        images: most images in a gallery; anomalous ones come first, then the highest scores.
+        vis: "split" colors heatmaps from 0 to 255, "single" by each image's own range.
+        threads: images that are opened at the same time.
 
-    runs: every [detector, category, split] to show. images: most images in a gallery; anomalous ones come first,
-    then the highest scores. vis: "split" colors heatmaps from 0 to 255, "single" by each image's own range.
-    compare: other results folders, whose runs are shown beside these. histories: the runs' tables of training.
-    encoder, notice: said at the top. facts: what `report_facts` says of the config. Images are opened one at a time
-    per thread.
-
-    Raises DataError where a table, map or mask of a run is missing, or a table lacks an image.
+    Raises:
+        DataError: A table, map or mask of a run of this report is missing or damaged, or a table lacks an image.
     """
-    groups = groups_of(results, runs, compare, images)
-    own, others = metrics_of(groups, own=True), metrics_of(groups, own=False)
-    overview = split_tables(own, others)
-    everything = pd.concat([own, others], ignore_index=True)
-    with atomic_folder(assets) as asset_folder, atomic_folder(figures) as figure_folder:
-        # A path relative to the page, so that both can be moved together.
-        link = _relative(assets, page)
-        entries = []
+    groups, remarks = groups_of(runs, images)
+    own, others, left_out = metrics_of(groups)
+    tables = split_tables(own, others)
+    measured = pd.concat([own, others], ignore_index=True)
+    remarks += left_out
+    entries = []
+    with atomic_folder(outputs.assets) as assets, atomic_folder(outputs.figures) as figures:
         for group in groups:
-            folder = asset_folder / group.folder
-            regions = write_gallery(group, root, page, folder, vis=vis, threads=threads)
-            drawn = _figures(group, everything, regions, histories)
-            _write_figures(drawn, group, folder, figure_folder, _relative(figures, page))
-            entries.append(_entry(group, f"{link}/{group.folder}"))
-        costs = _costs(results, groups, facts)
-        graph = rule_graph(facts["pipeline"], _cost_notes(costs))
-        (figure_folder / "pipeline.svg").write_text(svg(graph, page=False), encoding="utf-8", newline="\n")
-        (figure_folder / "pipeline.png").write_bytes(png(graph))
-    with atomic_folder(tables) as folder:
-        write_tables(folder, own, overview)
-    write_metrics_csv(metrics_csv, own)
-    write_workbook(workbook, overview)
-    categories = list(dict.fromkeys(group.category for group in groups))
-    published = comparisons(facts["layout"], categories, facts["setups"])
-    text = (
-        _environment()
-        .get_template("index.html.j2")
-        .render(
-            dataset=results.name,
-            version=__version__,
-            encoder=encoder,
-            notice=notice,
-            vis=vis,
-            shortened=without_seeds,
-            detectors=list(dict.fromkeys(detector for detector, _, _ in runs)),
-            others=list(dict.fromkeys(run.name for group in groups for run in group.runs if not run.own)),
-            categories=categories,
-            splits=list(dict.fromkeys(group.split for group in groups)),
-            images=sum(len(group.samples) for group in groups),
-            tables=overview,
-            unmeasured=_unmeasured(groups, own),
-            groups=entries,
-            metrics=METRICS,
-            mean=MEAN,
-            first_metric=FIRST_METRIC if FIRST_METRIC in _defined(overview) else "image_auroc",
-            headings=HEADINGS,
-            sections=Counter(HEADINGS[name][0] for name in METRICS),
-            results=RESULTS,
-            benchmark=benchmark_of(facts["layout"], categories),
-            published=published,
-            published_metrics=[name for name in METRICS if any(name in one.row.values for one in published)],
-            costs=costs,
-            uncounted=run_facts.uncounted(costs, list(facts["pipeline"])),
-            versions=run_facts.versions(),
-            config=facts["config"],
-            graph=svg(graph, page=True),
-            colors={role: (light, DARK[role]) for role, light in COLORS.items()},
-            colormap=pictures.colormap_css(),
-            heat_range=pictures.HEAT_RANGE,
-            paths={
-                name: _relative(path, page)
-                for name, path in {"csv": metrics_csv, "xlsx": workbook, "tables": tables, "figures": figures}.items()
-            },
-        )
-    )
-    with atomic_file(page) as partial:
+            place = Place(facts.root, outputs.page, assets / group.folder, vis)
+            masks = write_gallery(group, place, threads)
+            drawn, left_out = _figures(group, measured, masks)
+            # A path relative to the page, so that both can be moved together.
+            folder = _Folder(figures / group.category / group.split, _link(outputs, "figures", group))
+            write_script(place.folder / "figures.js", f"{group.folder}/figures", _write_figures(drawn, folder))
+            entries.append(_entry(group, masks, _link(outputs, "assets", group)))
+            remarks += [*masks.remarks, *left_out]
+    with atomic_folder(outputs.tables) as folder_of_tables:
+        write_tables(folder_of_tables, own, tables)
+    write_metrics_csv(outputs.metrics, own)
+    write_workbook(outputs.workbook, tables)
+    content = {
+        **_constants(vis),
+        **_content(groups, tables, facts),
+        "groups": entries,
+        "result_columns": _result_columns(entries),
+        "remarks": remarks,
+        "paths": {name: _relative(getattr(outputs, name), outputs.page) for name in outputs.__dataclass_fields__},
+    }
+    with atomic_file(outputs.page) as partial:
+        text = _environment().get_template("index.html.j2").render(content)
         partial.write_text(text, encoding="utf-8", newline="\n")
 
 
+@dataclass(frozen=True)
+class _Folder:
+    """A folder to write to, and its address as the page links it."""
+
+    path: Path
+    link: str
+
+
+def _link(outputs: ReportFiles, kind: str, group: Group) -> str:
+    base = _relative(getattr(outputs, kind), outputs.page)
+    return f"{base}/{group.folder if kind == 'assets' else quote(f'{group.category}/{group.split}')}"
+
+
 def _figures(
-    group: Group, measured: pd.DataFrame, regions: Mapping[str, pd.DataFrame], histories: Collection[Path]
-) -> list[tuple[Figure, str | None]]:
-    """Every figure of a group, with the run that it is of; None for those of all runs."""
+    group: Group, measured: pd.DataFrame, masks: Measured
+) -> tuple[list[tuple[Figure, str | None]], list[str]]:
+    """Every figure of a group with the run that it is of (None: of all), and remarks on curves that cannot be used."""
     here = measured[(measured["category"] == group.category) & (measured["split"] == group.split)]
     metrics = {str(row["detector"]): {str(name): row[name] for name in row} for row in here.to_dict("records")}
-    curves = {run: table for run, table in curves_of(group).items() if run in metrics}
-    found: list[tuple[Figure, str | None]] = [(figure, None) for figure in curve_figures(curves, metrics)]
+    curves, remarks = curves_of(group)
+    curves = {run: table for run, table in curves.items() if run in metrics}
+    drawn: list[tuple[Figure, str | None]] = [(figure, None) for figure in curve_figures(curves, metrics)]
     labels = {str(row["sample_id"]): known(row["label"]) for row in group.samples.to_dict("records")}
     for run in group.runs:
         if run.own:
             table = group.tables[run.name]
-            history = run.folder / "models" / group.category / "training.parquet"
             of_run = [
                 score_figure(run.name, table["rescored"].to_numpy(float), list(labels.values())),
                 threshold_figure(run.name, table, labels),
-                size_figure(run.name, regions[run.name]),
-                training_figure(run.name, read_table(history)) if history in histories else None,
+                size_figure(run.name, masks.regions[run.name]),
+                training_figure(run.name, read_table(run.history)) if run.history else None,
             ]
-            found += [(figure, run.name) for figure in of_run if figure]
-    return found
+            drawn += [(figure, run.name) for figure in of_run if figure]
+    return drawn, remarks
 
 
-def _write_figures(
-    drawn: Sequence[tuple[Figure, str | None]], group: Group, folder: Path, figure_folder: Path, link: str
-) -> None:
-    """Each figure as files of its own, and all of them in one data file of the page."""
-    place = Path(group.category) / group.split
-    (figure_folder / place).mkdir(parents=True, exist_ok=True)
-    listed = []
+def _write_figures(drawn: Sequence[tuple[Figure, str | None]], folder: _Folder) -> list[dict[str, Any]]:
+    """Write each figure as .svg and .png; returns their entries in the page's data."""
+    folder.path.mkdir(parents=True, exist_ok=True)
+    entries = []
     for figure, run in drawn:
-        path = figure_folder / place / figure.name
-        path.with_name(f"{figure.name}.svg").write_text(svg(figure.drawing, page=False), "utf-8", newline="\n")
-        path.with_name(f"{figure.name}.png").write_bytes(png(figure.drawing))
-        listed.append(
+        text = canvas.svg(figure)
+        (folder.path / f"{figure.name}.svg").write_text(text, encoding="utf-8", newline="\n")
+        (folder.path / f"{figure.name}.png").write_bytes(canvas.png(figure))
+        entries.append(
             {
                 "name": figure.name,
                 "title": figure.title,
                 "caption": figure.caption,
                 "run": run,
-                "svg": svg(figure.drawing, page=True),
-                "file": f"{link}/{quote((place / figure.name).as_posix())}",
+                "svg": canvas.page_svg(text, figure),
+                "file": f"{folder.link}/{quote(figure.name)}",
             }
         )
-    write_script(folder / "figures.js", f"{group.folder}/figures", listed)
+    return entries
 
 
-def _entry(group: Group, link: str) -> dict[str, Any]:
+def _entry(group: Group, masks: Measured, link: str) -> dict[str, Any]:
     """What the page knows of a group before it loads the group's data."""
-    left_out = group.samples["row"].isna()
     return {
         "folder": link,
         "key": group.folder,
@@ -200,31 +169,61 @@ def _entry(group: Group, link: str) -> dict[str, Any]:
                 "name": run.name,
                 "own": run.own,
                 "file": run_file(number),
-                "counts": count_results(group.tables[run.name]["result"]),
-                "leftOut": count_results(group.tables[run.name].loc[left_out, "result"]),
+                "counts": count_results(masks.results[run.name]),
+                # Images of the gallery come first.
+                "leftOut": count_results(masks.results[run.name][group.shown :]),
             }
             for number, run in enumerate(group.runs)
         ],
     }
 
 
-def _costs(results: Path, groups: Sequence[Group], facts: Mapping[str, Any]) -> list[run_facts.StageCost]:
-    runs = list(dict.fromkeys(run.name for group in groups for run in group.runs if run.own))
-    # Stages that several runs of one detector share lie in the folder of the detector's own name.
-    owners = [*dict.fromkeys(setup["detector"] for setup in facts["setups"].values()), *runs]
+def _result_columns(entries: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Results that the overview counts: those of labeled images, and the rarer ones where there are some."""
+    runs = [run for entry in entries for run in entry["runs"]]
+    return [name for name in RESULTS if name not in RARE_RESULTS or any(run["counts"][name] for run in runs)]
+
+
+def _constants(vis: str) -> dict[str, Any]:
+    """What the templates need whatever the results are."""
+    return {
+        "version": __version__,
+        "versions": versions(),
+        "vis": vis,
+        "shortened": without_seeds,
+        "metrics": METRICS,
+        "mean": MEAN,
+        "headings": HEADINGS,
+        "sections": Counter(HEADINGS[name][0] for name in METRICS),
+        "results": RESULTS,
+        "colors": {name: (light, DARK[name]) for name, light in LIGHT.items()},
+        "colormap": pictures.colormap_css(),
+        "heat_range": pictures.HEAT_RANGE,
+    }
+
+
+def _content(groups: Sequence[Group], tables: Sequence[SplitTables], facts: PageFacts) -> dict[str, Any]:
+    runs = [run for group in groups for run in group.runs]
     categories = list(dict.fromkeys(group.category for group in groups))
-    return run_facts.stage_costs(results, owners, categories, list(facts["pipeline"]))
-
-
-def _cost_notes(costs: Sequence[run_facts.StageCost]) -> dict[str, str]:
-    stages = dict.fromkeys(cost.stage for cost in costs)
-    return {stage: run_facts.duration(sum(cost.seconds for cost in costs if cost.stage == stage)) for stage in stages}
-
-
-def _unmeasured(groups: Sequence[Group], measured: pd.DataFrame) -> list[str]:
-    """Category and split of the groups that have no metrics."""
-    have = set(zip(measured["category"], measured["split"], strict=True))
-    return [f"{g.category}/{g.split}" for g in groups if (g.category, g.split) not in have]
+    benchmark = facts.literature.benchmark_of(facts.layout, categories)
+    published = comparisons(facts.literature, facts.layout, categories, facts.setups)
+    return {
+        "dataset": facts.dataset,
+        "encoder": facts.encoder,
+        "notice": facts.notice,
+        "config": facts.config,
+        "detectors": list(dict.fromkeys(run.name for run in runs if run.own)),
+        "others": list(dict.fromkeys(run.name for run in runs if not run.own)),
+        "categories": categories,
+        "splits": list(dict.fromkeys(group.split for group in groups)),
+        "images": sum(len(group.samples) for group in groups),
+        "tables": tables,
+        "unmeasured": [f"{g.category}/{g.split}" for g in groups if not any(run.own and run.metrics for run in g.runs)],
+        "first_metric": FIRST_METRIC if FIRST_METRIC in _defined(tables) else "image_auroc",
+        "benchmark": benchmark.name if benchmark else None,
+        "published": published,
+        "published_metrics": [name for name in METRICS if any(name in entry.row.values for entry in published)],
+    }
 
 
 def _defined(tables: Sequence[SplitTables]) -> set[str]:
@@ -236,6 +235,17 @@ def _defined(tables: Sequence[SplitTables]) -> set[str]:
         for metric, cell in zip(METRICS, row.cells, strict=True)
         if cell.value is not None
     }
+
+
+def versions() -> Mapping[str, str]:
+    """What is installed where the page is made: name -> version."""
+    installed = {"robis": __version__, "Python": platform.python_version()}
+    for name in PACKAGES:
+        try:
+            installed[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return installed
 
 
 def _relative(path: Path, page: Path) -> str:
@@ -252,8 +262,6 @@ def _environment() -> jinja2.Environment:
         lstrip_blocks=True,
     )
     environment.filters["percent"] = lambda value: f"{100 * value:.1f}"
-    environment.filters["number"] = lambda value: f"{value:.4g}"
-    environment.filters["duration"] = run_facts.duration
     # In a script element, where entities are not read: no text can end the element.
     environment.filters["data"] = lambda value: jinja2.utils.markupsafe.Markup(
         json.dumps(value, separators=(",", ":")).replace("<", "\\u003c")

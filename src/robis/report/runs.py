@@ -2,55 +2,26 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from robis.errors import DataError, first_few
-from robis.evaluation.metrics import METRICS as METRIC_NAMES
-from robis.evaluation.metrics import typed
+from robis.evaluation.metrics import METRICS, typed
+from robis.io.samples import COLUMNS, read_samples
 from robis.io.tables import read_table
-from robis.report.compared import CURVES, METRICS, detectors_of, is_complete
+from robis.report.inputs import RunFiles
 
 ANOMALOUS = "anomalous"
-
-# Result of one image -> what it means; in the order of the page.
-RESULTS = {
-    "missed": "anomalous, but the final mask is empty",
-    "false alarm": "normal, but the final mask is not empty",
-    "found": "anomalous, and the final mask is not empty (SegF1 says how well it fits)",
-    "clean": "normal, and the final mask is empty",
-    "unknown": "the image's label is not known",
-}
-
-
-@dataclass(frozen=True)
-class Run:
-    """One detector's results on a category and split.
-
-    Attributes:
-        name: as the page shows it: the detector's, with the folder's where it is another one.
-        folder: results/NAME/DETECTOR.
-        own: whether it belongs to the run that is reported, and not to a folder it is compared with.
-    """
-
-    name: str
-    folder: Path
-    category: str
-    split: str
-    own: bool = True
-
-    def file(self, output: str, sample_id: str, suffix: str) -> Path:
-        """The file of an image in a folder of the run, e.g. its map in "anomaly_images"."""
-        return self.folder / output / self.category / self.split / f"{sample_id}{suffix}"
-
-    def table(self, pattern: str) -> Path:
-        """A table of the run, `{}` in the pattern standing for category/split."""
-        return self.folder / pattern.format(f"{self.category}/{self.split}")
+COUNTS = ("images", "anomalous_images", "defects")
+CURVE_COLUMNS = ("curve", "x", "y")
+# Columns that the tables of a run must have.
+SCORE_COLUMNS = ("rescored",)
+THRESHOLD_COLUMNS = ("threshold", "mean_std", "mebin", "defects", "stable_first", "stable_last")
 
 
 @dataclass(frozen=True)
@@ -59,15 +30,18 @@ class Group:
 
     Attributes:
         number: from 1, in the order of the page.
+        category: the product.
+        split: the split.
+        runs: those of this report, then those that it is compared with.
         samples: the sample table, `row` the place in the gallery or null; gallery rows come first, in their order.
-        tables: a table per run, in the order of `samples`: `rescored, threshold, mean_std, mebin, defects,
-            stable_first, stable_last, result`.
+        tables: a table per run, in the order of `samples`: SCORE_COLUMNS, THRESHOLD_COLUMNS and `present`, whether
+            the run has the image.
     """
 
     number: int
     category: str
     split: str
-    runs: Sequence[Run]
+    runs: Sequence[RunFiles]
     samples: pd.DataFrame
     tables: Mapping[str, pd.DataFrame] = field(default_factory=dict)
 
@@ -81,91 +55,116 @@ class Group:
         """Number of images in the gallery."""
         return int(self.samples["row"].notna().sum())
 
-    @property
-    def labeled(self) -> bool:
-        return bool(self.samples["label"].notna().any())
 
+def groups_of(runs: Sequence[RunFiles], images: int) -> tuple[list[Group], list[str]]:
+    """The report's groups, and what of the compared runs is left out, in sentences.
 
-def groups_of(results: Path, runs: Sequence[Sequence[str]], compare: Sequence[str], images: int) -> list[Group]:
-    """The report's groups, with the runs of other folders after the own ones.
+    Args:
+        runs: of this report, and those it is compared with, which are shown after them.
+        images: most images of a gallery.
 
-    runs: [detector, category, split] of the folder `results`. images: most images of a gallery.
-
-    Raises DataError where a table of an own run is missing or lacks an image, and where another folder has
-    nothing of what is reported.
+    Raises:
+        DataError: A table of a run of this report is missing or damaged, or lacks a column or an image.
     """
-    parts = list(dict.fromkeys((category, split) for _, category, split in runs))
-    others = _others(compare, parts)
-    groups = []
+    parts = dict.fromkeys(run.part for run in runs if run.own)
+    groups, remarks = [], []
     for number, part in enumerate(parts, start=1):
-        found = [Run(d, results / d, c, s) for d, c, s in runs if (c, s) == part]
-        found += [run for run in others if (run.category, run.split) == part]
-        samples = read_table(results / "samples" / part[0] / f"{part[1]}.parquet")
-        tables = {run.name: _table(run, samples) for run in found}
-        row = _gallery_rows(samples, [tables[run.name] for run in found if run.own], images)
+        of_part = sorted((run for run in runs if run.part == part), key=lambda run: not run.own)
+        samples = pd.DataFrame([asdict(s) for s in read_samples(of_part[0].samples)], columns=list(COLUMNS))
+        tables = {}
+        for run in of_part:
+            try:
+                tables[run.name], remark = _read_run(run, samples)
+                remarks += [f"{_where(run)}: {remark}"] if remark else []
+            except DataError as error:
+                if run.own:
+                    raise
+                remarks.append(f"{_where(run)} is left out: {error}")
+        kept = [run for run in of_part if run.name in tables]
+        row = _gallery_rows(samples, [tables[run.name] for run in kept if run.own], images)
         order = row.sort_values(kind="stable", na_position="last").index
         samples = samples.assign(row=row).loc[order].reset_index(drop=True)
         tables = {name: table.loc[order].reset_index(drop=True) for name, table in tables.items()}
-        groups.append(Group(number, *part, found, samples, tables))
-    return groups
+        groups.append(Group(number, *part, kept, samples, tables))
+    return groups, [*remarks, *_absences(runs, parts)]
 
 
-def _others(compare: Sequence[str], parts: Sequence[tuple[str, str]]) -> list[Run]:
-    folders = [Path(path).expanduser() for path in compare]
-    names = Counter(folder.name for folder in folders)
-    found = []
-    for path, folder in zip(compare, folders, strict=True):
-        label = folder.name if names[folder.name] == 1 else path
-        of_folder = [
-            Run(f"{label}: {detector}", folder / detector, category, split, own=False)
-            for detector in detectors_of(folder)
-            for category, split in parts
-            if is_complete(folder / detector, category, split)
-        ]
-        if not of_folder:
-            listed = ", ".join(f"{category}/{split}" for category, split in parts[:5])
-            raise DataError(
-                f"report.compare: {path} has no finished results of what is reported here ({listed}"
-                f"{', ...' if len(parts) > 5 else ''}). Finish that run, or take the path out of report.compare."
-            )
-        found += of_folder
-    return found
+def _where(run: RunFiles) -> str:
+    return f"{run.name}, {run.category}/{run.split}"
 
 
-def _table(run: Run, samples: pd.DataFrame) -> pd.DataFrame:
-    """What the run says of each image; another folder's may lack images, whose `result` is then null."""
-    found = samples[["sample_id", "label"]]
-    for name, columns in {
-        "image_scores": ["rescored", "is_anomalous"],
-        "thresholds": ["threshold", "mean_std", "mebin", "defects", "stable_first", "stable_last"],
-    }.items():
-        path = run.table(name + "/{}.parquet")
-        table = read_table(path)
-        lacking = [column for column in ["sample_id", *columns] if column not in table]
-        if lacking:
-            raise DataError(f"{path}: no column {', '.join(lacking)}. Make the table again with this version.")
-        table = table.set_index("sample_id")
-        missing = samples.loc[~samples["sample_id"].isin(table.index), "sample_id"].tolist()
-        if missing and run.own:
-            raise DataError(
-                f"{path}: {len(missing)} of the {len(samples)} images of {run.category}/{run.split} have no row; "
-                f"expected one each. Make the table again. Missing:\n{first_few(missing)}"
-            )
-        found = found.join(table[columns], on="sample_id", validate="1:1")
-    results = [
-        None if pd.isna(marked) else result_of(known(label), bool(marked))
-        for label, marked in zip(found["label"], found["is_anomalous"], strict=True)
-    ]
-    return found.assign(result=pd.Series(results, index=found.index, dtype="str"))
+def _absences(runs: Sequence[RunFiles], parts: Mapping[tuple[str, str], None]) -> list[str]:
+    """Which parts of this report the compared runs do not have."""
+    remarks = []
+    for name in dict.fromkeys(run.name for run in runs if not run.own):
+        there = {run.part for run in runs if run.name == name}
+        absent = [f"{category}/{split}" for category, split in parts if (category, split) not in there]
+        if absent:
+            remarks.append(f"{name} has no finished results of {', '.join(absent)}.")
+    return remarks
 
 
-def result_of(label: str | None, marked: bool) -> str:
-    """One of RESULTS, from an image's label and whether its final mask has a pixel."""
-    if label is None:
-        return "unknown"
-    if label == ANOMALOUS:
-        return "found" if marked else "missed"
-    return "false alarm" if marked else "clean"
+def _read_run(run: RunFiles, samples: pd.DataFrame) -> tuple[pd.DataFrame, str]:
+    """The run's values of each image, in the order of `samples`, and a remark on what a compared run lacks.
+
+    Raises:
+        DataError: A table cannot be used; for a run of this report also where it lacks an image or a number.
+    """
+    scores = _read_numbers(run.scores, SCORE_COLUMNS)
+    thresholds = _read_numbers(run.thresholds, THRESHOLD_COLUMNS)
+    names = samples["sample_id"]
+    present = names.isin(scores.index) & names.isin(thresholds.index)
+    if run.own:
+        _require_all(run.scores, names, scores, "rescored")
+        _require_all(run.thresholds, names, thresholds, "threshold")
+    elif not present.any():
+        raise DataError(f"{run.scores} and {run.thresholds} have none of the images that are reported.")
+    table = pd.DataFrame({"sample_id": names, "present": present})
+    table = table.join(scores, on="sample_id").join(thresholds, on="sample_id")
+    lacking = (present & table[["rescored", "threshold"]].isna().any(axis=1)).sum()
+    return table, f"{lacking} images have no finite score or threshold." if lacking else ""
+
+
+def _require_all(path: Path, names: pd.Series, table: pd.DataFrame, column: str) -> None:
+    """Raise DataError unless every image has a row, and a number in a column."""
+    missing = names[~names.isin(table.index)].tolist()
+    if missing:
+        raise DataError(
+            f"{path}: {len(missing)} of the {len(names)} images have no row; expected one each. "
+            f"Make the table again. Missing:\n{first_few(missing)}"
+        )
+    broken = table.index[table[column].isna()].tolist()
+    if broken:
+        raise DataError(
+            f"{path}: `{column}` is not a finite number for {len(broken)} images. Make the table again. "
+            f"They are:\n{first_few(broken)}"
+        )
+
+
+def _read_numbers(path: Path, columns: Sequence[str]) -> pd.DataFrame:
+    """Numeric columns of a table with a row per `sample_id`, its index; what is no finite number is NaN."""
+    table = _read_columns(path, ["sample_id", *columns])
+    table["sample_id"] = table["sample_id"].astype(str)
+    twice = table["sample_id"][table["sample_id"].duplicated()].unique().tolist()
+    if twice:
+        raise DataError(f"{path}: more than one row for an image; expected one each:\n{first_few(twice)}")
+    return _numbers(table.set_index("sample_id"), columns)
+
+
+def _read_columns(path: Path, columns: Sequence[str]) -> pd.DataFrame:
+    table = read_table(path)
+    lacking = [column for column in columns if column not in table]
+    if lacking:
+        raise DataError(f"{path}: no column {', '.join(lacking)}. Make the table again with this version.")
+    return table[list(columns)].copy()
+
+
+def _numbers(table: pd.DataFrame, columns: Sequence[str]) -> pd.DataFrame:
+    """The table with these columns as float64; what is no finite number is NaN."""
+    for column in columns:
+        values = pd.to_numeric(table[column], errors="coerce").to_numpy(np.float64, na_value=np.nan)
+        table[column] = np.where(np.isfinite(values), values, np.nan)
+    return table
 
 
 def _gallery_rows(samples: pd.DataFrame, tables: Sequence[pd.DataFrame], images: int) -> pd.Series:
@@ -174,7 +173,7 @@ def _gallery_rows(samples: pd.DataFrame, tables: Sequence[pd.DataFrame], images:
     Anomalous images come first, then what any run scores high: the same images for all runs, so that they compare.
     """
     ranks = pd.concat([table["rescored"].rank(ascending=False, method="min") for table in tables], axis=1)
-    ordered = samples.assign(first=samples["label"].eq(ANOMALOUS).fillna(False), rank=ranks.min(axis=1)).sort_values(
+    ordered = samples.assign(first=samples["label"] == ANOMALOUS, rank=ranks.min(axis=1)).sort_values(
         ["first", "rank", "sample_id"], ascending=[False, True, True], kind="stable"
     )
     rows = pd.Series(pd.NA, index=samples.index, dtype="Int64")
@@ -183,40 +182,65 @@ def _gallery_rows(samples: pd.DataFrame, tables: Sequence[pd.DataFrame], images:
     return rows
 
 
-def count_results(results: pd.Series) -> dict[str, int]:
-    """How many images have each of RESULTS."""
-    found = Counter(results)
-    return {name: found[name] for name in RESULTS}
+def metrics_of(groups: Sequence[Group]) -> tuple[pd.DataFrame, pd.DataFrame, list[str]]:
+    """Metrics of this report's runs and of the compared ones, a row per run, and remarks on what cannot be used.
 
-
-def metrics_of(groups: Sequence[Group], *, own: bool) -> pd.DataFrame:
-    """The metric files of the own runs, or of the others, as one table: a row per run, named as the page names it.
-
-    Other folders' rows are left out where they have none.
+    Raises:
+        DataError: Metrics of a run of this report are missing or damaged.
     """
-    runs = [run for group in groups for run in group.runs if group.labeled and run.own == own]
-    order = list(dict.fromkeys(run.name for run in runs))
-    tables = [
-        read_table(path).assign(detector=run.name)
-        for run in sorted(runs, key=lambda run: order.index(run.name))
-        if (path := run.table(METRICS)) and (own or path.is_file())
-    ]
-    return typed(pd.concat(tables, ignore_index=True)) if tables else no_metrics()
+    runs = [run for group in groups for run in group.runs]
+    order = {name: place for place, name in enumerate(dict.fromkeys(run.name for run in runs))}
+    own: list[pd.DataFrame] = []
+    others: list[pd.DataFrame] = []
+    remarks = []
+    for run in sorted(runs, key=lambda run: order[run.name]):
+        if run.metrics is None:
+            continue
+        try:
+            (own if run.own else others).append(_read_metrics(run, run.metrics))
+        except DataError as error:
+            if run.own:
+                raise
+            remarks.append(f"{_where(run)}: its metrics are left out: {error}")
+    return _stacked(own), _stacked(others), remarks
+
+
+def _read_metrics(run: RunFiles, path: Path) -> pd.DataFrame:
+    table = _read_columns(path, [*COUNTS, *METRICS])
+    if len(table) != 1:
+        raise DataError(f"{path}: {len(table)} rows; expected one. Make the table again.")
+    table = _numbers(table, [*COUNTS, *METRICS])
+    for place, (name, value) in enumerate({"detector": run.name, "category": run.category, "split": run.split}.items()):
+        table.insert(place, name, value)
+    return typed(table.astype(dict.fromkeys(COUNTS, "Int64")))
+
+
+def _stacked(tables: Sequence[pd.DataFrame]) -> pd.DataFrame:
+    return pd.concat(tables, ignore_index=True) if tables else no_metrics()
 
 
 def no_metrics() -> pd.DataFrame:
     """A table of metrics without a row."""
-    columns = ["detector", "category", "split", "images", "anomalous_images", "defects", *METRIC_NAMES]
-    return typed(pd.DataFrame(columns=columns))
+    return typed(pd.DataFrame(columns=["detector", "category", "split", *COUNTS, *METRICS]))
 
 
-def curves_of(group: Group) -> dict[str, pd.DataFrame]:
-    """Run -> its curves, for those of the group's runs that have metrics and curves."""
-    return {
-        run.name: read_table(run.table(CURVES))
-        for run in group.runs
-        if group.labeled and (run.own or (run.table(METRICS).is_file() and run.table(CURVES).is_file()))
-    }
+def curves_of(group: Group) -> tuple[dict[str, pd.DataFrame], list[str]]:
+    """Run -> its curves, for the runs that have some, and remarks on what cannot be used.
+
+    Raises:
+        DataError: Curves of a run of this report are missing or damaged.
+    """
+    curves, remarks = {}, []
+    for run in group.runs:
+        if run.curves is not None:
+            try:
+                table = _numbers(_read_columns(run.curves, CURVE_COLUMNS), ("x", "y"))
+                curves[run.name] = table.dropna(subset=["x", "y"])
+            except DataError as error:
+                if run.own:
+                    raise
+                remarks.append(f"{_where(run)}: its curves are left out: {error}")
+    return curves, remarks
 
 
 def known(value: Any) -> str | None:

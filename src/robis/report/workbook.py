@@ -17,6 +17,7 @@ from openpyxl.worksheet.worksheet import Worksheet
 
 from robis.evaluation.metrics import METRICS
 from robis.io.atomic import atomic_file
+from robis.io.tables import plain_text
 from robis.report.overview import MEAN, Cell, Column, Row, SplitTables
 
 PERCENT = "0.0%"
@@ -94,11 +95,9 @@ def _head(sheet: Worksheet, names: Sequence[str]) -> None:
 
 
 def _append(sheet: Worksheet, values: Sequence[object]) -> None:
-    """Add a row; text is text, even where it looks like a formula."""
-    sheet.append([ILLEGAL_CHARACTERS_RE.sub("?", value) if isinstance(value, str) else value for value in values])
-    for cell in sheet[sheet.max_row]:
-        if cell.data_type == "f":
-            cell.data_type = "s"
+    """Add a row; text stays text, even where it looks like a formula, without characters that .xlsx cannot hold."""
+    texts = [ILLEGAL_CHARACTERS_RE.sub("?", value) if isinstance(value, str) else value for value in values]
+    sheet.append([plain_text(value) for value in texts])
 
 
 def sheet_name(wanted: str, taken: list[str]) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable
-from dataclasses import astuple
+from dataclasses import astuple, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -15,14 +15,17 @@ from robis.datasets.layouts import LAYOUTS, inspected_splits, list_categories, l
 from robis.datasets.samples import Sample, Source, sample_files
 from robis.errors import ConfigError, one_of
 from robis.io.names import on_disk
-from robis.report.compared import compared_digest
+from robis.report.inputs import RunFiles
+from robis.report.published import read_literature
 from robis.submission.upload import make_upload
 from robis.workflow import results
 from robis.workflow.code_digest import code_digest
+from robis.workflow.compared import compared_runs
 from robis.workflow.fingerprints import file_digest, fingerprint
 from robis.workflow.params import Params
 from robis.workflow.planned import PlannedJob
 from robis.workflow.report_facts import encoder_names, random_weights_notice, report_facts
+from robis.workflow.report_inputs import described, run_files
 from robis.workflow.runs import effective, run_of, runs_of
 from robis.workflow.stages import owner_of, stage
 
@@ -151,6 +154,29 @@ class Project:
         """Every [detector, category, split] of the config."""
         return [[d, c, s] for d in self.detectors for c in self.categories for s in self.splits]
 
+    @property
+    def sample_tables(self) -> dict[tuple[str, str], Path]:
+        """Category and split -> the table that `index` writes, for everything that is reported."""
+        parts = dict.fromkeys((c, s) for _, c, s in self.runs)
+        return {(c, s): results.place(results.SAMPLES, self.results, category=c, split=s) for c, s in parts}
+
+    @cached_property
+    def reported(self) -> list[RunFiles]:
+        """What the report reads: this config's runs, then those of `report.compare`.
+
+        Raises ConfigError when a folder of `report.compare` has nothing of what is reported.
+        """
+        tables = self.sample_tables
+        runs = []
+        for d, c, s in self.runs:
+            files = run_files(self.results / d, d, (c, s), tables[c, s])
+            if s not in self.labeled_splits(c):
+                files = replace(files, metrics=None, curves=None)
+            if not self.trains(detector=d, category=c, split=s):
+                files = replace(files, history=None)
+            runs.append(files)
+        return [*runs, *compared_runs(self.settings.report.compare, tables)]
+
     def labeled_splits(self, category: str) -> list[str]:
         """Configured splits of a category in which some image's label is known."""
         return [
@@ -208,14 +234,12 @@ class Project:
             learned = job.split in ("train", "validation")
             return Derived({"hold_out": learned and self.hold_out(job.category)})
         if name == "report":
-            trains = any(self.trains(detector=d, category=c, split=s) for d, c, s in self.runs)
-            compared = compared_digest(self.settings.report.compare, [(c, s) for _, c, s in self.runs])
             values = {
-                "runs": self.runs,
+                "runs": described(self.reported),
+                "dataset": self.name,
                 "encoder": encoder_names(self),
                 "notice": random_weights_notice(self),
-                "compared": compared,
-                "facts": report_facts(self.settings, self.variants, trains=trains),
+                "facts": report_facts(self.settings, self.variants, read_literature().setup_keys()),
             }
             # Not watched: any change here that affects a result already invalidates that result's own stage.
             return Derived(values, frozenset({"facts"}))

@@ -1,41 +1,33 @@
-"""What the report is told of a config: the text that is shown, the stages that ran, the settings that decide what
-compares with published numbers."""
+"""What the report shows of a config: its text, and the settings that decide what compares with published numbers."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import yaml
 
 from robis.config.settings import SharedSettings, every_key
 from robis.workflow.runs import Run, effective
-from robis.workflow.stages import STAGES, stages
 
 if TYPE_CHECKING:
     from robis.workflow.project import Project
 
-# Settings that have to be those of a publication before its numbers compare.
-SETUP_KEYS = (
-    *("encoder.name", "encoder.weights", "encoder.input_size", "tiling.window", "tiling.resample"),
-    *("score_images.top_fraction", "rescore.method", "rescore.neighborhood_sizes", "rescore.embeddings"),
-    *("musc.subsets", "winclip.shots", "winclip.scales", "winclip.temperature", "evaluate.resolution"),
-)
 
+def report_facts(settings: SharedSettings, variants: Mapping[str, Run], setup_keys: Sequence[str]) -> dict[str, Any]:
+    """Plain data: `layout`; `config`, YAML; `setups`, run -> "detector" and settings.
 
-def report_facts(settings: SharedSettings, variants: Mapping[str, Run], *, trains: bool) -> dict[str, Any]:
-    """Plain data: `layout`; `config`, YAML; `pipeline`, stage -> stages that it reads; `setups`, run -> settings.
-
-    variants: the config's runs. trains: whether any of them has a job that trains.
+    Args:
+        settings: of the config.
+        variants: the config's runs.
+        setup_keys: dotted keys whose values `setups` has.
     """
     runs = {run: effective(settings, detector=run) for run in variants}
-    shards = any(of_run.infer.shards > 1 for of_run in runs.values())
     return {
         "layout": settings.dataset.layout,
         "config": _config_text(settings, runs),
-        "pipeline": _pipeline(variants, trains=trains, shards=shards),
         "setups": {
-            run: {"detector": variants[run].detector.name} | {key: of_run.get(key) for key in SETUP_KEYS}
+            run: {"detector": variants[run].detector.name} | {key: of_run.get(key) for key in setup_keys}
             for run, of_run in runs.items()
         },
     }
@@ -88,18 +80,3 @@ def _config_text(settings: SharedSettings, runs: Mapping[str, SharedSettings]) -
 
 def _plain(value: Any) -> Any:
     return list(value) if isinstance(value, tuple) else value
-
-
-def _pipeline(variants: Mapping[str, Run], *, trains: bool, shards: bool) -> dict[str, list[str]]:
-    """The stages of all runs in their order, each with those that it reads."""
-    pipeline: dict[str, list[str]] = {}
-    of_runs = [stages(run.detector.name) for run in variants.values()]
-    for name in STAGES:
-        declared = [of_run[name] for of_run in of_runs if name in of_run]
-        if declared and (name != "train" or trains):
-            after = {before for one in declared for before in one.after}
-            if name == "infer" and shards:
-                pipeline["infer_shard"] = [before for before in pipeline if before in after]
-                after = {"infer_shard"}
-            pipeline[name] = [before for before in pipeline if before in after]
-    return pipeline

@@ -120,8 +120,8 @@ SHARED: dict[str, Stage] = {
     "report": Stage(
         "robis.report.page:build_report",
         reads=(
-            *section("report", Report),
-            *options("detectors", "dataset.categories", "dataset.splits", passed=False),
+            *section("report", Report, but=("compare",)),
+            *options("report.compare", "detectors", "dataset.categories", "dataset.splits", passed=False),
             *options("encoder.name", "encoder.weights", passed=False),
         ),
         after=("index", "train", "merge", "binarize", "refine", "score_images", "evaluate"),

@@ -17,7 +17,7 @@ const robis = (() => {
         script.src = `${group.folder}/${name}.js`;
         script.onerror = () => {
           loads.delete(key);
-          reject(new Error(`${script.getAttribute("src")} cannot be loaded. The page needs its assets folder beside it.`));
+          reject(new Error(`${script.getAttribute("src")} cannot be loaded. Keep the assets folder beside the page.`));
         };
         document.head.append(script);
       }));
@@ -31,6 +31,7 @@ const robis = (() => {
 const data = JSON.parse(document.getElementById("data").textContent);
 const $ = (id) => document.getElementById(id);
 const number = (value) => Number(value.toPrecision(4)).toString();
+const rounded = (value) => (value === null ? "–" : number(value));
 const percent = (value) => (100 * value).toFixed(1);
 const slug = (name) => name.replaceAll(" ", "-");
 
@@ -39,7 +40,7 @@ function make(tag, properties = {}, ...children) {
   const element = document.createElement(tag);
   for (const [name, value] of Object.entries(properties)) {
     if (value === undefined || value === null || value === false) continue;
-    if (name === "style") for (const [key, one] of Object.entries(value)) element.style.setProperty(key, one);
+    if (name === "style") for (const [key, text] of Object.entries(value)) element.style.setProperty(key, text);
     else if (name in element && name !== "list") element[name] = value;
     else element.setAttribute(name, value === true ? "" : value);
   }

@@ -1,4 +1,4 @@
-// The figures of one group, drawn where its data file puts them.
+// The figures of a group, from its data file.
 const figures = { group: -1, list: [] };
 
 function startFigures() {
@@ -9,7 +9,7 @@ function startFigures() {
     const dot = event.target.closest("[data-sample]");
     if (!dot) return;
     const group = data.groups[figures.group];
-    const run = group.runs.findIndex((one) => one.name === dot.closest("figure").dataset.run);
+    const run = group.runs.findIndex(({ name }) => name === dot.closest("figure").dataset.run);
     openGallery(figures.group, run, -1).then(() => {
       showViewer(Number(dot.dataset.sample), [Number(dot.dataset.sample)]);
     }).catch(trouble);
@@ -42,14 +42,14 @@ function drawFigures() {
   const sections = [...groups].map(([run, list]) => make("section", { "aria-label": run || "All runs" },
     run ? make("h3", { textContent: run }) : null,
     make("div", { className: "figure-grid" }, ...list.map(figureCard))));
-  if (!sections.length) sections.push(make("p", { className: "aside", textContent: "No figure: nothing is defined here." }));
+  if (!sections.length) sections.push(make("p", { className: "aside", textContent: "No figures: no metric is defined here." }));
   $("figures").replaceChildren(...sections);
 }
 
 function figureCard(figure) {
   const picture = make("div", { className: "picture" });
-  // Written by robis with every name escaped; parsed as SVG, so that no markup but SVG's comes of it.
-  const parsed = new DOMParser().parseFromString(figure.svg.replace("<svg ", '<svg xmlns="http://www.w3.org/2000/svg" '), "image/svg+xml");
+  // Parsed as SVG, so that it can hold no other markup.
+  const parsed = new DOMParser().parseFromString(figure.svg, "image/svg+xml");
   picture.append(document.importNode(parsed.documentElement, true));
   return make("figure", { className: "card", "data-run": figure.run ?? "" },
     make("h4", { textContent: figure.title }),

@@ -1,4 +1,4 @@
-// The list of images: what is filtered, how it is sorted, and the rows in sight. Others do not exist: lists may be long.
+// The list of images: filters, order, and the rows in sight. Other rows are not in the page: lists may be long.
 const gallery = { group: -1, run: -1, versus: -1, view: null, order: [], current: 0, drawn: new Map(), printed: 0 };
 const SIZES = [[0, 1e-4, "below 0.01 %"], [1e-4, 1e-3, "0.01 to 0.1 %"], [1e-3, 1e-2, "0.1 to 1 %"], [1e-2, 0.1, "1 to 10 %"], [0.1, 2, "above 10 %"]];
 const MOST_PRINTED = 200;
@@ -42,7 +42,7 @@ function fillControls(sameGroup) {
   options($("size"), [["", "any"], ...sizes.filter(([, , found]) => found).map(([n, text, found]) => [n, `${text} (${found})`])], chosen.size);
   $("size").parentElement.hidden = !samples.area.some((area) => area > 0);
   const sorts = [["", "anomalous first, then score"], ["score", "score"], ["segF1", "SegF1, worst first"], ["area", "defect area"], ["threshold", "threshold"], ["name", "name"]];
-  if (b) sorts.splice(3, 0, ["gain", "SegF1 gained by the second"]);
+  if (b) sorts.splice(3, 0, ["gain", "gain in SegF1 of the second"]);
   options($("sort"), sorts, $("sort").value);
 }
 
@@ -51,7 +51,7 @@ function applyFilters() {
   const results = new Set([...document.querySelectorAll("#chips input:checked")].map((box) => box.value));
   const [defect, size, differ] = [$("defect").value, $("size").value, b ? $("differ").value : ""];
   const words = $("search").value.trim().toLowerCase();
-  const found = (run, row) => run.result[row] === "found" || run.result[row] === "clean";
+  const right = (run, row) => run.result[row] === "found" || run.result[row] === "clean";
   gallery.order = [];
   for (let row = 0; row < samples.id.length; row += 1) {
     if (a.result[row] !== null && !results.has(a.result[row])) continue;
@@ -59,8 +59,8 @@ function applyFilters() {
     if (size !== "" && !(samples.area[row] > 0 && samples.area[row] >= SIZES[size][0] && samples.area[row] < SIZES[size][1])) continue;
     if (words && !samples.id[row].toLowerCase().includes(words)) continue;
     if (differ === "differ" && a.result[row] === b.result[row]) continue;
-    if (differ === "a" && !(found(a, row) && !found(b, row))) continue;
-    if (differ === "b" && !(found(b, row) && !found(a, row))) continue;
+    if (differ === "a" && !(right(a, row) && !right(b, row))) continue;
+    if (differ === "b" && !(right(b, row) && !right(a, row))) continue;
     gallery.order.push(row);
   }
   sortRows();
@@ -72,21 +72,21 @@ function applyFilters() {
 function sortRows() {
   const { samples, a, b } = gallery.view;
   const keys = {
-    score: (row) => -a.score[row],
+    score: (row) => (a.score[row] === null ? null : -a.score[row]),
     segF1: (row) => a.segF1[row],
     gain: (row) => (a.segF1[row] === null || b.segF1[row] === null ? null : a.segF1[row] - b.segF1[row]),
     area: (row) => (samples.area[row] === null ? null : -samples.area[row]),
-    threshold: (row) => -a.threshold[row],
+    threshold: (row) => (a.threshold[row] === null ? null : -a.threshold[row]),
     name: (row) => samples.id[row],
   };
   const sort = $("sort").value;
   const sign = $("reverse").checked ? -1 : 1;
   if (sort) {
     const key = new Map(gallery.order.map((row) => [row, keys[sort](row)]));
-    gallery.order.sort((one, other) => {
-      const [x, y] = [key.get(one), key.get(other)];
-      if (x === null || y === null) return (x === null) - (y === null) || one - other;
-      return sign * (typeof x === "string" ? x.localeCompare(y, undefined, { numeric: true }) : x - y) || one - other;
+    gallery.order.sort((row, other) => {
+      const [x, y] = [key.get(row), key.get(other)];
+      if (x === null || y === null) return (x === null) - (y === null) || row - other;
+      return sign * (typeof x === "string" ? x.localeCompare(y, undefined, { numeric: true }) : x - y) || row - other;
     });
   } else if (sign < 0) {
     gallery.order.reverse();
@@ -98,7 +98,7 @@ function showCount() {
   const left = group.images - samples.id.length;
   const parts = Object.entries(a.leftOut).filter(([, n]) => n).map(([name, n]) => `${n} ${name}`);
   $("count").textContent = `${gallery.order.length.toLocaleString("en")} of ${samples.id.length.toLocaleString("en")} images`
-    + (left ? `; ${left.toLocaleString("en")} more of this split are left out of the page (${parts.join(", ")})` : "") + ".";
+    + (left ? `; ${left.toLocaleString("en")} more of this split are not on this page (${parts.join(", ")})` : "") + ".";
 }
 
 function layoutOf() {
@@ -126,7 +126,7 @@ function resetRows() {
   const lines = Math.ceil(gallery.order.length / gallery.layout.columns);
   list.style.height = `${lines * gallery.layout.height}px`;
   if (!gallery.order.length) {
-    list.append(make("p", { className: "aside", textContent: "No image has all that is asked for." }));
+    list.append(make("p", { className: "aside", textContent: "No image matches these filters." }));
     list.style.height = "auto";
   }
   drawRows();
@@ -197,11 +197,11 @@ function makeTile(position) {
     run: a, heat: has, mark: [...(has ? [["coarse", a], ["final", a]] : []), ["truth", null]], alt: `Image ${samples.id[row]} with its masks`,
   });
   stack.classList.remove("gray");
-  return placed(position, make("article", { className: "card sample tile", "aria-label": `${samples.id[row]}, ${a.result[row] ?? "not there"}` },
+  return placed(position, make("article", { className: "card sample tile", "aria-label": `${samples.id[row]}, ${a.result[row] ?? "not available"}` },
     make("div", { className: "well" }, stack),
     make("p", { className: "name", textContent: samples.id[row], title: samples.id[row] }),
     make("p", { className: "line" }, has ? badge(a.result[row]) : null,
-      make("span", { textContent: !has ? "not there" : a.segF1[row] === null ? `score ${number(a.score[row])}` : `SegF1 ${percent(a.segF1[row])}` }))));
+      make("span", { textContent: !has ? "not available" : a.segF1[row] === null ? `score ${rounded(a.score[row])}` : `SegF1 ${percent(a.segF1[row])}` }))));
 }
 
 function focusRow(position) {
@@ -236,10 +236,10 @@ function startGallery() {
   $("search").addEventListener("input", applyFilters);
   $("layout").addEventListener("change", resetRows);
   document.querySelector(".side").addEventListener("submit", (event) => event.preventDefault());
-  let asked = false;
+  let pending = false;
   const later = () => {
-    if (!asked) requestAnimationFrame(() => { asked = false; drawRows(); });
-    asked = true;
+    if (!pending) requestAnimationFrame(() => { pending = false; drawRows(); });
+    pending = true;
   };
   addEventListener("scroll", later, { passive: true });
   let width = 0;

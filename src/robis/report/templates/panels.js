@@ -1,4 +1,4 @@
-// Panels of one image: the image alone, under its heatmap, under outlines of masks.
+// Panels of an image: the image alone, under its heatmap, and under outlines of masks.
 const UNITS = 8; // of an outline, per pixel of its picture
 const CHUNK = 64;
 const SVG = "http://www.w3.org/2000/svg";
@@ -13,7 +13,7 @@ function picturePath(group, row, run) {
   return `${group.folder}/images/${row}${run ? `-${run.file}` : ""}.jpg`;
 }
 
-// A stack of layers over one image. `mark` lists what is outlined: [layer, run or null for the ground truth].
+// A stack of layers over an image. `mark` lists the outlines: [layer, run or null for the ground truth].
 function makeStack(view, row, { run = null, heat = false, mark = [], alt }) {
   const { group, samples } = view;
   const [width, height] = [samples.width[row], samples.height[row]];
@@ -35,19 +35,20 @@ async function drawOutline(svg, group, row, layer, run) {
   svg.append(part);
   const name = run ? `${run.file}-masks` : "truth";
   const chunk = await robis.load(group, `${name}-${Math.floor(row / CHUNK)}`);
-  const found = run ? chunk[row % CHUNK]?.[layer === "coarse" ? 0 : 1] : chunk[row % CHUNK];
-  if (!found) return;
-  const [path, rings, leftOut] = typeof found === "string" ? [found, [], 0] : found;
+  const outline = run ? chunk[row % CHUNK]?.[layer === "coarse" ? 0 : 1] : chunk[row % CHUNK];
+  if (!outline) return;
+  const [path, rings, leftOut] = typeof outline === "string" ? [outline, [], 0] : outline;
   part.append(svgElement("path", { d: path, class: "rim" }), svgElement("path", { d: path }));
   for (const [cx, cy] of layer === "coarse" ? [] : rings) {
     part.append(svgElement("circle", { cx, cy, class: "rim" }), svgElement("circle", { cx, cy }));
   }
-  if (leftOut) svg.parentElement.title = `${leftOut} more regions, the smallest ones, are not outlined.`;
+  if (leftOut) svg.parentElement.title = `The ${leftOut} smallest regions are not outlined.`;
 }
 
 // The heatmap's scale with a tick at the threshold.
 function scaleBar(run, row) {
   const [low, high] = data.vis === "single" ? [run.low[row], run.high[row]] : [0, data.heatRange];
+  if (run.threshold[row] === null) return make("i", { className: "colormap", title: "No threshold is known" });
   const at = high > low ? Math.min(1, Math.max(0, (run.threshold[row] - low) / (high - low))) : 0;
   const title = `Colors from ${number(low)} to ${number(high)}; threshold ${number(run.threshold[row])}`;
   return make("i", { className: "colormap", title, style: { "--at": at.toFixed(4) } });
@@ -66,8 +67,8 @@ function emptyPanel(text, caption) {
 function truthPanel(view, row) {
   const { samples } = view;
   if (samples.area[row] === null) {
-    const text = { normal: "Normal image: no defect to mark", anomalous: "Anomalous image without a mask" };
-    return emptyPanel(text[samples.label[row]] ?? "No ground truth known", "Ground truth");
+    const text = { normal: "Normal image: no defect", anomalous: "Anomalous image without a ground-truth mask" };
+    return emptyPanel(text[samples.label[row]] ?? "No ground truth", "Ground truth");
   }
   const stack = makeStack(view, row, { mark: [["truth", null]], alt: `Ground truth of ${samples.id[row]} over the image` });
   stack.classList.add("own-truth");
@@ -90,7 +91,7 @@ function runPanels(view, row, run, named) {
   ];
 }
 
-// What is shown of an image: of one run, or of two side by side; `full` has the image and its ground truth apart.
+// The panels of an image for one run, or for two side by side; `full` has separate panels for the image and its ground truth.
 function panelsOf(view, row, full) {
   const { a, b } = view;
   const image = () => figurePanel(makeStack(view, row, { alt: `Image ${view.samples.id[row]}` }), "Image");
@@ -112,9 +113,9 @@ function factsOf(run, row) {
   const interval = run.stableFirst[row] === null ? "" : `; stable from level ${run.stableFirst[row]} to ${run.stableLast[row]}`;
   return [
     ["SegF1", run.segF1[row] === null ? "–" : percent(run.segF1[row]), "F1 of the final mask's pixels in this image, in percent"],
-    ["Score", number(run.score[row]), String(run.score[row])],
-    ["Threshold", number(run.threshold[row]), `${votes.map(([name, value]) => `${name} ${number(value)}`).join(", ") || run.threshold[row]}${interval}`],
-    ["Est. defects", String(run.defects[row]), "Number of defects estimated by the binarization"],
+    ["Score", rounded(run.score[row]), String(run.score[row] ?? "not known")],
+    ["Threshold", rounded(run.threshold[row]), `${votes.map(([name, value]) => `${name} ${number(value)}`).join(", ") || (run.threshold[row] ?? "not known")}${interval}`],
+    ["Regions", String(run.regions[row]), "Number of connected regions of the final mask"],
   ];
 }
 

@@ -1,4 +1,4 @@
-// Views, layers, keys; then everything is started.
+// Views, layers and keys; starts the page.
 const VIEWS = ["overview", "figures", "images", "run"];
 
 function show() {
@@ -115,7 +115,7 @@ $("help").addEventListener("click", () => $("keys").showModal());
 addEventListener("keydown", onKey);
 addEventListener("hashchange", () => { scrollTo(0, 0); show(); });
 addEventListener("beforeprint", () => {
-  for (const one of document.querySelectorAll(".view.current details")) one.open = true;
+  for (const details of document.querySelectorAll(".view.current details")) details.open = true;
   gallery.printed = MOST_PRINTED;
   drawRows();
 });

@@ -1,4 +1,4 @@
-// Sorting by a column, one metric's matrix at a time, single seeds on demand.
+// Sorts tables by a column, shows a single metric's matrix at a time, and single seeds on demand.
 function sortTable(table, heading) {
   const column = Number(heading.dataset.column);
   const before = heading.getAttribute("aria-sort");
@@ -9,9 +9,9 @@ function sortTable(table, heading) {
   const numeric = rows.some((row) => typeof keys.get(row) === "number");
   const down = before ? before === "ascending" : numeric;
   const sign = down ? -1 : 1;
-  rows.sort((one, other) => {
-    const [a, b] = [keys.get(one), keys.get(other)];
-    // What is undefined goes last in both directions.
+  rows.sort((row, other) => {
+    const [a, b] = [keys.get(row), keys.get(other)];
+    // Undefined values go last in both directions.
     if (a === null || b === null) return (a === null) - (b === null);
     return sign * (typeof a === "number" ? a - b : a.localeCompare(b, undefined, { numeric: true }));
   });

@@ -1,5 +1,5 @@
-// One image at any zoom: all panels show the same part of it.
-const viewer = { row: 0, rows: [], zoom: 1, x: 0.5, y: 0.5, asked: 0 };
+// A single image at any zoom: all panels show the same part of it.
+const viewer = { row: 0, rows: [], zoom: 1, x: 0.5, y: 0.5, request: 0 };
 const MOST_ZOOM = 64;
 
 function showViewer(row, rows) {
@@ -29,20 +29,20 @@ function drawViewer() {
   loadOriginal(row);
 }
 
-// The image itself, where the data set lies where it lay when the page was made.
+// Replace the thumbnails by the original image if the data set is still where it was when the page was made.
 function loadOriginal(row) {
   const { samples } = gallery.view;
-  viewer.asked += 1;
-  const asked = viewer.asked;
+  viewer.request += 1;
+  const request = viewer.request;
   const image = new Image();
   image.onload = () => {
-    if (asked !== viewer.asked || image.naturalWidth * samples.fullHeight[row] !== image.naturalHeight * samples.fullWidth[row]) return;
+    if (request !== viewer.request || image.naturalWidth * samples.fullHeight[row] !== image.naturalHeight * samples.fullWidth[row]) return;
     for (const base of $("lenses").querySelectorAll("img.base")) base.src = image.src;
-    $("viewer-note").textContent = `${samples.fullWidth[row]} × ${samples.fullHeight[row]} pixels, the original.`;
+    $("viewer-note").textContent = `${samples.fullWidth[row]} × ${samples.fullHeight[row]} pixels, original image.`;
     showZoom();
   };
   image.onerror = () => {
-    if (asked === viewer.asked) $("viewer-note").textContent += " The original cannot be read from here.";
+    if (request === viewer.request) $("viewer-note").textContent += " The original image cannot be loaded.";
   };
   image.src = samples.original[row];
 }
@@ -139,7 +139,7 @@ function startViewer() {
     if (action) act(action);
   });
   $("viewer").addEventListener("close", () => {
-    viewer.asked += 1;
+    viewer.request += 1;
     $("lenses").replaceChildren();
     if (place().view === "images" && viewer.rows === gallery.order) focusRow(gallery.current);
   });

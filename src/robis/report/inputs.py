@@ -1,0 +1,96 @@
+"""What a report is made from and where it goes: every file is named by the caller."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from robis.report.published import Literature
+
+
+@dataclass(frozen=True)
+class RunFiles:
+    """The files of one run on one category and split.
+
+    Attributes:
+        name: the run, as the page shows it.
+        category: the product.
+        split: the split.
+        samples: sample table of the category and split; runs that are shown together have the same one.
+        maps: folder with an anomaly map per image, `{sample_id}.tiff`.
+        thresholds: table of the stage `binarize`.
+        coarse_masks: folder with a coarse mask per image, `{sample_id}.png`.
+        masks: folder with a final mask per image, `{sample_id}.png`.
+        scores: table of image scores.
+        metrics: table of metrics; None where no label is known.
+        curves: table of curves; None where no label is known.
+        history: table of the training; None where nothing was trained.
+        own: False for a run of another results folder (`report.compare`), which may lack images.
+    """
+
+    name: str
+    category: str
+    split: str
+    samples: Path
+    maps: Path
+    thresholds: Path
+    coarse_masks: Path
+    masks: Path
+    scores: Path
+    metrics: Path | None = None
+    curves: Path | None = None
+    history: Path | None = None
+    own: bool = True
+
+    @property
+    def part(self) -> tuple[str, str]:
+        """Category and split."""
+        return self.category, self.split
+
+
+@dataclass(frozen=True)
+class ReportFiles:
+    """What a report writes.
+
+    Attributes:
+        page: HTML that needs neither network nor server.
+        assets: folder beside the page, with its pictures and data.
+        figures: folder CATEGORY/SPLIT with every figure as .svg and .png.
+        tables: folder of .csv and .tex.
+        metrics: CSV of all metrics.
+        workbook: the same as .xlsx.
+    """
+
+    page: Path
+    assets: Path
+    figures: Path
+    tables: Path
+    metrics: Path
+    workbook: Path
+
+
+@dataclass(frozen=True)
+class PageFacts:
+    """What the page says of a run besides its results.
+
+    Attributes:
+        dataset: name of the dataset, the page's title.
+        root: folder of the dataset, from which the sample tables' paths start.
+        layout: of the dataset.
+        encoder: the encoders, in words.
+        config: the whole config, as YAML.
+        setups: run -> dotted key -> value, for the keys that decide what compares with published results.
+        literature: published results.
+        notice: a warning at the top of the page.
+    """
+
+    dataset: str
+    root: Path
+    layout: str
+    encoder: str
+    config: str
+    setups: Mapping[str, Mapping[str, Any]]
+    literature: Literature
+    notice: str | None = None

@@ -1,0 +1,66 @@
+"""The files that a report reads: declared as inputs of its rule, and put together again in its job."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+from robis.report.inputs import RunFiles
+from robis.workflow import results
+
+# What of RunFiles is no file.
+NAMES = ("name", "category", "split", "own")
+# Files of a run, and where they lie.
+PATTERNS = {
+    "maps": results.ANOMALY_MAPS,
+    "thresholds": results.THRESHOLDS,
+    "coarse_masks": results.COARSE_MASKS,
+    "masks": results.MASKS,
+    "scores": results.IMAGE_SCORES,
+    "metrics": results.METRICS,
+    "curves": results.CURVES,
+    "history": results.HISTORY,
+}
+FILES = tuple(field.name for field in fields(RunFiles) if field.name not in NAMES)
+
+
+def run_files(run: Path, name: str, part: tuple[str, str], samples: Path, *, own: bool = True) -> RunFiles:
+    """Where the files of a run of a results folder are, whether or not they exist.
+
+    Args:
+        run: results/NAME/DETECTOR.
+        name: of the run, as the page shows it.
+        part: category and split.
+        samples: sample table of the category and split.
+        own: whether it is a run of this report.
+    """
+    fields = {"detector": run.name, "category": part[0], "split": part[1]}
+    files: dict[str, Any] = {file: results.place(pattern, run.parent, **fields) for file, pattern in PATTERNS.items()}
+    return RunFiles(name, *part, samples=samples, own=own, **files)
+
+
+def inputs_of(runs: Sequence[RunFiles]) -> dict[str, list[str]]:
+    """The files of runs, by the names of FILES, each in the order of the runs that have it."""
+    return {name: [str(path) for run in runs if (path := getattr(run, name)) is not None] for name in FILES}
+
+
+def described(runs: Sequence[RunFiles]) -> list[dict[str, Any]]:
+    """Plain data of runs without their paths: NAMES, and `files`, which of FILES they have."""
+    return [
+        {name: getattr(run, name) for name in NAMES}
+        | {"files": [name for name in FILES if getattr(run, name) is not None]}
+        for run in runs
+    ]
+
+
+def paired(runs: Sequence[Mapping[str, Any]], inputs: Mapping[str, Sequence[str]]) -> list[RunFiles]:
+    """The runs of `described` with their files of `inputs_of`, wherever these lie now."""
+    files: dict[str, Iterator[str]] = {name: iter(inputs.get(name, ())) for name in FILES}
+    of_run: dict[str, Any]
+    pairs = []
+    for run in runs:
+        of_run = {name: Path(next(files[name])) for name in run["files"]}
+        pairs.append(RunFiles(**{name: run[name] for name in NAMES}, **of_run))
+    return pairs

@@ -1,0 +1,41 @@
+"""Time and memory of stages, from benchmark files written as Snakemake writes them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pandas as pd
+
+from robis.workflow.timings import stage_timings
+
+
+def write_benchmark(path: Path, seconds: str, cpu: str = "5.0", memory: str = "100.0") -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(f"s\th:m:s\tmax_rss\tmean_load\tcpu_time\n{seconds}\t0:00:01\t{memory}\t50.0\t{cpu}\n")
+
+
+def test_timings_add_up_the_jobs_of_a_stage(tmp_path: Path) -> None:
+    write_benchmark(tmp_path / "benchmarks" / "index" / "nut" / "test.tsv", "1.5", "NA", "NA")
+    write_benchmark(tmp_path / "benchmarks" / "report.tsv", "9", "-", "50")
+    infer = tmp_path / "musc" / "benchmarks" / "infer" / "nut"
+    write_benchmark(infer / "test.tsv", "30", "40", "200.5")
+    write_benchmark(infer / "train.tsv", "10", "NA", "100")
+    (infer / "killed.tsv").write_text("")
+    (infer / "started.tsv").write_text("s\th:m:s\tmax_rss\tmean_load\tcpu_time\n")
+    write_benchmark(tmp_path / "musc" / "benchmarks" / "train" / "nut.tsv", "60.25", "70")
+    timings = stage_timings(tmp_path, ["index", "train", "infer"])
+    expected = pd.DataFrame(
+        [
+            ("", "index", 1, 1.5, None, 1.5, None),
+            ("musc", "train", 1, 60.25, 70.0, 60.25, 100.0),
+            ("musc", "infer", 2, 40.0, 40.0, 30.0, 200.5),
+            ("", "report", 1, 9.0, None, 9.0, 50.0),
+        ],
+        columns=["run", "stage", "jobs", "wall_s", "cpu_s", "longest_s", "peak_mb"],
+    )
+    pd.testing.assert_frame_equal(timings, expected, check_dtype=False)
+    assert timings["peak_mb"].isna().tolist() == [True, False, False, False]
+
+
+def test_a_run_without_benchmark_files_has_no_rows(tmp_path: Path) -> None:
+    assert stage_timings(tmp_path / "nowhere").empty
