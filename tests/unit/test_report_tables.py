@@ -21,7 +21,7 @@ from robis.report.published import PIXEL_METRICS, comparisons, read_literature
 from robis.report.runs import no_metrics
 from robis.report.workbook import sheet_name, write_workbook
 from robis.workflow.report_facts import report_facts
-from robis.workflow.runs import variants
+from robis.workflow.runs import runs_of
 from robis.workflow.stages import every_key
 
 
@@ -320,7 +320,7 @@ def test_versions_are_of_what_is_installed() -> None:
 def test_facts_hold_the_config_and_what_auto_means() -> None:
     values = {"detectors": ["inp_former", "winclip"], "winclip": {"shots": [0, 2]}, "encoder": {"input_size": 240}}
     settings = parse(values | {"infer": {"shards": 2}})
-    facts = report_facts(settings, variants(settings), ["winclip.shots", "encoder.name"])
+    facts = report_facts(settings, runs_of(settings), ["winclip.shots", "encoder.name"])
     assert yaml.safe_load(facts["config"])["encoder"] == settings.encoder.model_dump(mode="json")
     own = yaml.safe_load("\n".join(line[4:] for line in facts["config"].splitlines() if line.startswith("#   ")))
     assert own["inp_former"]["encoder.name"] == "dinov2_reg_vitb14"
