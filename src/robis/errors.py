@@ -26,6 +26,10 @@ class TrainingError(RobisError):
     """Training that cannot go on, such as a loss that is not finite."""
 
 
+class DiskFullError(RobisError):
+    """A disk without room for a file, or a user without quota."""
+
+
 def one_of(found: str, valid: Iterable[str]) -> str:
     """Say what is valid and which spelling is nearest, for the end of an error message."""
     names = [str(name) for name in valid]

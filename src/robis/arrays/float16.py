@@ -50,6 +50,14 @@ def value_range(values: np.ndarray) -> tuple[float, float]:
     return float(values.min()), float(values.max())
 
 
+def not_finite(values: np.ndarray) -> tuple[int, ...] | None:
+    """Index of the first value that is NaN or infinite; None where there is none."""
+    if not values.size or np.isfinite(value_range(values)).all():
+        return None
+    place = np.argwhere(~np.isfinite(values))[0]
+    return tuple(int(index) for index in place)
+
+
 def histogram(bits: np.ndarray) -> np.ndarray:
     """Count the values of uint16 (H, W), bits of finite non-negative float16: int64 (31744,)."""
     counts = np.zeros(FINITE_VALUES, np.int64)
@@ -70,8 +78,8 @@ def looked_up(table: np.ndarray, bits: np.ndarray) -> np.ndarray:
 def above(values: np.ndarray, threshold: np.float32) -> np.ndarray:
     """Where float16 (H, W), finite and not below 0, is above `threshold`, compared in float32: bool (H, W)."""
     first = np.searchsorted(_finite_values(), threshold, side="right")
-    found: np.ndarray = values.view(np.uint16) >= np.uint16(first)
-    return found
+    is_above: np.ndarray = values.view(np.uint16) >= np.uint16(first)
+    return is_above
 
 
 @cache

@@ -4,52 +4,96 @@ from __future__ import annotations
 
 import struct
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
 
 from robis.errors import DataError
+from robis.io.damage import damaged, why_unreadable
 
-# Imported where they are used: both are slow to import, and models run without them.
-if TYPE_CHECKING:
-    pass
-
-# Masks: rows as they are compress better than differences, and in a fifth of the time. OpenCV 4.11 and newer.
+# Rows of a mask as they are compress better than their differences, and in a fifth of the time. OpenCV 4.11 and newer.
 UNFILTERED = [cv2.IMWRITE_PNG_FILTER, cv2.IMWRITE_PNG_FILTER_NONE] if hasattr(cv2, "IMWRITE_PNG_FILTER") else []
+
+INFINITE = 0x7C00  # the bits of float16's infinity; those of finite values, without their sign, are below
+MAX_VALUE = 65504  # of float16
 
 
 def write_mask(path: str | Path, mask: np.ndarray) -> None:
     """Write a bool or {0, 255} mask (H, W) as an 8-bit single-channel PNG of 0 and 255."""
+    path = Path(path)
     pixels = (mask != 0).view(np.uint8) * np.uint8(255)
-    _write_png(Path(path), pixels)
-
-
-def _write_png(path: Path, pixels: np.ndarray) -> None:
-    done, data = cv2.imencode(".png", pixels, [cv2.IMWRITE_PNG_COMPRESSION, 3, *UNFILTERED])
-    if not done:
+    encoded, data = cv2.imencode(".png", pixels, [cv2.IMWRITE_PNG_COMPRESSION, 3, *UNFILTERED])
+    if not encoded:
         raise DataError(f"{path}: the PNG encoder failed on an array of shape {pixels.shape}.")
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(data.tobytes())
 
 
+def read_written_mask(path: str | Path, *, stage: str) -> np.ndarray:
+    """Read a mask that `write_mask` wrote: bool (H, W).
+
+    Args:
+        path: the file.
+        stage: rule that writes it, for the message.
+
+    Raises:
+        DataError: the file is missing, empty, cut short, or another kind of image.
+    """
+    try:
+        data = np.frombuffer(Path(path).read_bytes(), np.uint8)
+        pixels = cv2.imdecode(data, cv2.IMREAD_UNCHANGED) if data.size else None
+    except (OSError, cv2.error) as error:
+        raise damaged(path, f"not a readable mask ({why_unreadable(path, error)})", stage) from error
+    if pixels is None:
+        why = "the PNG is cut short or damaged" if data.size else "the file is empty"
+        raise damaged(path, f"not a readable mask ({why})", stage)
+    if pixels.dtype != np.uint8 or pixels.ndim != 2:
+        raise damaged(path, f"{pixels.dtype} of shape {pixels.shape}; expected 8 bits and one channel", stage)
+    mask: np.ndarray = pixels == 255
+    if np.count_nonzero(pixels) != np.count_nonzero(mask):
+        raise damaged(path, "gray levels other than 0 and 255; expected a mask", stage)
+    return mask
+
+
 def write_map(path: str | Path, anomaly_map: np.ndarray) -> None:
-    """Write an anomaly map, float16 (H, W), as a single-channel TIFF, uncompressed."""
+    """Write an anomaly map (H, W) as a single-channel float16 TIFF, uncompressed.
+
+    Raises:
+        DataError: a value is not finite, or not in float16, whose largest value is 65504.
+    """
     import tifffile
 
-    Path(path).parent.mkdir(parents=True, exist_ok=True)
-    # The settings that vary between machines or runs (date, software) stay out: same map, same bytes.
-    tifffile.imwrite(path, anomaly_map.astype(np.float16, copy=False), software="robis", metadata=None)
+    path = Path(path)
+    with np.errstate(over="ignore"):
+        values = np.ascontiguousarray(anomaly_map, np.float16)
+    # Checked as stored: a large number becomes infinite in float16.
+    wrong = values.view(np.uint16) & 0x7FFF >= INFINITE
+    if wrong.any():
+        row, column = (int(index) for index in np.argwhere(wrong)[0])
+        value = anomaly_map[row, column]
+        raise DataError(f"{path}: {value} at row {row}, column {column}; expected finite numbers up to {MAX_VALUE}.")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    # What varies between machines or runs (date, software) stays out: same map, same bytes.
+    tifffile.imwrite(path, values, software="robis", metadata=None)
 
 
-def read_map(path: str | Path) -> np.ndarray:
-    """Read an anomaly map written by `write_map`: float16 (H, W). Raises DataError."""
+def read_map(path: str | Path, *, stage: str | None = "merge") -> np.ndarray:
+    """Read an anomaly map that `write_map` wrote: float16 (H, W).
+
+    Args:
+        path: the file.
+        stage: rule that writes it, for the message; None for a map that robis did not make.
+
+    Raises:
+        DataError: the file is missing, empty, cut short, or another kind of image.
+    """
     import tifffile
 
     try:
         anomaly_map = tifffile.imread(path)
-    except (OSError, ValueError, struct.error, tifffile.TiffFileError) as error:
-        raise DataError(f"{path}: not a readable TIFF ({error}).") from error
+    except (OSError, ValueError, KeyError, IndexError, TypeError, struct.error) as error:
+        raise damaged(path, f"not a readable TIFF ({why_unreadable(path, error)})", stage) from error
     if anomaly_map.ndim != 2 or anomaly_map.dtype != np.float16:
-        raise DataError(f"{path}: {anomaly_map.dtype} of shape {anomaly_map.shape}; expected float16 with one channel.")
+        problem = f"{anomaly_map.dtype} of shape {anomaly_map.shape}; expected float16 with one channel"
+        raise damaged(path, problem, stage)
     return anomaly_map

@@ -4,13 +4,8 @@ from __future__ import annotations
 
 import hashlib
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from robis.errors import WeightsError
-
-# Imported where they are used: both are slow to import, and models run without them.
-if TYPE_CHECKING:
-    pass
 
 
 def check_file(path: str | Path, key: str) -> None:
