@@ -6,7 +6,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from robis.detectors.jobs import Compute, InferJob, MapScale, Shard, TileMaps, TileStore, TrainJob
+from robis.detectors.jobs import Compute, InferJob, MapScale, Shard, TrainJob
+from robis.tiles.files import TileMaps, TileStore
 
 COMPUTE = ("batch_size", "precision", "device", "threads")
 

@@ -1,6 +1,6 @@
 from pathlib import Path
 
-from robis.binarization.stage import binarize_split
+from robis.binarization.stage import Thresholding, binarize_split
 from robis.workflow.jobs import job
 
 with job(snakemake) as options:
@@ -9,6 +9,6 @@ with job(snakemake) as options:
         Path(snakemake.input.calibration_maps[0]),
         Path(snakemake.output.masks),
         Path(snakemake.output.thresholds),
+        Thresholding(**options),
         threads=snakemake.threads,
-        **options,
     )

@@ -1,14 +1,14 @@
 from pathlib import Path
 
-from robis.tiles.store import crop_split
+from robis.tiles.files import TileStore
+from robis.tiles.store import Cutting, crop_split
 from robis.workflow.jobs import job
 
 with job(snakemake) as options:
     crop_split(
         Path(snakemake.input.samples),
         Path(options.pop("root")),
-        Path(snakemake.output.tiles),
-        Path(snakemake.output.table),
+        TileStore(Path(snakemake.output.tiles), Path(snakemake.output.table)),
+        Cutting(**options),
         threads=snakemake.threads,
-        **options,
     )

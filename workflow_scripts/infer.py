@@ -1,7 +1,7 @@
 from pathlib import Path
 
-from robis.detectors.jobs import TileMaps
 from robis.detectors.registry import DETECTORS
+from robis.tiles.files import TileMaps
 from robis.workflow.jobs import infer_job, job
 
 with job(snakemake) as options:

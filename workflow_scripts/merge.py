@@ -1,13 +1,13 @@
 from pathlib import Path
 
+from robis.tiles.files import TileMaps
 from robis.tiles.merge import merge_split
 from robis.workflow.jobs import job
 
 with job(snakemake) as options:
     merge_split(
         Path(snakemake.input.samples),
-        Path(snakemake.input.maps),
-        Path(snakemake.input.table),
+        TileMaps(Path(snakemake.input.maps), Path(snakemake.input.table)),
         Path(snakemake.input.range_maps[0]),
         Path(snakemake.output.maps),
         threads=snakemake.threads,

@@ -1,5 +1,6 @@
 from pathlib import Path
 
+from robis.refinement.methods import Refining
 from robis.refinement.stage import refine_split
 from robis.workflow.jobs import job
 
@@ -9,6 +10,6 @@ with job(snakemake) as options:
         Path(options.pop("root")),
         Path(snakemake.input.coarse),
         Path(snakemake.output.masks),
+        Refining(**options),
         threads=snakemake.threads,
-        **options,
     )

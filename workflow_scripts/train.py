@@ -1,7 +1,8 @@
 from pathlib import Path
 
-from robis.detectors.jobs import TileStore, TrainJob
+from robis.detectors.jobs import TrainJob
 from robis.detectors.registry import DETECTORS
+from robis.tiles.files import TileStore
 from robis.workflow.jobs import compute_of, job
 
 with job(snakemake) as options:

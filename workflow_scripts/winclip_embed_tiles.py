@@ -1,7 +1,7 @@
 from pathlib import Path
 
-from robis.detectors.jobs import TileStore
 from robis.detectors.winclip.tiles import embed_tiles
+from robis.tiles.files import TileStore
 from robis.workflow.jobs import compute_of, job
 
 with job(snakemake) as options:

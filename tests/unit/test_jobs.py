@@ -9,7 +9,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from robis.errors import DataError
+from robis.errors import DataError, DiskFullError
 from robis.workflow.jobs import job
 from robis.workflow.params import Params
 
@@ -42,7 +42,9 @@ def test_options_are_what_the_code_takes(snakemake: SimpleNamespace) -> None:
     ("error", "message", "traceback"),
     [
         (DataError("a.png: broken"), "merge: a.png: broken", False),
-        (OSError(errno.ENOSPC, "No space left on device"), "merge: the disk is full", False),
+        (OSError(errno.ENOSPC, "No space left on device"), "logs: the disk is full. Free in ", False),
+        (OSError(errno.EDQUOT, "Disk quota exceeded", "a.tiff"), "merge: a.tiff: the disk is full. Free in ", False),
+        (DiskFullError("a.npy: the disk is full."), "merge: a.npy: the disk is full.", False),
         (OSError(errno.EIO, "Input/output error"), "Input/output error", True),
         (ZeroDivisionError("a defect of ours"), "a defect of ours", True),
     ],
@@ -55,3 +57,40 @@ def test_errors_end_the_job_with_a_message_in_the_log(
     assert stopped.value.code == 1
     assert message in log_of(snakemake)
     assert ("Traceback" in log_of(snakemake)) == traceback
+
+
+def test_a_disk_too_full_for_the_log_is_reported_all_the_same(
+    small_disk: Path, snakemake: SimpleNamespace, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The log is there before the disk is full; then the message about it fits no more."""
+    snakemake.log = [str(small_disk / "a.log")]
+
+    def work() -> None:
+        with job(snakemake):
+            logging.getLogger("robis").info("at work")
+            fill(small_disk)
+            logging.getLogger("robis").info("x" * 100_000)
+            (small_disk / "b").write_bytes(bytes(100))
+
+    with pytest.raises(SystemExit):
+        work()
+    assert log_of(snakemake).startswith("INFO at work")
+    errors = capsys.readouterr().err
+    assert "disk: the disk is full. Free in" in errors and "Traceback" not in errors
+
+
+def test_a_disk_without_room_for_a_log_is_named(
+    small_disk: Path, snakemake: SimpleNamespace, capsys: pytest.CaptureFixture[str]
+) -> None:
+    snakemake.log = [str(small_disk / "logs" / "a.log")]
+    for number in range(199):
+        (small_disk / str(number)).touch()
+    with pytest.raises(SystemExit), job(snakemake):
+        pytest.fail("no job without a log")
+    errors = capsys.readouterr().err
+    assert "logs: the disk is full. The disk of" in errors and "Traceback" not in errors
+
+
+def fill(disk: Path) -> None:
+    with pytest.raises(OSError, match="No space"), (disk / "filled").open("wb") as stream:
+        stream.write(bytes(1 << 21))

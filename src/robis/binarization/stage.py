@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,13 +13,16 @@ import pandas as pd
 
 from robis.arrays.float16 import above
 from robis.binarization.closing import close_and_fill
-from robis.binarization.mebin import eroded, estimate
+from robis.binarization.mebin import Estimate, eroded, estimate
 from robis.binarization.statistics import MapStatistics, read_valid_map
 from robis.errors import ConfigError, DataError, one_of
 from robis.io.atomic import atomic_folder
+from robis.io.damage import damaged
 from robis.io.maps import write_mask
 from robis.io.tables import write_table
 from robis.io.threads import threaded
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -41,7 +45,7 @@ METHODS: dict[str, Method] = {
     "percentile": Method(percentile=True, erodes=False),  # SuperADD (arXiv 2605.14808)
 }
 
-# Bytes of maps from which on compiled code pays for being loaded: six maps of 512 x 612.
+# Bytes of maps from which on loading compiled code pays: six maps of 512 x 612.
 WORTH_COMPILING = 4_000_000
 
 COLUMNS = {
@@ -57,82 +61,78 @@ COLUMNS = {
 }
 
 
+@dataclass(frozen=True)
+class Thresholding:
+    """How anomaly maps become coarse masks.
+
+    Attributes:
+        method: one of `METHODS`.
+        std_factor: standard deviations above the mean (mean_std).
+        threshold_step: gray levels between two of MEBin's thresholds.
+        min_interval: thresholds that a stable interval of MEBin must span.
+        erosion_size: side of the erosion block in map pixels; 1 erodes nothing.
+        percentile: of the pixels of all maps (percentile).
+        percentile_factor: what it is multiplied by.
+        closing_sizes, closing_threshold_factor: see `close_and_fill` (percentile); no sizes: nothing is closed.
+    """
+
+    method: str
+    std_factor: float = 3.0
+    threshold_step: int = 4
+    min_interval: int = 4
+    erosion_size: int = 6
+    percentile: float = 95.0
+    percentile_factor: float = 1.421
+    closing_sizes: Sequence[int] = ()
+    closing_threshold_factor: float = 1.25
+
+    def __post_init__(self) -> None:
+        if self.method not in METHODS:
+            raise ConfigError(f"binarize.method: unknown method {self.method!r}. {one_of(self.method, METHODS)}")
+
+    @property
+    def votes(self) -> Method:
+        return METHODS[self.method]
+
+
 def binarize_split(
-    maps: Path,
-    calibration_maps: Path,
-    masks: Path,
-    thresholds: Path,
-    *,
-    method: str,
-    std_factor: float = 3.0,
-    threshold_step: int = 4,
-    min_interval: int = 4,
-    erosion_size: int = 6,
-    percentile: float = 95.0,
-    percentile_factor: float = 1.421,
-    closing_sizes: Sequence[int] = (),
-    closing_threshold_factor: float = 1.25,
-    threads: int = 1,
+    maps: Path, calibration_maps: Path, masks: Path, thresholds: Path, options: Thresholding, *, threads: int = 1
 ) -> None:
     """Turn every anomaly map of a split into a coarse mask.
 
-    `maps` and `calibration_maps` (the same folder, or another split's) hold SAMPLE_ID.tiff: float16,
-    finite, at least 0, usually 0..255, of any size. `method` is one of METHODS; the statistics it
-    needs come from the calibration maps: mean + `std_factor` * std, the range of the maxima for
-    MEBin (at every `threshold_step`-th of 255 levels, runs of at least `min_interval` levels), or
-    `percentile_factor` times a percentile. `erosion_size` is in map pixels. `closing_sizes` and
-    `closing_threshold_factor` are those of `close_and_fill`, with `percentile` alone; an empty `closing_sizes`
-    leaves its masks as they are.
+    Args:
+        maps: folder of anomaly maps, SAMPLE_ID.tiff: float16, finite, at least 0, usually 0..255, of any size.
+        calibration_maps: folder of the maps that the thresholds are taken from: `maps`, or another split's.
+        masks: folder that is written: SAMPLE_ID.png, uint8 {0, 255}, each of its map's size.
+        thresholds: table that is written, one row per image: the threshold that made the mask (map units, compared in
+            float32), the votes that it is the lowest of (null where the method has no such vote), the estimated
+            number of defects (MEBin's, otherwise the 8-connected components of the mask), the levels between which
+            that number is stable, and the mask's share of the image.
+        options: how.
+        threads: maps binarized at a time.
 
-    Writes `masks`/SAMPLE_ID.png, uint8 {0, 255} of the map's size, and the table `thresholds`, one
-    row per image: the threshold that made the mask (map units, compared in float32), the votes it is
-    the lowest of (null where the method has no such vote), the estimated number of defects (MEBin's,
-    otherwise the 8-connected components of the mask), the levels between which that number is stable,
-    and the mask's share of the image. Raises ConfigError for an unknown method, DataError for folders
-    without maps or for a map that cannot be used.
+    Raises:
+        DataError: a folder has no maps, a map cannot be used, or the maps of another split give no threshold.
+        DiskFullError: there is no room for the masks.
     """
-    if method not in METHODS:
-        raise ConfigError(f"binarize.method: unknown method {method!r}. {one_of(method, METHODS)}")
-    votes = METHODS[method]
     paths = _map_paths(maps)
     statistics = MapStatistics.of(_map_paths(calibration_maps).values(), threads)
-
-    mean_std = percentile_threshold = None
-    if votes.mean_std:
-        mean, std = statistics.mean_std()
-        mean_std = float(mean + np.float32(std_factor) * std)
-    if votes.percentile:
-        percentile_threshold = percentile_factor * statistics.percentile(percentile)
-
-    compiled = votes.mebin and sum(path.stat().st_size for path in paths.values()) > WORTH_COMPILING
+    if calibration_maps != maps:
+        _check_reference(statistics, calibration_maps, options)
+    votes = _SharedVotes.of(statistics, options)
+    compiled = sum(path.stat().st_size for path in paths.values()) > WORTH_COMPILING
 
     def binarize(sample_id: str) -> dict[str, object]:
         anomaly_map = read_valid_map(paths[sample_id])
-        mebin = None
-        if votes.mebin:
-            mebin = estimate(
-                anomaly_map,
-                statistics.lowest_max,
-                statistics.highest_max,
-                threshold_step=threshold_step,
-                min_interval=min_interval,
-                erosion_size=erosion_size,
-                compiled=compiled,
-            )
-        candidates = (mean_std, mebin.threshold if mebin else None, percentile_threshold)
-        # In float32: NumPy would round a Python number to the map's float16 to compare them.
-        threshold = np.float32(min(value for value in candidates if value is not None))
-        mask = above(anomaly_map, threshold).view(np.uint8)
-        if votes.erodes:
-            mask = eroded(mask, erosion_size)
-        elif closing_sizes:
-            mask = close_and_fill(anomaly_map, threshold, closing_sizes, closing_threshold_factor).astype(np.uint8)
+        mebin = _mebin_vote(anomaly_map, statistics, options, compiled)
+        threshold = votes.lowest(mebin)
+        mask = _coarse_mask(anomaly_map, threshold, options)
         write_mask(folder / f"{sample_id}.png", mask)
         return {
             "sample_id": sample_id,
-            "method": method,
+            "method": options.method,
             "threshold": float(threshold),
-            "mean_std": mean_std,
+            "mean_std": votes.mean_std,
             "mebin": mebin.threshold if mebin else None,
             "defects": mebin.defects if mebin else cv2.connectedComponents(mask, connectivity=8)[0] - 1,
             "stable_first": mebin.stable_first if mebin else None,
@@ -145,15 +145,81 @@ def binarize_split(
     write_table(thresholds, pd.DataFrame(rows).astype(COLUMNS)[list(COLUMNS)])
 
 
+@dataclass(frozen=True)
+class _SharedVotes:
+    """Thresholds that all maps of a split share, in map units; None where the method has no such vote."""
+
+    mean_std: float | None
+    percentile: float | None
+
+    @classmethod
+    def of(cls, statistics: MapStatistics, options: Thresholding) -> _SharedVotes:
+        mean_std = percentile = None
+        if options.votes.mean_std:
+            mean, std = statistics.mean_std()
+            mean_std = float(mean + np.float32(options.std_factor) * std)
+        if options.votes.percentile:
+            percentile = options.percentile_factor * statistics.percentile(options.percentile)
+        return cls(mean_std, percentile)
+
+    def lowest(self, mebin: Estimate | None) -> np.float32:
+        """The lowest vote. In float32: NumPy would round a Python number to the map's float16 to compare them."""
+        candidates = (self.mean_std, mebin.threshold if mebin else None, self.percentile)
+        return np.float32(min(value for value in candidates if value is not None))
+
+
+def _mebin_vote(
+    anomaly_map: np.ndarray, statistics: MapStatistics, options: Thresholding, compiled: bool
+) -> Estimate | None:
+    if not options.votes.mebin:
+        return None
+    return estimate(
+        anomaly_map,
+        statistics.lowest_max,
+        statistics.highest_max,
+        threshold_step=options.threshold_step,
+        min_interval=options.min_interval,
+        erosion_size=options.erosion_size,
+        compiled=compiled,
+    )
+
+
+def _coarse_mask(anomaly_map: np.ndarray, threshold: np.float32, options: Thresholding) -> np.ndarray:
+    """Pixels above a threshold, uint8 {0, 1} (H, W), eroded or closed as the method does."""
+    if options.closing_sizes and not options.votes.erodes:
+        closed = close_and_fill(anomaly_map, threshold, options.closing_sizes, options.closing_threshold_factor)
+        return closed.astype(np.uint8)
+    mask = above(anomaly_map, threshold).view(np.uint8)
+    return eroded(mask, options.erosion_size) if options.votes.erodes else mask
+
+
+def _check_reference(statistics: MapStatistics, folder: Path, options: Thresholding) -> None:
+    """Raise DataError where the maps of another split give no threshold."""
+    split, keys = folder.name, "binarize.calibrate and merge.normalize"
+    if statistics.is_flat:
+        raise DataError(
+            f"{folder}: all pixels of the maps of the split {split} have the same value, so that no threshold can be "
+            f"taken from them. This happens where its images are copies of training images, or the model scores "
+            f"nothing. Give {split} normal images of its own, or set {keys} to split."
+        )
+    if not options.votes.mebin or statistics.lowest_max < statistics.highest_max:
+        return
+    problem = (
+        f"{folder}: the maps of the split {split} all have the same maximum, {statistics.highest_max:g}, between which "
+        f"MEBin finds no thresholds. Give {split} at least two different images"
+    )
+    if options.method == "mebin":
+        raise DataError(f"{problem}, use another binarize.method, or set {keys} to split.")
+    logger.warning("%s; until then %s is mean_std alone.", problem, options.method)
+
+
 def _map_paths(folder: Path) -> dict[str, Path]:
     """The anomaly maps below a folder by sample_id, sorted."""
     paths = {
         path.relative_to(folder).with_suffix("").as_posix(): path
-        for path in Path(folder).rglob("*.tiff")
+        for path in folder.rglob("*.tiff")
         if not path.name.startswith(".")
     }
     if not paths:
-        raise DataError(
-            f"{folder}: no anomaly maps found; expected SAMPLE_ID.tiff files, as the merge stage writes them."
-        )
+        raise damaged(folder, "no anomaly maps found; expected SAMPLE_ID.tiff files", "merge")
     return dict(sorted(paths.items()))

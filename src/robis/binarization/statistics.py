@@ -14,6 +14,7 @@ import numpy as np
 
 from robis.arrays.float16 import FINITE_VALUES, histogram
 from robis.errors import DataError
+from robis.io.damage import damaged
 from robis.io.maps import read_map
 from robis.io.threads import threaded
 
@@ -44,6 +45,11 @@ class MapStatistics:
             raise DataError("No anomaly maps to take statistics from; expected at least one.")
         return cls(pixels, min(maxima), max(maxima))
 
+    @property
+    def is_flat(self) -> bool:
+        """Whether all pixels have the same value."""
+        return int(np.count_nonzero(self.pixels)) == 1
+
     def mean_std(self) -> tuple[np.float32, np.float32]:
         """Mean and (population) standard deviation over all pixels, summed in float64, rounded to float32."""
         values = _values().astype(np.float64)
@@ -67,18 +73,18 @@ def read_valid_map(path: Path) -> np.ndarray:
     """Read an anomaly map: float16 (H, W), finite and not negative. Raises DataError naming the file."""
     anomaly_map = read_map(path)
     if anomaly_map.size == 0:
-        raise DataError(f"{path}: the anomaly map is empty, {anomaly_map.shape}; merge the tile maps again.")
+        raise damaged(path, f"the anomaly map has no pixels, its shape is {anomaly_map.shape}", "merge")
     bits = anomaly_map.view(np.uint16)
     if bits.max() < FINITE_VALUES:
         return anomaly_map
     wrong = (bits >= FINITE_VALUES) & (bits != NEGATIVE_ZERO)
     if wrong.any():
         row, column = (int(index) for index in np.argwhere(wrong)[0])
-        raise DataError(
-            f"{path}: {int(wrong.sum())} of {bits.size} pixels are NaN, infinite or negative, the first "
-            f"{anomaly_map[row, column]} at row {row}, column {column}; expected finite scores of at "
-            f"least 0. Run infer and merge again."
+        problem = (
+            f"{int(wrong.sum())} of {bits.size} pixels are NaN, infinite or negative, the first "
+            f"{anomaly_map[row, column]} at row {row}, column {column}; expected finite scores of at least 0"
         )
+        raise damaged(path, problem, "merge")
     return np.abs(anomaly_map)
 
 

@@ -10,7 +10,8 @@ from typing import Any, ClassVar
 from robis.config.sections import Section
 from robis.config.settings import SharedSettings
 from robis.config.stage import Stage
-from robis.detectors.jobs import InferJob, TileMaps, TrainJob
+from robis.detectors.jobs import InferJob, TrainJob
+from robis.tiles.files import TileMaps
 
 
 class Plan(ABC):

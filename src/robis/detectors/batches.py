@@ -11,6 +11,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from robis.detectors.jobs import Compute
+from robis.io.arrays import release
 from robis.io.threads import threaded
 
 
@@ -39,7 +40,9 @@ def tile_batches(
     starts = range(0, len(store), compute.batch_size)
 
     def read(start: int) -> Tensor:
-        return gathered([store[start : start + compute.batch_size]], device)
+        batch = gathered([store[start : start + compute.batch_size]], device)
+        release(store)
+        return batch
 
     batches = threaded(read, starts, compute.threads)
     for start, batch in zip(tqdm(starts, desc=name, unit="batch", disable=None), batches, strict=True):

@@ -12,12 +12,15 @@ from torch import Tensor
 from robis.arrays.float16 import to_float16
 from robis.detectors.batches import one_behind, tile_batches
 from robis.detectors.checks import require_finite
-from robis.detectors.jobs import InferJob, Shard, TileMaps
+from robis.detectors.jobs import InferJob, Shard
 from robis.encoders.devices import autocast, pick_device
-from robis.io.arrays import new_array
-from robis.io.atomic import atomic_file
+from robis.io.arrays import atomic_array, blocks, open_array, release
 from robis.io.tables import read_table, write_table
-from robis.tiles.store import map_size, open_tiles
+from robis.tiles.files import TileMaps
+from robis.tiles.store import MAP_TYPES, map_size, open_tiles
+
+# The rule whose files `gather_maps` reads, and the maps that it has in memory.
+SHARDS, MAPS_AT_ONCE = "infer_shard", 64
 
 
 def part_of(items: int, shard: Shard, step: int = 1) -> slice:
@@ -29,14 +32,16 @@ def part_of(items: int, shard: Shard, step: int = 1) -> slice:
 
 def gather_maps(parts: Sequence[TileMaps], output: TileMaps) -> None:
     """Join the maps (n, m, m) and tables of shards, in their order, into one array and one table."""
-    arrays = [np.load(part.maps, mmap_mode="r") for part in parts]
-    with atomic_file(output.maps) as partial:
-        maps = new_array(partial, arrays[0].dtype, (sum(map(len, arrays)), *arrays[0].shape[1:]))
+    arrays = [open_array(part.maps, stage=SHARDS, dtypes=MAP_TYPES, shape=(None, None, None)) for part in parts]
+    tables = [read_table(part.table, stage=SHARDS) for part in parts]
+    with atomic_array(output.maps, arrays[0].dtype, (sum(map(len, arrays)), *arrays[0].shape[1:])) as maps:
         start = 0
         for array in arrays:
-            maps[start : start + len(array)] = array
+            for first, part in blocks(array, MAPS_AT_ONCE):
+                maps[start + first : start + first + len(part)] = part
+                release(maps)
             start += len(array)
-        write_table(output.table, pd.concat([read_table(part.table) for part in parts], ignore_index=True))
+        write_table(output.table, pd.concat(tables, ignore_index=True))
 
 
 @torch.inference_mode()
@@ -59,8 +64,7 @@ def write_tile_maps(tile_maps: Callable[[Tensor, int], Tensor], job: InferJob, *
     store, rows = store[chosen], rows[chosen]
     device = pick_device(job.compute.device)
     size = map_size(job.size.window, job.size.scale, input_size)
-    with atomic_file(job.output.maps) as partial:
-        maps = new_array(partial, np.float16, (len(store), size, size))
+    with atomic_array(job.output.maps, np.float16, (len(store), size, size)) as maps:
 
         def compute(batch: Tensor) -> Tensor:
             with autocast(device, job.compute.precision):
@@ -68,17 +72,24 @@ def write_tile_maps(tile_maps: Callable[[Tensor, int], Tensor], job: InferJob, *
 
         for start, values in one_behind(tile_batches(store, job.compute, device), compute):
             maps[start : start + len(values)] = stored(values, chosen.start + start, job)
+            release(maps)
         write_table(job.output.table, rows)
 
 
-def stored(values: np.ndarray, first: int, job: InferJob) -> np.ndarray:
-    """Maps float32 (B, m, m) as they are stored, float16. Raises DataError when one is not finite then.
+def stored(
+    values: np.ndarray, first: int, job: InferJob, dtype: type[np.float16] | type[np.float32] = np.float16
+) -> np.ndarray:
+    """Maps float32 (B, m, m) as they are stored. Raises DataError when one is not finite then.
 
     Args:
         values: the maps.
         first: number of the first tile.
         job: names the tile store.
+        dtype: float32 for a detector whose scores lie in a narrow band far from 0: float16 has 1,024 values between a
+            number and its double, of which such a band gets too few.
     """
-    maps = to_float16(values.reshape(len(values), -1)).reshape(values.shape)
+    maps = values
+    if dtype == np.float16:
+        maps = to_float16(values.reshape(len(values), -1)).reshape(values.shape)
     require_finite(maps, "map values", first, job.store.tiles)
     return maps

@@ -7,21 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-
-@dataclass(frozen=True)
-class TileStore:
-    """A split's tiles: `tiles`, uint8 (N, s, s, 3) RGB as .npy, and `table`, one row per tile."""
-
-    tiles: Path
-    table: Path
-
-
-@dataclass(frozen=True)
-class TileMaps:
-    """What inference writes: `maps`, float16 (N, m, m) as .npy, and `table`, the tile table."""
-
-    maps: Path
-    table: Path
+from robis.tiles.files import TileMaps, TileStore
 
 
 @dataclass(frozen=True)

@@ -65,14 +65,14 @@ def scratch_array(target: str | Path, dtype: DTypeLike, shape: tuple[int, ...]) 
 
 
 def open_array(
-    path: str | Path, *, stage: str, dtypes: Sequence[DTypeLike] | None, shape: tuple[int | None, ...]
+    path: str | Path, *, stage: str | None, dtypes: Sequence[DTypeLike] | None, shape: tuple[int | None, ...]
 ) -> np.ndarray:
     """Map a .npy file for reading; its values come from the disk as they are used.
 
     Args:
         path: the file.
-        stage: rule that writes it, for the message.
-        dtypes: those that it may have; None where it has named fields.
+        stage: rule that writes it, for the message; None for a file that robis did not make.
+        dtypes: those that it may have; None: any.
         shape: the expected one; None stands for any length.
 
     Returns:
@@ -84,26 +84,27 @@ def open_array(
     path = Path(path)
     try:
         with open(path, "rb") as stream:
-            found_shape, dtype, offset = _read_header(stream)
+            stored, dtype, offset = _read_header(stream)
     except (OSError, ValueError) as error:
         raise damaged(path, _why_no_array(path, error), stage) from error
-    expected = offset + _bytes(dtype, found_shape)
+    expected = offset + _bytes(dtype, stored)
     if (size := path.stat().st_size) < expected:
         raise damaged(path, f"the file is cut short: {size} of {expected} bytes", stage)
-    fits = len(shape) == len(found_shape) and all(n in (None, m) for n, m in zip(shape, found_shape, strict=True))
-    if not fits or dtype not in [*map(np.dtype, dtypes or [dtype])]:
-        kinds = " or ".join(str(np.dtype(kind)) for kind in dtypes or ["records"])
+    fits = len(shape) == len(stored) and all(n in (None, m) for n, m in zip(shape, stored, strict=True))
+    kinds = [np.dtype(kind) for kind in dtypes or ()]
+    if not fits or (kinds and dtype not in kinds):
+        allowed = " or ".join(map(str, kinds)) or "any type"
         sides = ", ".join("any" if side is None else str(side) for side in shape)
-        raise damaged(path, f"the array is {dtype} of shape {found_shape}; expected {kinds} of shape ({sides})", stage)
-    if not math.prod(found_shape):
-        return np.empty(found_shape, dtype)
-    return np.memmap(path, dtype, "r", offset, found_shape)
+        raise damaged(path, f"the array is {dtype} of shape {stored}; expected {allowed} of shape ({sides})", stage)
+    if not math.prod(stored):
+        return np.empty(stored, dtype)
+    return np.memmap(path, dtype, "r", offset, stored)
 
 
-def release(array: np.ndarray) -> None:
+def release(array: object) -> None:
     """Let go of the pages of a memory map: they stay on disk and in the system's cache, not in this process.
 
-    Without it a process that goes through a whole map counts as large as the map. Arrays in memory stay as they are.
+    Without it a process that goes through a whole map counts as large as the map. Anything else stays as it is.
     """
     mapped = getattr(array, "_mmap", None)
     if mapped is not None and hasattr(mmap, "MADV_DONTNEED"):

@@ -23,8 +23,9 @@ def reporting_full_disk(target: Path, partial: Path | None = None, needed: int |
     """Raise DiskFullError for any error of the block that comes from a full disk.
 
     Args:
-        target: file or folder that is written, as the message names it.
-        partial: where it lies while it is written; its size says how much fitted.
+        target: file or folder that is written, as the message names it; where `partial` is None and the error itself
+            names a file, that is named instead.
+        partial: where `target` lies while it is written; its size says how much fitted.
         needed: bytes that it takes, where they are known beforehand.
     """
     try:
@@ -34,7 +35,7 @@ def reporting_full_disk(target: Path, partial: Path | None = None, needed: int |
     except Exception as error:
         if not is_disk_full(error, target):
             raise
-        raise DiskFullError(_message(target, _size(partial), needed)) from error
+        raise DiskFullError(_message(target, partial, needed, error)) from error
 
 
 def is_disk_full(error: BaseException, target: Path | None = None) -> bool:
@@ -69,12 +70,13 @@ def _has_room(target: Path) -> bool:
     return True
 
 
-def _message(target: Path, written: int, needed: int | None) -> str:
-    takes = in_words(needed) if needed is not None else f"more than {in_words(written)}"
-    return (
-        f"{target}: the disk is full. The file takes {takes}; {_room(target)}. "
-        f"Make room and run again; finished results are kept."
-    )
+def _message(target: Path, partial: Path | None, needed: int | None, error: Exception) -> str:
+    if partial is None:
+        named = (cause.filename for cause in _causes(error) if isinstance(cause, OSError) and cause.filename)
+        target, takes = Path(next(named, target)), ""
+    else:
+        takes = f" It takes {in_words(needed) if needed is not None else f'more than {in_words(_size(partial))}'}."
+    return f"{target}: the disk is full.{takes} {_room(target)} Make room and run again; finished results are kept."
 
 
 def _room(target: Path) -> str:
@@ -82,17 +84,15 @@ def _room(target: Path) -> str:
     if hasattr(os, "statvfs"):
         disk = os.statvfs(folder)
         if disk.f_files and not disk.f_favail:
-            return f"the disk of {folder} can hold no more files, however small"
-    return f"{in_words(shutil.disk_usage(folder).free)} are free in {folder}, less where a quota applies"
+            return f"The disk of {folder} can hold no more files, however small."
+    return f"Free in {folder}: {in_words(shutil.disk_usage(folder).free)}, or less where a quota applies."
 
 
 def _existing(folder: Path) -> Path:
     return next(path for path in (folder, *folder.absolute().parents) if path.is_dir())
 
 
-def _size(path: Path | None) -> int:
-    if path is None or not path.exists():
-        return 0
+def _size(path: Path) -> int:
     files = path.rglob("*") if path.is_dir() else [path]
     return sum(file.stat().st_size for file in files if file.is_file())
 
@@ -104,4 +104,6 @@ def in_words(count: int) -> str:
         if size < 1000:
             break
         size, unit = size / 1000, larger
-    return f"{count} bytes" if unit == "bytes" else f"{size:.1f} {unit}"
+    if unit == "bytes":
+        return f"{count} byte{'' if count == 1 else 's'}"
+    return f"{size:.1f} {unit}"

@@ -8,13 +8,12 @@ from pathlib import Path
 
 import pandas as pd
 
-from robis.errors import DataError
 from robis.io.tables import read_table, write_table
 
 
 @dataclass(frozen=True)
 class IndexedSample:
-    """One image that was found readable.
+    """One readable image.
 
     Attributes:
         sample_id: unique in its split; names the image's maps and masks, sub-folders included.
@@ -38,6 +37,7 @@ class IndexedSample:
 
 COLUMNS = tuple(IndexedSample.__dataclass_fields__)
 _TYPES = dict.fromkeys(COLUMNS[:6], "str") | {"height": "int32", "width": "int32"}
+_KINDS = dict.fromkeys(COLUMNS[:6], "text") | {"height": "integers", "width": "integers"}
 
 
 def write_samples(path: Path, samples: Sequence[IndexedSample]) -> None:
@@ -49,9 +49,6 @@ def write_samples(path: Path, samples: Sequence[IndexedSample]) -> None:
 
 def read_samples(path: Path) -> list[IndexedSample]:
     """Read a sample table. Raises DataError when it is missing, damaged or lacks a column."""
-    table = read_table(path)
-    missing = [name for name in COLUMNS if name not in table]
-    if missing:
-        raise DataError(f"{path}: no column {missing[0]!r}; expected {', '.join(COLUMNS)}. Delete it and run again.")
+    table = read_table(path, stage="index", columns=_KINDS)
     columns = [[None if pd.isna(value) else value for value in table[name].tolist()] for name in COLUMNS]
     return [IndexedSample(*row) for row in zip(*columns, strict=True)]

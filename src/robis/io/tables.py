@@ -24,9 +24,7 @@ def write_table(path: str | Path, table: pd.DataFrame) -> None:
         table.to_parquet(partial, index=False)
 
 
-def read_table(
-    path: str | Path, *, stage: str | None = None, columns: Mapping[str, str] | None = None
-) -> pd.DataFrame:
+def read_table(path: str | Path, *, stage: str | None = None, columns: Mapping[str, str] | None = None) -> pd.DataFrame:
     """Read a Parquet table.
 
     Args:

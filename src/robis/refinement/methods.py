@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from robis.errors import WeightsError
+from robis.errors import ConfigError, WeightsError, one_of
 
 # The official checkpoint of each model, and where a config without `refine.checkpoint` looks for it.
 CHECKPOINTS = {
@@ -42,9 +42,21 @@ Refine = Callable[[np.ndarray, np.ndarray], np.ndarray]
 
 
 @dataclass(frozen=True)
-class Options:
-    """What the methods may ask for; each takes its own part of it."""
+class Refining:
+    """How coarse masks become final masks; each method takes what it needs of it.
 
+    Attributes:
+        method: one of `METHODS`.
+        max_boxes: largest components of the coarse mask that become boxes.
+        multimask: join the three masks that SAM offers per box instead of taking its single one.
+        model: SAM's image encoder, "vit_b", "vit_l" or "vit_h".
+        checkpoint: path of SAM's weights; None: the official file name in `weights/`.
+        sha256: digest that the checkpoint must have; None is not checked.
+        precision: "float32", "bf16" or "fp16", of SAM's image encoder on a GPU.
+        device: "auto", "cpu", "cuda", ..., of SAM.
+    """
+
+    method: str
     max_boxes: int = 3
     multimask: bool = False
     model: str = "vit_h"
@@ -53,8 +65,17 @@ class Options:
     precision: str = "float32"
     device: str = "auto"
 
+    def __post_init__(self) -> None:
+        if self.method not in METHODS:
+            raise ConfigError(f"refine.method: {self.method!r} is unknown. {one_of(self.method, METHODS)}")
 
-def _sam(options: Options) -> Refine:
+    def build(self) -> Refine | None:
+        """The method, ready to be called; None where the coarse mask is the result."""
+        make = METHODS[self.method]
+        return None if make is None else make(self)
+
+
+def _sam(options: Refining) -> Refine:
     # torch takes seconds to import; the other methods start without it.
     from robis.refinement.sam import SamRefiner, load_sam
 
@@ -62,14 +83,14 @@ def _sam(options: Options) -> Refine:
     return SamRefiner(sam, options.max_boxes, options.multimask, options.precision)
 
 
-def _grabcut(options: Options) -> Refine:
+def _grabcut(options: Refining) -> Refine:
     from robis.refinement.grabcut import GrabCutRefiner
 
     return GrabCutRefiner(options.max_boxes)
 
 
 # None: the coarse mask is the result and the images are not read.
-METHODS: dict[str, Callable[[Options], Refine] | None] = {
+METHODS: dict[str, Callable[[Refining], Refine] | None] = {
     "sam": _sam,
     "grabcut": _grabcut,
     "none": None,

@@ -2,75 +2,67 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import cv2
 import numpy as np
 from tqdm import tqdm
 
-from robis.errors import ConfigError, DataError, first_few, one_of
+from robis.errors import DataError, first_few
 from robis.io.atomic import atomic_folder
-from robis.io.images import read_image, read_mask
-from robis.io.maps import write_mask
-from robis.io.tables import read_table
+from robis.io.images import read_image
+from robis.io.maps import read_written_mask, write_mask
+from robis.io.samples import IndexedSample, read_samples
 from robis.io.threads import threaded
-from robis.refinement.methods import METHODS, Options
+from robis.refinement.methods import Refining
 
 
-def refine_split(
-    samples: Path,
-    root: Path,
-    coarse: Path,
-    masks: Path,
-    *,
-    method: str,
-    max_boxes: int = 3,
-    multimask: bool = False,
-    model: str = "vit_h",
-    checkpoint: str | None = None,
-    sha256: str | None = None,
-    precision: str = "float32",
-    device: str = "auto",
-    threads: int = 1,
-) -> None:
-    """Write the fine mask `masks`/{sample_id}.png, uint8 {0, 255}, of every sample in the table `samples`.
+def refine_split(samples: Path, root: Path, coarse: Path, masks: Path, options: Refining, *, threads: int = 1) -> None:
+    """Write the final mask of every image of a split: uint8 {0, 255}, of the coarse mask's size.
 
-    `coarse` is the folder of coarse masks, {sample_id}.png, whose sizes the fine masks keep; `root` the
-    folder that the table's image paths start from. `method` is one of `METHODS`. Images whose coarse mask is
-    empty, and all images with method "none", are not read. `masks` appears complete or not at all.
+    Images whose coarse mask is empty, and all images with method "none", are not read.
 
-    Raises ConfigError for an unknown method, model, precision or device, WeightsError for a checkpoint that
-    does not do, and DataError for coarse masks that are missing and files that cannot be read.
+    Args:
+        samples: the sample table.
+        root: folder that its image paths are relative to.
+        coarse: folder of coarse masks, SAMPLE_ID.png.
+        masks: folder that is written; it appears complete or not at all.
+        options: how.
+        threads: images refined at a time.
+
+    Raises:
+        ConfigError: an unknown model, precision or device.
+        WeightsError: SAM's checkpoint is missing, damaged, or made for another model.
+        DataError: coarse masks are missing, or a file cannot be read.
+        DiskFullError: there is no room for the masks.
     """
-    if method not in METHODS:
-        raise ConfigError(f"refine.method: {method!r} is unknown. {one_of(method, METHODS)}")
-    table = read_table(samples)
-    rows = list(zip(table["sample_id"], table["image"], strict=True))
-    missing = [path for sample_id, _ in rows if not (path := coarse / f"{sample_id}.png").is_file()]
-    if missing:
-        raise DataError(
-            f"{coarse}: no coarse mask for {len(missing)} of {len(rows)} samples of {samples}; expected\n"
-            f"{first_few(missing)}\nRun the binarize stage again."
-        )
-    build = METHODS[method]
-    options = Options(max_boxes, multimask, model, checkpoint, sha256, precision, device)
-    refine = None if build is None else build(options)
+    images = read_samples(samples)
+    _check_complete(images, coarse)
+    refine = options.build()
 
     with atomic_folder(masks) as folder:
 
-        def one(row: tuple[str, str]) -> None:
-            sample_id, image = row
-            mask = read_mask(coarse / f"{sample_id}.png")
+        def write(image: IndexedSample) -> None:
+            mask = read_written_mask(coarse / f"{image.sample_id}.png", stage="binarize")
             if refine is not None and mask.any():
-                mask = refine(_at_size_of(mask, read_image(root / image)), mask)
-            write_mask(folder / f"{sample_id}.png", mask)
+                mask = refine(_at_size_of(mask, read_image(root / image.image)), mask)
+            write_mask(folder / f"{image.sample_id}.png", mask)
 
-        # One thread more than asked for, so that the next image is read while this one is refined.
-        done = threaded(one, rows, threads + 1)
-        for _ in tqdm(done, total=len(rows), desc="refine", unit="image", disable=None):
+        done = threaded(write, images, threads)
+        for _ in tqdm(done, total=len(images), desc="refine", unit="image", disable=None):
             pass
 
 
+def _check_complete(images: Sequence[IndexedSample], coarse: Path) -> None:
+    missing = [path for image in images if not (path := coarse / f"{image.sample_id}.png").is_file()]
+    if missing:
+        raise DataError(
+            f"{coarse}: no coarse mask for {len(missing)} of {len(images)} samples. Make them again with "
+            f"`snakemake --forcerun binarize`. Missing:\n{first_few(missing)}"
+        )
+
+
 def _at_size_of(mask: np.ndarray, image: np.ndarray) -> np.ndarray:
-    # Bilinear without antialiasing, as published.
+    # Bilinear without antialiasing.
     return cv2.resize(image, (mask.shape[1], mask.shape[0]), interpolation=cv2.INTER_LINEAR)

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from robis.errors import DataError, first_few
-from robis.io.images import read_mask
-from robis.io.maps import read_map
+from robis.errors import DataError
+from robis.io.damage import damaged
+from robis.io.maps import read_map, read_written_mask
 from robis.io.samples import read_samples
 from robis.io.tables import read_table, write_table
 from robis.io.threads import threaded
@@ -27,16 +28,30 @@ def image_score(anomaly_map: np.ndarray, top_fraction: float) -> float:
     return float(np.partition(values, values.size - count)[-count:].mean())
 
 
+@dataclass(frozen=True)
+class Scoring:
+    """How images are scored.
+
+    Attributes:
+        top_fraction: fraction of the highest map pixels that are averaged, see `image_score`; or "own": the highest of
+            the scores that the detector gives the tiles of an image.
+        method: "rscin" re-scores over images whose embeddings are similar; "none" leaves `rescored` equal to `score`.
+        neighborhood_sizes: sizes of the neighborhoods, see `rscin`.
+    """
+
+    top_fraction: float | str
+    method: str
+    neighborhood_sizes: Sequence[int] = ()
+
+
 def score_images(
     samples: Path,
     maps: Path,
     masks: Path,
     tiles: Path,
     table: Path,
+    options: Scoring,
     *,
-    top_fraction: float | str,
-    method: str,
-    neighborhood_sizes: Sequence[int] = (),
     embeddings: Path | None = None,
     threads: int = 1,
 ) -> None:
@@ -49,40 +64,55 @@ def score_images(
         maps, masks: folders of anomaly maps and final masks.
         tiles: the table of the tile maps, with the detector's own `score` of each tile where it gives one.
         table: what is written.
-        top_fraction: share of the highest map pixels, or "own": the highest of the own scores of an image's tiles.
-        method: "rscin" re-scores over images whose embeddings are similar; "none" leaves `rescored` equal to `score`.
-        neighborhood_sizes: sizes of the neighborhoods (rscin).
+        options: how.
         embeddings: file of the image embeddings (rscin).
         threads: images read at a time.
 
     Raises:
-        DataError: the detector gives no score of its own, or embeddings do not fit the images.
+        DataError: a file is damaged, the detector gives no score of its own, a score is not finite, or the embeddings
+            do not fit the images.
     """
     names = [sample.sample_id for sample in read_samples(samples)]
-    anomalous = list(threaded(lambda name: bool(read_mask(masks / f"{name}.png").any()), names, threads))
-    if isinstance(top_fraction, str):
-        scores = _own_scores(tiles, names)
+    anomalous = list(threaded(lambda name: _has_defect(masks / f"{name}.png"), names, threads))
+    if isinstance(options.top_fraction, str):
+        scores = _detector_scores(tiles, names)
     else:
-        scores = list(
-            threaded(lambda name: image_score(read_map(maps / f"{name}.tiff"), float(top_fraction)), names, threads)
-        )
+        fraction = options.top_fraction
+        scores = list(threaded(lambda name: _map_score(maps / f"{name}.tiff", fraction), names, threads))
     rescored = scores
-    if method == "rscin" and embeddings is not None:
-        rescored = rscin(np.array(scores), read_embeddings(embeddings, names), neighborhood_sizes).tolist()
+    if options.method == "rscin" and embeddings is not None:
+        # Either some run's table of tile maps, or a file of the user's.
+        made_by = "infer" if embeddings.parent.parent.name == tiles.parent.parent.name else None
+        vectors = read_embeddings(embeddings, names, stage=made_by)
+        rescored = rscin(np.array(scores), vectors, options.neighborhood_sizes).tolist()
     columns = {"sample_id": names, "score": scores, "rescored": rescored, "is_anomalous": anomalous}
     write_table(table, pd.DataFrame(columns))
 
 
-def _own_scores(tiles: Path, names: Sequence[str]) -> list[float]:
-    rows = read_table(tiles)
+def _has_defect(mask: Path) -> bool:
+    return bool(read_written_mask(mask, stage="refine").any())
+
+
+def _map_score(file: Path, top_fraction: float) -> float:
+    score = image_score(read_map(file), top_fraction)
+    if not np.isfinite(score):
+        raise damaged(file, f"its score is {score}, since it holds NaN or infinite values", "merge")
+    return score
+
+
+def _detector_scores(tiles: Path, names: Sequence[str]) -> list[float]:
+    rows = read_table(tiles, stage="infer", columns={"sample_id": "text"})
     if "score" not in rows:
         raise DataError(
-            f"{tiles}: no column 'score'; this detector gives none. Set score_images.top_fraction to a share."
+            f"{tiles}: no column 'score'; this detector gives none. Set score_images.top_fraction to a number."
         )
     highest = rows.groupby("sample_id")["score"].max()
     missing = [name for name in names if name not in highest.index]
     if missing:
-        raise DataError(
-            f"{tiles}: {len(missing)} images have no tile; run `infer` again. Missing:\n{first_few(missing)}"
-        )
-    return [float(highest[name]) for name in names]
+        problem = f"{len(missing)} images have no tile, such as {missing[0]}"
+        raise damaged(tiles, problem, "infer")
+    scores = [float(highest[name]) for name in names]
+    if not np.isfinite(scores).all():
+        broken = names[int(np.argmin(np.isfinite(scores)))]
+        raise damaged(tiles, f"the score of {broken} is not a finite number", "infer")
+    return scores

@@ -12,7 +12,9 @@ import numpy as np
 import pandas as pd
 
 from robis.errors import DataError, first_few
+from robis.io.arrays import open_array
 from robis.io.atomic import atomic_file
+from robis.io.damage import damaged
 from robis.io.tables import read_table
 
 # Values of the Gram matrix that are in memory at a time.
@@ -71,9 +73,9 @@ def _checked(scores: np.ndarray, embeddings: np.ndarray, k: Sequence[int]) -> tu
             raise DataError(f"rescore: the {name} of image {int(np.argmin(finite))} is not finite; expected numbers.")
     wrong = [size for size in k if not 1 <= size <= len(scores)]
     if len(scores) and (wrong or not len(k)):
-        found = f"found {wrong[0]} for N = {len(scores)} images" if wrong else "found none"
+        given = f"found {wrong[0]} for N = {len(scores)} images" if wrong else "found none"
         raise DataError(
-            f"rescore.neighborhood_sizes: {found}; expected numbers from 1 to N, the image itself included."
+            f"rescore.neighborhood_sizes: {given}; expected numbers from 1 to N, the image itself included."
         )
     return scores, embeddings
 
@@ -115,23 +117,24 @@ def image_embeddings(table: pd.DataFrame) -> tuple[list[str], np.ndarray]:
     if missing:
         raise DataError(f"embeddings: no column {missing[0]!r}; expected 'sample_id' and 'embedding'.")
     tiles = _stacked(table["embedding"])
-    of, names = pd.factorize(table["sample_id"].astype(str))
+    images, names = pd.factorize(table["sample_id"].astype(str))
     sums = np.zeros((len(names), tiles.shape[1]))
     lengths = np.zeros(len(names))
-    np.add.at(sums, of, tiles)
-    np.add.at(lengths, of, np.linalg.norm(tiles, axis=1))
+    np.add.at(sums, images, tiles)
+    np.add.at(lengths, images, np.linalg.norm(tiles, axis=1))
     sizes = np.linalg.norm(sums, axis=1)
-    mean_lengths = lengths / np.bincount(of, minlength=len(names))
+    mean_lengths = lengths / np.bincount(images, minlength=len(names))
     return list(names), sums * (mean_lengths / np.where(sizes > 0, sizes, 1))[:, None]
 
 
-def read_embeddings(file: Path, names: Sequence[str] | None = None) -> np.ndarray:
+def read_embeddings(file: Path, names: Sequence[str] | None = None, *, stage: str | None = None) -> np.ndarray:
     """Read one embedding per image.
 
     Args:
         file: .npy (N, D), in the order of the images, or Parquet with a column `embedding`: with `sample_id`, of one or
             more tiles per image (see `image_embeddings`), else in the order of the images.
         names: sample_ids of the images; None leaves the order to the file.
+        stage: rule that writes the file, for messages; None for one that robis did not make.
 
     Returns:
         float64 (N, D), in the order of `names`.
@@ -140,23 +143,20 @@ def read_embeddings(file: Path, names: Sequence[str] | None = None) -> np.ndarra
         DataError: an unreadable file, or one that lacks an image.
     """
     if file.suffix == ".npy":
-        try:
-            found = np.load(file, allow_pickle=False)
-        except (OSError, ValueError) as error:
-            raise DataError(f"{file}: not a readable .npy file ({error}).") from error
-        if found.ndim != 2 or found.dtype.kind not in "fiu":
-            raise DataError(f"{file}: {found.dtype} of shape {found.shape}; expected numbers of shape (images, D).")
+        vectors: np.ndarray = open_array(file, stage=stage, dtypes=None, shape=(None, None))
+        if vectors.dtype.kind not in "fiu":
+            raise damaged(file, f"an array of {vectors.dtype}; expected numbers of shape (images, D)", stage)
     else:
-        table = read_table(file)
+        table = read_table(file, stage=stage)
         if "embedding" not in table:
-            raise DataError(f"{file}: no column 'embedding'; found {', '.join(map(str, table.columns))}.")
+            raise damaged(file, f"no column 'embedding'; found {', '.join(map(str, table.columns))}", stage)
         if "sample_id" in table and names is not None:
-            own, found = image_embeddings(table)
-            return found[_places(own, names, file)]
-        found = _stacked(table["embedding"])
-    if names is not None and len(found) != len(names):
-        raise DataError(f"{file}: {len(found)} embeddings for {len(names)} images; expected one for each, in order.")
-    return found.astype(np.float64)
+            present, vectors = image_embeddings(table)
+            return vectors[_places(present, names, file)]
+        vectors = _stacked(table["embedding"])
+    if names is not None and len(vectors) != len(names):
+        raise DataError(f"{file}: {len(vectors)} embeddings for {len(names)} images; expected one for each, in order.")
+    return np.array(vectors, np.float64)
 
 
 def rescore_file(scores: Path, embeddings: Path, k: Sequence[int], out: Path | None = None) -> pd.DataFrame:
@@ -180,10 +180,10 @@ def rescore_file(scores: Path, embeddings: Path, k: Sequence[int], out: Path | N
         raise DataError(f"{out}: expected a name that ends in .csv or .parquet.")
     table = _read_scores(scores)
     names = table["sample_id"].astype(str).tolist() if "sample_id" in table else None
-    found = read_embeddings(embeddings, names)
-    if len(found) != len(table):
-        raise DataError(f"{embeddings}: {len(found)} embeddings; {scores} has {len(table)} scores. Expected as many.")
-    table["rescored"] = rscin(_numbers(table["score"], scores), found, k)
+    vectors = read_embeddings(embeddings, names)
+    if len(vectors) != len(table):
+        raise DataError(f"{embeddings}: {len(vectors)} embeddings; {scores} has {len(table)} scores. Expected as many.")
+    table["rescored"] = rscin(_numbers(table["score"], scores), vectors, k)
     if out is not None:
         with atomic_file(out) as partial:
             table.to_parquet(partial, index=False) if out.suffix == ".parquet" else table.to_csv(partial, index=False)
@@ -212,8 +212,8 @@ def _numbers(column: pd.Series, file: Path) -> np.ndarray:
     return values
 
 
-def _places(own: Sequence[str], names: Sequence[str], file: Path) -> list[int]:
-    place = {name: n for n, name in enumerate(own)}
+def _places(present: Sequence[str], names: Sequence[str], file: Path) -> list[int]:
+    place = {name: n for n, name in enumerate(present)}
     missing = [name for name in names if name not in place]
     if missing:
         raise DataError(f"{file}: no embedding of {len(missing)} images. Missing:\n{first_few(missing)}")

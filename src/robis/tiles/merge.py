@@ -2,34 +2,53 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 
 import cv2
 import numpy as np
+import pandas as pd
 
-from robis.arrays.float16 import add_to, to_float16, value_range
+from robis.arrays.float16 import add_to, not_finite, to_float16, value_range
 from robis.errors import DataError
-from robis.io.arrays import release
+from robis.io.arrays import blocks, release
 from robis.io.atomic import atomic_folder
+from robis.io.damage import damaged
 from robis.io.maps import write_map
 from robis.io.samples import IndexedSample, read_samples
 from robis.io.threads import threaded
-from robis.tiles.store import open_tiles
+from robis.tiles.files import TileMaps
+from robis.tiles.store import open_maps, open_tile_maps
 
 FULL_RANGE = 255.0
+MAX_VALUE = np.finfo(np.float16).max
+# A range up to here counts as none: float32 could not hold the factor that makes it 0..255.
+FLAT = FULL_RANGE / float(np.finfo(np.float32).max)
 
 
 def map_range(maps: np.ndarray, block: int = 64) -> tuple[float, float]:
-    """Smallest and largest value of raw maps (N, m, m), read a block at a time."""
-    ranges = []
-    for start in range(0, len(maps), block):
-        ranges.append(value_range(maps[start : start + block]))
-        release(maps)
-    low, high = np.array(ranges).T
+    """Smallest and largest value of raw maps (N, m, m), N > 0, read a block at a time; NaN where a value is NaN."""
+    low, high = np.array([value_range(values) for _, values in blocks(maps, block)]).T
     return float(low.min()), float(high.max())
+
+
+def finite_range(file: Path) -> tuple[float, float]:
+    """`map_range` of a file of raw maps. Raises DataError where it is damaged, empty, or a value is not finite."""
+    maps = open_maps(file)
+    if not len(maps):
+        raise damaged(file, "no tile maps; expected at least one, to take the range of all maps from", "infer")
+    low, high = map_range(maps)
+    if not np.isfinite([low, high]).all():
+        wrong = next(first + place[0] for first, part in blocks(maps, 64) if (place := not_finite(part)) is not None)
+        raise _not_finite(file, wrong)
+    return low, high
+
+
+def _not_finite(file: Path, tile: int) -> DataError:
+    problem = f"the map of tile {tile} holds NaN or infinite values, of which no scale from 0 to 255 can be made"
+    return damaged(file, problem, "infer")
 
 
 def merged_size(height: int, width: int, scale: float) -> tuple[int, int]:
@@ -73,8 +92,8 @@ def merge_tiles(
             values = cv2.resize(values, part.size[::-1], interpolation=cv2.INTER_LINEAR)
         if blend == "feather":
             total[part.place] += values[part.seen] * _feather(part.size)[part.seen]
-        elif part.own is not None:
-            np.copyto(total[part.place], values[part.seen], where=part.own)
+        elif part.owned is not None:
+            np.copyto(total[part.place], values[part.seen], where=part.owned)
         else:
             add_to(total[part.place], values[part.seen])
     return _fill_gaps(np.divide(total, layout.weight, out=total), layout)
@@ -84,13 +103,13 @@ def merge_tiles(
 class _Part:
     """Where a tile of map size `size` lies in the image's map, and the part of the tile that is seen there.
 
-    `own`, bool as large as what is seen, says which pixels are taken from this tile alone; None: they are summed.
+    `owned`, bool as large as what is seen, says which pixels are taken from this tile alone; None: they are summed.
     """
 
     size: tuple[int, int]
     place: tuple[slice, slice]
     seen: tuple[slice, slice]
-    own: np.ndarray | None = None
+    owned: np.ndarray | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -141,15 +160,15 @@ def _with_owners(parts: list[_Part], shape: tuple[int, int]) -> list[_Part]:
         nearer = distance < nearest[part.place]
         nearest[part.place][nearer] = distance[nearer]
         owner[part.place][nearer] = number
-    return [replace(part, own=owner[part.place] == number) for number, part in enumerate(parts)]
+    return [replace(part, owned=owner[part.place] == number) for number, part in enumerate(parts)]
 
 
 def _nearest_covered(covered: np.ndarray) -> np.ndarray | None:
     if covered.all():
         return None
     with_tile = np.flatnonzero(covered)
-    found: np.ndarray = with_tile[np.abs(np.arange(len(covered))[:, None] - with_tile).argmin(axis=1)]
-    return found
+    nearest: np.ndarray = with_tile[np.abs(np.arange(len(covered))[:, None] - with_tile).argmin(axis=1)]
+    return nearest
 
 
 @lru_cache(maxsize=4)
@@ -172,8 +191,7 @@ def _fill_gaps(merged: np.ndarray, layout: _Layout) -> np.ndarray:
 
 def merge_split(
     samples: Path,
-    maps: Path,
-    table: Path,
+    maps: TileMaps,
     range_maps: Path,
     folder: Path,
     *,
@@ -183,39 +201,75 @@ def merge_split(
 ) -> None:
     """Write one float16 anomaly map per image of a split, in the range 0..255 of `range_maps`.
 
-    Raw maps are scaled together: 0 is the smallest and 255 the largest value of `range_maps`, the split's
-    own (published) or the validation split's; values above are kept, values below become 0.
+    Raw maps are scaled together: 0 is the smallest and 255 the largest value of `range_maps`; values above are kept,
+    to float16's largest, and values below become 0. Flat maps of a split that is scaled by itself become 0.
+
+    Args:
+        samples: the sample table.
+        maps: raw maps of the split's tiles.
+        range_maps: raw maps whose range becomes 0..255: those of `maps` (published), or another split's.
+        folder: what is written, SAMPLE_ID.tiff.
+        scale, blend: see `merge_tiles`.
+        threads: images merged at a time.
 
     Raises:
-        DataError: an image has no tile maps.
+        DataError: a file is damaged, a map is not finite, an image has no tile maps, or the maps of another split
+            are flat, so that they give no scale.
+        DiskFullError: there is no room for the maps.
     """
-    raw, rows = open_tiles(maps, table)
-    low, high = map_range(np.load(range_maps, mmap_mode="r"))
-    factor = FULL_RANGE / (high - low) if high > low else 0.0
-    tiles_of: dict[str, list[tuple[int, ...]]] = {}
-    columns = [rows[name].tolist() for name in ("sample_id", "tile", "x", "y", "width", "height")]
-    for sample_id, *tile in zip(*columns, strict=True):
-        tiles_of.setdefault(str(sample_id), []).append(tuple(tile))
+    raw, rows = open_tile_maps(maps.maps, maps.table)
     images = read_samples(samples)
-    without = [image.sample_id for image in images if image.sample_id not in tiles_of]
-    if without:
-        raise DataError(f"{table}: no tile maps of {without[0]} ({len(without)} images in all). Delete {maps}.")
+    tiles_of = _tiles_by_image(rows, images, maps)
+    low, factor = _scaling(range_maps, maps.maps)
 
     with atomic_folder(folder) as partial:
 
         def write(image: IndexedSample) -> None:
-            own = tiles_of[image.sample_id]
-            windows = [(x, y, width, height) for _, x, y, width, height in own]
-            merged = merge_tiles(
-                (raw[tile] for tile, *_ in own), windows, image.height, image.width, scale=scale, blend=blend
-            )
+            tiles = tiles_of[image.sample_id]
+            values = [_finite_map(raw, tile, maps.maps) for tile, *_ in tiles]
+            places = [(x, y, width, height) for _, x, y, width, height in tiles]
+            merged = merge_tiles(values, places, image.height, image.width, scale=scale, blend=blend)
             release(raw)
             merged -= np.float32(low)
             merged *= np.float32(factor)
-            write_map(
-                partial / f"{image.sample_id}.tiff",
-                to_float16(np.clip(merged, 0, np.finfo(np.float16).max, out=merged)),
-            )
+            write_map(partial / f"{image.sample_id}.tiff", to_float16(np.clip(merged, 0, MAX_VALUE, out=merged)))
 
         for _ in threaded(write, images, threads):
             pass
+
+
+Tile = tuple[int, int, int, int, int]
+
+
+def _tiles_by_image(rows: pd.DataFrame, images: Sequence[IndexedSample], maps: TileMaps) -> dict[str, list[Tile]]:
+    """Number, x, y, width and height of the tiles of each image. Raises DataError where an image has none."""
+    tiles_of: dict[str, list[Tile]] = {}
+    columns = [rows[name].tolist() for name in ("sample_id", "tile", "x", "y", "width", "height")]
+    for sample_id, *tile in zip(*columns, strict=True):
+        tiles_of.setdefault(str(sample_id), []).append(tuple(tile))
+    without = [image.sample_id for image in images if image.sample_id not in tiles_of]
+    if without:
+        raise damaged(maps.table, f"no tile maps of {without[0]} ({len(without)} images in all)", "infer")
+    return tiles_of
+
+
+def _scaling(range_maps: Path, maps: Path) -> tuple[float, float]:
+    """What becomes 0, and the factor that then makes the largest value 255."""
+    low, high = finite_range(range_maps)
+    if high - low > FLAT:
+        return low, FULL_RANGE / (high - low)
+    if range_maps != maps:
+        raise DataError(
+            f"{range_maps}: all maps of the split {range_maps.stem} have the same value, {low:g}, so that there is no "
+            f"range to scale the maps of {maps.stem} by. This happens where the images of {range_maps.stem} are "
+            f"copies of training images, or the model scores nothing. Give {range_maps.stem} normal images of its "
+            f"own, or set merge.normalize and binarize.calibrate to split."
+        )
+    return low, 0.0
+
+
+def _finite_map(raw: np.ndarray, tile: int, file: Path) -> np.ndarray:
+    values: np.ndarray = raw[tile]
+    if not_finite(values) is not None:
+        raise _not_finite(file, tile)
+    return values

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import astuple
+from dataclasses import astuple, dataclass
 from pathlib import Path
 
 import numpy as np
@@ -11,21 +11,48 @@ import pandas as pd
 from PIL import Image
 
 from robis.errors import DataError
-from robis.io.arrays import new_array, release
-from robis.io.atomic import atomic_file
+from robis.io.arrays import atomic_array, open_array, release
+from robis.io.damage import damaged
 from robis.io.images import read_image
 from robis.io.samples import IndexedSample, read_samples
 from robis.io.tables import read_table, write_table
 from robis.io.threads import threaded
+from robis.tiles.files import TileStore
 from robis.tiles.windows import Window, windows
 
-TILE_COLUMNS = ["tile", "sample_id", "row", "col", "x", "y", "width", "height"]
-
-
-Planned = tuple[IndexedSample, list[Window]]
+# Of a table of tiles, and of tile maps; what they hold, as `read_table` takes it.
+_KINDS = {"tile": "integers", "sample_id": "text"} | dict.fromkeys(
+    ("row", "col", "x", "y", "width", "height"), "integers"
+)
+TILE_COLUMNS = list(_KINDS)
+# What a raw tile map may be stored as.
+MAP_TYPES = (np.float16, np.float32)
 
 # Pillow's filters, which antialias.
 FILTERS = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
+
+
+@dataclass(frozen=True)
+class Cutting:
+    """How images become tiles.
+
+    Attributes:
+        window: side of a tile in image pixels, or "image": one tile per image.
+        overlap: fraction of a window that its neighbor covers, too.
+        edge: "pad" or "shift", see `robis.tiles.windows.origins`.
+        size: side of a stored tile in pixels.
+        resample: "bilinear" or "bicubic", see `cut`.
+    """
+
+    window: int | str
+    overlap: float
+    edge: str
+    size: int
+    resample: str = "bilinear"
+
+    def windows(self, height: int, width: int) -> list[Window]:
+        """The windows of an image of this size in pixels."""
+        return windows(height, width, self.window, self.overlap, self.edge)
 
 
 def cut(image: np.ndarray, window: Window, size: int, resample: str = "bilinear") -> np.ndarray:
@@ -48,57 +75,61 @@ def cut(image: np.ndarray, window: Window, size: int, resample: str = "bilinear"
     return np.asarray(tile)
 
 
-def crop_split(
-    samples: Path,
-    root: Path,
-    tiles: Path,
-    table: Path,
-    *,
-    window: int | str,
-    overlap: float,
-    edge: str,
-    size: int,
-    resample: str = "bilinear",
-    threads: int = 1,
-) -> None:
+Plan = list[tuple[IndexedSample, list[Window]]]
+
+
+def crop_split(samples: Path, root: Path, output: TileStore, cutting: Cutting, *, threads: int = 1) -> None:
     """Cut every image of a split into tiles: a uint8 (N, size, size, 3) RGB array on disk and its table.
 
-    The array is filled through a memory map, so that memory holds a few images whatever the split's size.
+    The array is filled through a memory map, so that memory holds a few images, however many the split has.
+
+    Args:
+        samples: the sample table.
+        root: folder that its paths are relative to.
+        output: what is written.
+        cutting: how.
+        threads: images read at a time.
 
     Raises:
         DataError: an image cannot be read or is not the size that the sample table says.
+        DiskFullError: there is no room for the tiles.
     """
-    plan = [(sample, windows(sample.height, sample.width, window, overlap, edge)) for sample in read_samples(samples)]
-    count = sum(len(found) for _, found in plan)
-    with atomic_file(tiles) as partial:
-        store = new_array(partial, np.uint8, (count, size, size, 3))
+    plan = [(sample, cutting.windows(sample.height, sample.width)) for sample in read_samples(samples)]
+    size, count = cutting.size, sum(len(places) for _, places in plan)
+    with atomic_array(output.tiles, np.uint8, (count, size, size, 3)) as store:
 
-        def fill(job: tuple[int, Planned]) -> None:
-            first, (sample, found) = job
-            image = read_image(root / sample.image)
-            if image.shape[:2] != (sample.height, sample.width):
-                raise DataError(
-                    f"{root / sample.image}: {image.shape[1]} x {image.shape[0]} pixels; the sample table says "
-                    f"{sample.width} x {sample.height}. The file changed while robis ran; run it again."
-                )
-            for n, one in enumerate(found):
-                store[first + n] = cut(image, one, size, resample)
+        def fill(job: tuple[int, tuple[IndexedSample, list[Window]]]) -> None:
+            first, (sample, places) = job
+            image = _read_indexed(sample, root)
+            for number, window in enumerate(places, start=first):
+                store[number] = cut(image, window, size, cutting.resample)
             release(store)
 
         for _ in threaded(fill, zip(_starts(plan), plan, strict=True), threads):
             pass
-        write_table(table, _tile_table(plan))
+        write_table(output.table, _tile_table(plan))
 
 
-def _starts(plan: list[Planned]) -> Iterator[int]:
+def _read_indexed(sample: IndexedSample, root: Path) -> np.ndarray:
+    path = root / sample.image
+    image = read_image(path)
+    if image.shape[:2] != (sample.height, sample.width):
+        raise DataError(
+            f"{path}: {image.shape[1]} x {image.shape[0]} pixels; the sample table says "
+            f"{sample.width} x {sample.height}. The file changed while robis ran; run it again."
+        )
+    return image
+
+
+def _starts(plan: Plan) -> Iterator[int]:
     first = 0
-    for _, found in plan:
+    for _, places in plan:
         yield first
-        first += len(found)
+        first += len(places)
 
 
-def _tile_table(plan: list[Planned]) -> pd.DataFrame:
-    rows = [(sample.sample_id, *astuple(one)) for sample, found in plan for one in found]
+def _tile_table(plan: Plan) -> pd.DataFrame:
+    rows = [(sample.sample_id, *astuple(window)) for sample, places in plan for window in places]
     table = pd.DataFrame(rows, columns=TILE_COLUMNS[1:])
     table.insert(0, "tile", np.arange(len(table), dtype=np.int64))
     return table
@@ -107,18 +138,37 @@ def _tile_table(plan: list[Planned]) -> pd.DataFrame:
 def open_tiles(tiles: Path, table: Path) -> tuple[np.ndarray, pd.DataFrame]:
     """Map a tile store: uint8 (N, size, size, 3) RGB, read from disk as it is used, and its table.
 
-    Raises DataError when the two do not belong together.
+    Raises:
+        DataError: a file is damaged, or the two do not belong together.
     """
-    rows = read_table(table)
-    try:
-        store = np.load(tiles, mmap_mode="r")
-    except (OSError, ValueError) as error:
-        raise DataError(f"{tiles}: not a readable tile store ({error}).") from error
-    if len(store) != len(rows):
-        raise DataError(f"{tiles}: {len(store)} tiles; its table {table} has {len(rows)} rows. Delete both.")
-    return store, rows
+    store = open_array(tiles, stage="crop", dtypes=[np.uint8], shape=(None, None, None, 3))
+    return store, _rows(table, tiles, len(store), "crop")
+
+
+def open_tile_maps(maps: Path, table: Path) -> tuple[np.ndarray, pd.DataFrame]:
+    """Map the raw maps of tiles: float16 or float32 (N, m, m), read from disk as they are used, and their table.
+
+    Raises:
+        DataError: a file is damaged, or the two do not belong together.
+    """
+    store = open_maps(maps)
+    return store, _rows(table, maps, len(store), "infer")
+
+
+def open_maps(maps: Path) -> np.ndarray:
+    """Map the raw maps of tiles alone: float16 or float32 (N, m, m). Raises DataError when the file is damaged."""
+    return open_array(maps, stage="infer", dtypes=MAP_TYPES, shape=(None, None, None))
+
+
+def _rows(table: Path, array: Path, count: int, stage: str) -> pd.DataFrame:
+    rows = read_table(table, stage=stage, columns=_KINDS)
+    if len(rows) != count:
+        raise damaged(array, f"{count} tiles, but its table {table} has {len(rows)} rows", stage)
+    if not np.array_equal(rows["tile"], np.arange(count)):
+        raise damaged(table, f"the column tile does not count from 0 to {count - 1}", stage)
+    return rows
 
 
 def map_size(window: int | str, scale: float, input_size: int) -> int:
-    """Side of a tile's raw map in map pixels: round(window * scale), or the tile's own for whole images."""
+    """Side of a tile's raw map in map pixels: round(window * scale); for whole images the side of the stored tile."""
     return input_size if window == "image" else max(1, round(int(window) * scale))

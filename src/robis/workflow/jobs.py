@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-import errno
 import logging
 import sys
 import traceback
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import cv2
 
-from robis.detectors.jobs import Compute, InferJob, MapScale, Shard, TileMaps, TileStore
+from robis.detectors.jobs import Compute, InferJob, MapScale, Shard
 from robis.errors import RobisError
+from robis.io.disk import is_disk_full, reporting_full_disk
+from robis.tiles.files import TileMaps, TileStore
 from robis.workflow.gpu_lock import gpu_of_job
 
 
@@ -22,31 +23,24 @@ from robis.workflow.gpu_lock import gpu_of_job
 def job(snakemake: Any) -> Iterator[dict[str, Any]]:
     """Run the block as a job: yield the stage's options, log to the rule's file and stderr, bound the threads.
 
-    A job with the resource `gpu` computes on a GPU of its own (`gpu_jobs` of them may share one), and waits for it.
-    A mistake of the user ends the job with its message alone; anything else with a traceback.
+    A job with the resource `gpu` waits for a GPU of its own, which up to `gpu_jobs` of them share.
+    A user's mistake, or a full disk, ends the job with its message alone; anything else with a traceback.
     The exit status is 1 in both cases.
     """
     log_file = Path(snakemake.log[0])
-    log_file.parent.mkdir(parents=True, exist_ok=True)
-    handlers: list[logging.Handler] = [
-        logging.FileHandler(log_file, mode="w", encoding="utf-8"),
-        logging.StreamHandler(sys.stderr),
-    ]
-    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(message)s", handlers=handlers, force=True)
-    cv2.setNumThreads(snakemake.threads)
-    if "torch" in sys.modules:
-        sys.modules["torch"].set_num_threads(snakemake.threads)
     try:
-        # torch may be imported by now, but asks for GPUs at its first use of one, which is in the block.
-        with gpu_of_job(snakemake.resources.get("gpu", 0), snakemake.resources.get("gpu_jobs", 1)):
-            yield snakemake.params.settings.options()
+        # What is written without a message of its own, such as TensorBoard's events, lies on the disk of the logs.
+        with reporting_full_disk(log_file.parent):
+            _log_to(log_file)
+            _bound_threads(snakemake.threads)
+            # torch may be imported by now, but asks for GPUs at its first use of one, which is in the block.
+            with gpu_of_job(snakemake.resources.get("gpu", 0), snakemake.resources.get("gpu_jobs", 1)):
+                yield snakemake.params.settings.options()
     except RobisError as error:
         logging.error("%s: %s", snakemake.rule, error)
         sys.exit(1)
-    except Exception as error:
-        full = isinstance(error, OSError) and error.errno == errno.ENOSPC
-        what = f"the disk is full ({error}). Make room and run again; what is done stays." if full else None
-        logging.error("%s: %s", snakemake.rule, what or traceback.format_exc())
+    except Exception:
+        logging.error("%s: %s", snakemake.rule, traceback.format_exc())
         sys.exit(1)
 
 
@@ -71,3 +65,34 @@ def infer_job(snakemake: Any, options: dict[str, Any], shard: Shard | None = Non
         shard=shard or Shard(),
         options=options,
     )
+
+
+def _log_to(file: Path) -> None:
+    handlers: list[logging.Handler] = [logging.StreamHandler(sys.stderr)]
+    options: dict[str, Any] = {"level": logging.INFO, "format": "%(levelname)s %(message)s", "force": True}
+    # Before the file is there: a disk too full for it has to be reported somewhere.
+    logging.basicConfig(handlers=handlers, **options)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    logging.basicConfig(handlers=[_LogFile(file, mode="w", encoding="utf-8"), *handlers], **options)
+
+
+class _LogFile(logging.FileHandler):
+    """A log file that a full disk cuts short without a word: the message about the disk goes to stderr as well."""
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802
+        error = sys.exc_info()[1]
+        if error is None or not is_disk_full(error):
+            super().handleError(record)
+            return
+        # The next record opens the file anew: this one's rest would be tried again, and at the end of the process.
+        with suppress(OSError):
+            if self.stream is not None:
+                self.stream.close()
+        self.stream = None
+        self.mode = "a"
+
+
+def _bound_threads(threads: int) -> None:
+    cv2.setNumThreads(threads)
+    if "torch" in sys.modules:
+        sys.modules["torch"].set_num_threads(threads)

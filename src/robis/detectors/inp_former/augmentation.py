@@ -25,4 +25,5 @@ def augment(tile: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     pixels = tile * np.float32(2 ** rng.uniform(-EXPOSURE, EXPOSURE))
     np.minimum(pixels, 255, out=pixels)
     pixels += NOISE_SIGMA * rng.standard_normal(pixels.shape, dtype=np.float32)
-    return np.clip(np.rint(pixels), 0, 255).astype(np.uint8)
+    # Truncated, as the published code does.
+    return np.clip(pixels, 0, 255).astype(np.uint8)

@@ -11,10 +11,11 @@ from robis.config.stage import Derived, Job, Option, Stage, section
 from robis.detectors.base import Detector, Plan
 from robis.detectors.inp_former.options import InpFormerOptions
 from robis.detectors.inputs import BATCHES, MAP_SIZE, SHARDS, TOKENS
-from robis.detectors.jobs import InferJob, TileMaps, TrainJob
+from robis.detectors.jobs import InferJob, TrainJob
 from robis.encoders.names import is_clip
 from robis.errors import ConfigError
 from robis.io.weights import check_file
+from robis.tiles.files import TileMaps
 
 
 def _given_model(settings: SharedSettings, category: str) -> Path | None:

@@ -16,6 +16,7 @@ from robis.detectors.inp_former.augmentation import augment
 from robis.detectors.inp_former.model import soft_mining_loss
 from robis.detectors.inp_former.optimizer import StableAdamW
 from robis.encoders.devices import autocast
+from robis.io.arrays import release
 from robis.io.threads import threaded
 
 
@@ -87,7 +88,9 @@ def training_batches(
             tile = np.asarray(tiles[number])
             return augment(tile, np.random.default_rng([order.seed, epoch, number])) if augmented else tile
 
-        return epoch, gathered([prepared(int(number))[np.newaxis] for number in numbers], device)
+        batch = gathered([prepared(int(number))[np.newaxis] for number in numbers], device)
+        release(tiles)
+        return epoch, batch
 
     for epoch, batch in threaded(prepare, order.batches(len(tiles)), threads):
         yield epoch, batch.to(device, non_blocking=True)

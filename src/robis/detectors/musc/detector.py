@@ -8,9 +8,10 @@ from typing import Any, ClassVar
 from robis.config.stage import Option, Stage, section
 from robis.detectors.base import Detector, Plan
 from robis.detectors.inputs import BATCHES, MAP_SIZE, SHARDS, TOKENS
-from robis.detectors.jobs import InferJob, TileMaps
+from robis.detectors.jobs import InferJob
 from robis.detectors.musc.options import MuscOptions
 from robis.errors import ConfigError
+from robis.tiles.files import TileMaps
 
 
 class MuscDetector(Detector):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -15,7 +15,7 @@ from torch import Tensor
 from robis.detectors.batches import tile_batches
 from robis.detectors.checks import require_finite
 from robis.detectors.inference import part_of, stored
-from robis.detectors.jobs import InferJob, TileMaps
+from robis.detectors.jobs import InferJob
 from robis.detectors.musc.scores import (
     Scoring,
     layer_norm,
@@ -29,9 +29,9 @@ from robis.encoders.build import build_encoder
 from robis.encoders.devices import autocast, compute_type, pick_device
 from robis.encoders.names import quarter_blocks
 from robis.errors import DataError
-from robis.io.arrays import new_array, scratch_array
-from robis.io.atomic import atomic_file
+from robis.io.arrays import atomic_array, open_array, release, scratch_array
 from robis.io.tables import read_table, write_table
+from robis.tiles.files import TileMaps
 from robis.tiles.store import map_size, open_tiles
 
 GIGABYTE = 1_000_000_000
@@ -77,19 +77,27 @@ def infer_split(job: InferJob) -> None:
     if job.shard.count == 1:
         _write_maps(mean_scores(scores), rows, job, model.input_size)
         return
-    with atomic_file(job.output.maps) as partial_file:
-        written = new_array(partial_file, np.float32, (len(rounds), *tokens[0].shape[:2]))
+    with atomic_array(job.output.maps, np.float32, (len(rounds), *tokens[0].shape[:2])) as written:
         for number, scores_of_round in enumerate(scores):
             written[number] = scores_of_round.numpy()
+            release(written)
         write_table(job.output.table, rows)
 
 
 @torch.inference_mode()
 def gather_shards(parts: Sequence[TileMaps], job: InferJob) -> None:
     """Write what `infer_split` would have written alone from the rounds (n, N, g*g) of all shards, in their order."""
-    input_size = np.load(job.store.tiles, mmap_mode="r").shape[1]
-    scores = mean_scores(torch.from_numpy(scores) for part in parts for scores in np.load(part.maps))
-    _write_maps(scores, read_table(parts[0].table), job, input_size)
+    input_size = open_tiles(job.store.tiles, job.store.table)[0].shape[1]
+    scores = mean_scores(torch.from_numpy(scores) for part in parts for scores in _rounds(part.maps))
+    _write_maps(scores, read_table(parts[0].table, stage="infer_shard"), job, input_size)
+
+
+def _rounds(path: Path) -> Iterator[np.ndarray]:
+    """Scores (N, g*g) of the rounds of a shard, in memory one at a time."""
+    rounds = open_array(path, stage="infer_shard", dtypes=[np.float32], shape=(None, None, None))
+    for scores in rounds:
+        yield np.array(scores)
+        release(rounds)
 
 
 def _count(images: np.ndarray, table: Path) -> int:
@@ -124,13 +132,13 @@ def _write_maps(scores: Tensor, rows: pd.DataFrame, job: InferJob, input_size: i
     """Write the maps of all tiles, and the table with the largest values that they have before they are resized."""
     size = map_size(job.size.window, job.size.scale, input_size)
     highest = []
-    with atomic_file(job.output.maps) as partial_file:
-        written = new_array(partial_file, np.float16, (len(scores), size, size))
+    with atomic_array(job.output.maps, np.float16, (len(scores), size, size)) as written:
         for start in range(0, len(scores), job.compute.batch_size):
             maps = score_maps(scores[start : start + job.compute.batch_size], input_size)
             highest.append(maps.amax((1, 2)).numpy())
             if size != input_size:
                 maps = F.interpolate(maps[:, None], size=size, mode="bilinear", align_corners=False).squeeze(1)
             written[start : start + len(maps)] = stored(maps.numpy(), start, job)
+            release(written)
         table = rows.assign(score=np.concatenate(highest))
         write_table(job.output.table, table[[*table.columns.drop("embedding"), "embedding"]])

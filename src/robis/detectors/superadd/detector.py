@@ -8,8 +8,9 @@ from typing import Any, ClassVar
 from robis.config.stage import Option, Stage, section
 from robis.detectors.base import Detector
 from robis.detectors.inputs import BATCHES, MAP_SIZE, SHARDS, TOKENS
-from robis.detectors.jobs import InferJob, TileMaps, TrainJob
+from robis.detectors.jobs import InferJob, TrainJob
 from robis.detectors.superadd.options import SuperaddOptions
+from robis.tiles.files import TileMaps
 
 
 class SuperaddDetector(Detector):

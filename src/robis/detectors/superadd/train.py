@@ -19,6 +19,7 @@ from robis.encoders.devices import autocast, pick_device
 from robis.encoders.encoder import Encoder
 from robis.encoders.names import superadd_blocks
 from robis.errors import DataError
+from robis.io.arrays import release
 from robis.tiles.store import open_tiles
 
 logger = logging.getLogger(__name__)
@@ -93,9 +94,10 @@ class _Brightened:
         return len(self.store)
 
     def __getitem__(self, chosen: slice) -> np.ndarray:
-        if not self.jitter:
-            return self.store[chosen]
         tiles = np.array(self.store[chosen])
+        release(self.store)
+        if not self.jitter:
+            return tiles
         for tile, number in zip(tiles, range(*chosen.indices(len(self))), strict=True):
             factor = np.random.default_rng([self.seed, BRIGHTNESS, number]).uniform(1 - self.jitter, 1 + self.jitter)
             tile[:] = np.clip(np.rint(np.arange(256) * factor), 0, 255).astype(np.uint8)[tile]

@@ -9,10 +9,11 @@ from robis.config.settings import SharedSettings
 from robis.config.stage import Derived, Job, Option, Stage, options
 from robis.detectors.base import Detector, Plan
 from robis.detectors.inputs import BATCHES, IMAGES, MAP_SIZE
-from robis.detectors.jobs import InferJob, TileMaps, TrainJob
+from robis.detectors.jobs import InferJob, TrainJob
 from robis.detectors.winclip.options import WinclipOptions
 from robis.encoders.names import CLIP_ARCHITECTURES, is_clip
 from robis.errors import ConfigError, one_of
+from robis.tiles.files import TileMaps
 
 
 def _class_name(job: Job) -> Derived:

@@ -17,17 +17,20 @@ from robis.detectors.model_files import open_model
 from robis.detectors.winclip.scores import score, tile_maps
 from robis.detectors.winclip.windows import check_scales, field_of
 from robis.encoders.devices import pick_device
-from robis.errors import DataError
-from robis.io.arrays import new_array
-from robis.io.atomic import atomic_file
+from robis.io.arrays import atomic_array, open_array, release
+from robis.io.damage import damaged
 from robis.io.tables import write_table
 from robis.io.threads import threaded
 from robis.tiles.store import map_size, open_tiles
 
+# Scores are probabilities, most of them near one half: float16 has some 200 values in the band of a usual split.
+MAP_TYPE = np.float32
+EMBEDS = "winclip_embed_tiles"
+
 
 @torch.inference_mode()
 def infer_split(job: InferJob) -> None:
-    """Write the raw map of every tile, float16 (N, m, m), and the tile table with two more columns.
+    """Write the raw map of every tile, float32 (N, m, m), and the tile table with two more columns.
 
     The columns are `score`, the tile's anomaly score as an image (0..1), and `embedding`, its image embedding
     (list of D float32, length 1).
@@ -49,17 +52,17 @@ def infer_split(job: InferJob) -> None:
     names = ["image", *map(field_of, scales), *(["patches"] if references else [])]
     grid, input_size = isqrt(records["patches"].shape[1]), int(store.shape[1])
     size = map_size(job.size.window, job.size.scale, input_size)
-    scores, embeddings = np.zeros(len(store), np.float32), np.array(records["image"], dtype=np.float32)
-    with atomic_file(job.output.maps) as partial:
-        written = new_array(partial, np.float16, (len(store), size, size))
+    scores, embeddings = np.zeros(len(store), np.float32), np.zeros(records["image"].shape, np.float32)
+    with atomic_array(job.output.maps, MAP_TYPE, (len(store), size, size)) as written:
         for start, batch in _batches(records, names, job):
             vectors = {name: values.to(device) for name, values in batch.items()}
             options = {"grid": grid, "scales": scales, "temperature": job.options["temperature"]}
             whole, token_maps = score(vectors, text, references, **options)
             stop = start + len(whole)
-            scores[start:stop] = whole.cpu().numpy()
+            scores[start:stop], embeddings[start:stop] = whole.cpu().numpy(), batch["image"].numpy()
             maps = tile_maps(token_maps, input_size=input_size, size=size).cpu().numpy()
-            written[start:stop] = stored(maps, start, job)
+            written[start:stop] = stored(maps, start, job, MAP_TYPE)
+            release(written)
         write_table(job.output.table, rows.assign(score=scores, embedding=list(embeddings)))
 
 
@@ -70,7 +73,9 @@ def _batches(records: np.ndarray, names: Sequence[str], job: InferJob) -> Iterat
 
     def read(start: int) -> dict[str, Tensor]:
         part = records[start : start + size]
-        return {name: torch.from_numpy(part[name].astype(np.float32)) for name in names}
+        batch = {name: torch.from_numpy(part[name].astype(np.float32)) for name in names}
+        release(records)
+        return batch
 
     batches = threaded(read, starts, job.compute.threads)
     yield from zip(tqdm(starts, desc="infer", unit="batch", disable=None), batches, strict=True)
@@ -91,15 +96,12 @@ def _references(job: InferJob, records: np.ndarray, device: torch.device) -> dic
 
 def _open_features(path: Path, scales: Sequence[int], *, count: int) -> np.ndarray:
     """Map the records of `embed_tiles`, read from disk as they are used. Raises DataError when they do not fit."""
-    try:
-        records = np.load(path, mmap_mode="r")
-    except (OSError, ValueError) as error:
-        raise DataError(f"{path}: no readable features of tiles ({error}).") from error
+    records = open_array(path, stage=EMBEDS, shape=(None,))
     if len(records) != count:
-        raise DataError(f"{path}: features of {len(records)} tiles; the tile store has {count}. Delete the file.")
+        raise damaged(path, f"features of {len(records)} tiles; the tile store has {count}", EMBEDS)
     fields = records.dtype.names or ()
     for name in ("image", "patches", *map(field_of, scales)):
         if name not in fields:
-            raise DataError(f"{path}: has no {name!r}, only {', '.join(fields)}. Embed the tiles with these scales.")
+            raise damaged(path, f"no field {name!r}; found {', '.join(fields) or records.dtype}", EMBEDS)
     check_scales(scales, isqrt(records["patches"].shape[1]))
     return records

@@ -13,13 +13,13 @@ from torch import Tensor
 
 from robis.detectors.batches import tile_batches
 from robis.detectors.checks import require_finite
-from robis.detectors.jobs import Compute, TileStore
+from robis.detectors.jobs import Compute
 from robis.detectors.winclip.windows import check_scales, field_of, window_tokens
 from robis.encoders.clip import ClipEncoder, build_clip_encoder
 from robis.encoders.devices import autocast, pick_device
 from robis.errors import ConfigError
-from robis.io.arrays import new_array
-from robis.io.atomic import atomic_file
+from robis.io.arrays import atomic_array, release
+from robis.tiles.files import TileStore
 from robis.tiles.store import open_tiles
 
 # Windows per forward pass: enough to keep a processor busy, few enough to stay within a gigabyte.
@@ -123,11 +123,11 @@ def embed_tiles(
     network = build_clip_encoder(**encoder, seed=seed).to(pick_device(compute.device))
     check_scales(scales, network.grid)
     layout = record(network, scales, np.float32 if compute.precision == "float32" else np.float16)
-    with atomic_file(output) as partial:
-        written = new_array(partial, layout, (len(tiles),))
+    with atomic_array(output, layout, (len(tiles),)) as written:
         for start, vectors in embed_batches(network, tiles, scales, compute, store.tiles):
             for name, values in vectors.items():
                 written[name][start : start + len(values)] = values
+            release(written)
 
 
 def record(encoder: ClipEncoder, scales: Sequence[int], scalar: type[np.floating]) -> np.dtype:

@@ -1,0 +1,32 @@
+"""Where the tiles of a split lie, and the maps of them. Quick to import."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class TileStore:
+    """A split's tiles.
+
+    Attributes:
+        tiles: .npy, uint8 (N, s, s, 3) RGB.
+        table: Parquet with the columns `robis.tiles.store.TILE_COLUMNS`, one row per tile, in the same order.
+    """
+
+    tiles: Path
+    table: Path
+
+
+@dataclass(frozen=True)
+class TileMaps:
+    """What inference writes.
+
+    Attributes:
+        maps: .npy, (N, m, m): float16, or float32 where a detector's scores lie in a band too narrow for float16.
+        table: the tile table, with what else the detector says of each tile.
+    """
+
+    maps: Path
+    table: Path
