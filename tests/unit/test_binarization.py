@@ -12,16 +12,16 @@ import numba
 import numpy as np
 import pandas as pd
 import pytest
+import tifffile
 from scipy.ndimage import binary_closing, binary_fill_holes, gaussian_filter
 from skimage.measure import label
 
 from robis.binarization import mebin
 from robis.binarization.closing import close_and_fill
 from robis.binarization.mebin import estimate
-from robis.binarization.stage import METHODS, binarize_split
+from robis.binarization.stage import METHODS, Thresholding, binarize_split
 from robis.binarization.statistics import MapStatistics
 from robis.errors import ConfigError, DataError
-from robis.io.maps import write_map
 
 KERNEL = np.ones((6, 6), np.uint8)
 SHAPES = [(1, 1), (3, 7), (5, 5), (6, 6), (1, 40), (31, 47), (64, 64), (80, 61)]
@@ -102,7 +102,10 @@ def our_counts(amap: np.ndarray, low: np.float16, high: np.float16, threshold_st
 
 def write_maps(folder: Path, maps: dict[str, np.ndarray]) -> Path:
     for sample_id, amap in maps.items():
-        write_map(folder / f"{sample_id}.tiff", np.asarray(amap, np.float16))
+        path = folder / f"{sample_id}.tiff"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        # Not by `write_map`, which refuses values that are not finite.
+        tifffile.imwrite(path, np.asarray(amap, np.float16))
     return folder
 
 
@@ -110,7 +113,8 @@ def run(
     tmp_path: Path, maps: Path, calibration: Path | None = None, name: str = "out", **options: Any
 ) -> tuple[pd.DataFrame, dict[str, np.ndarray]]:
     masks, table = tmp_path / name / "masks", tmp_path / name / "thresholds.parquet"
-    binarize_split(maps, calibration or maps, masks, table, **options)
+    threads = options.pop("threads", 1)
+    binarize_split(maps, calibration or maps, masks, table, Thresholding(**options), threads=threads)
     rows = pd.read_parquet(table)
     images = {
         path.relative_to(masks).with_suffix("").as_posix(): np.asarray(cv2.imread(str(path), cv2.IMREAD_UNCHANGED))
@@ -345,11 +349,35 @@ def test_flat_splits_give_empty_masks_with_every_method(tmp_path: Path) -> None:
             assert rows.area.eq(0).all() and not any(mask.any() for mask in masks.values())
 
 
+def test_flat_maps_of_another_split_are_refused(tmp_path: Path) -> None:
+    maps = write_maps(tmp_path / "test", {"a": np.eye(20)})
+    flat = write_maps(tmp_path / "validation", {str(i): np.full((20, 20), 33.3) for i in range(3)})
+    for method in METHODS:
+        with pytest.raises(
+            DataError, match=r"the split validation have the same value.*set binarize\.calibrate and merge"
+        ):
+            run(tmp_path, maps, flat, method=method)
+    assert not (tmp_path / "out").exists()
+
+
+def test_maps_of_another_split_with_one_maximum_give_mebin_no_threshold(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    maps = write_maps(tmp_path / "test", {"a": np.eye(20) * 200})
+    validation = write_maps(tmp_path / "validation", {"a": np.eye(20)})
+    with pytest.raises(DataError, match=r"validation all have the same maximum, 1, .* use another binarize\.method"):
+        run(tmp_path, maps, validation, method="mebin")
+    _, with_mebin = run(tmp_path, maps, validation, "robis", method="robis")
+    assert "until then robis is mean_std alone" in caplog.text
+    _, without = run(tmp_path, maps, validation, "mean_std", method="mean_std")
+    np.testing.assert_array_equal(with_mebin["a"], without["a"])
+
+
 @pytest.mark.parametrize("value", [np.nan, np.inf, -1.0])
 @pytest.mark.parametrize("where", ["maps", "calibration"])
 def test_a_pixel_that_is_no_score_names_the_file_and_leaves_no_output(tmp_path: Path, value: float, where: str) -> None:
     for folder in ("maps", "calibration"):
-        write_maps(tmp_path / folder, {"a": np.ones((5, 4)), "crack/b": np.ones((5, 4))})
+        write_maps(tmp_path / folder, {"a": np.eye(5, 4), "crack/b": np.ones((5, 4))})
     broken = np.ones((5, 4), np.float16)
     broken[3, 2] = value
     write_maps(tmp_path / where, {"crack/b": broken})

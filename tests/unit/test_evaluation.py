@@ -7,6 +7,7 @@ import cv2
 import numpy as np
 import pandas as pd
 import pytest
+import tifffile
 from PIL import Image
 from skimage.measure import label as skimage_label
 from sklearn.metrics import (  # type: ignore[import-untyped]
@@ -32,7 +33,7 @@ from robis.evaluation.metrics import (
     rank_pixels,
     segmentation_metrics,
 )
-from robis.evaluation.stage import evaluate_split
+from robis.evaluation.stage import SplitFiles, evaluate_split
 from robis.evaluation.tables import format_table, mean_metrics, seed_spread
 from robis.io.maps import read_map, write_map, write_mask
 from robis.io.tables import read_table, write_table
@@ -373,11 +374,13 @@ class Tree:
         write_table(self.folder / "samples.parquet", self.samples)
         write_table(self.folder / "scores.parquet", self.scores)
         evaluate_split(
-            self.folder / "samples.parquet",
-            self.folder,
-            self.maps,
-            self.masks,
-            self.folder / "scores.parquet",
+            SplitFiles(
+                samples=self.folder / "samples.parquet",
+                root=self.folder,
+                maps=self.maps,
+                masks=self.masks,
+                scores=self.folder / "scores.parquet",
+            ),
             self.metrics,
             self.curves,
             category="can",
@@ -519,14 +522,14 @@ def test_unlabeled_images_are_left_out(tree: Tree) -> None:
 def test_missing_files_are_listed_together(tree: Tree) -> None:
     (tree.maps / "good" / "000.tiff").unlink()
     (tree.maps / "bad" / "001.tiff").unlink()
-    with pytest.raises(DataError, match=r"2 of the 4 images.* anomaly map[\s\S]*good/000\.tiff\n.*bad/001\.tiff"):
+    with pytest.raises(DataError, match=r"2 of 4 images.* anomaly map[\s\S]*good/000\.tiff\n.*bad/001\.tiff"):
         tree.evaluate()
     assert tree.nothing_written()
 
 
 def test_missing_final_mask(tree: Tree) -> None:
     (tree.masks / "bad" / "000_regular.png").unlink()
-    with pytest.raises(DataError, match=r"1 of the 4 images.* final mask[\s\S]*bad/000_regular\.png"):
+    with pytest.raises(DataError, match=r"1 of 4 images.* final mask[\s\S]*bad/000_regular\.png"):
         tree.evaluate()
 
 
@@ -542,7 +545,7 @@ def test_scores_that_do_not_fit(tree: Tree) -> None:
     with pytest.raises(DataError, match=r"not a finite number for:\n  bad/000_regular$"):
         tree.evaluate()
     tree.scores = scores.drop(columns="rescored")
-    with pytest.raises(DataError, match=r"scores\.parquet: no column rescored; found sample_id"):
+    with pytest.raises(DataError, match=r"scores\.parquet: no column 'rescored'; found sample_id"):
         tree.evaluate()
     assert tree.nothing_written()
 
@@ -561,8 +564,8 @@ def test_defects_in_a_normal_image(tree: Tree) -> None:
 
 
 def test_map_that_is_not_finite(tree: Tree) -> None:
-    write_map(tree.maps / "good" / "001.tiff", np.full((12, 9), np.nan))
-    with pytest.raises(DataError, match=r"good.001\.tiff: holds NaN"):
+    tifffile.imwrite(tree.maps / "good" / "001.tiff", np.full((12, 9), np.nan, np.float16))
+    with pytest.raises(DataError, match=r"good.001\.tiff: holds no pixels, or NaN.*--forcerun merge"):
         tree.evaluate()
 
 

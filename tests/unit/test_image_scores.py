@@ -13,7 +13,7 @@ from robis.errors import DataError
 from robis.io.maps import write_map, write_mask
 from robis.io.samples import IndexedSample, write_samples
 from robis.io.tables import write_table
-from robis.scoring.image_scores import image_score, score_images
+from robis.scoring.image_scores import Scoring, image_score, score_images
 from robis.scoring.rscin import rscin
 
 NAMES = ["bad/000", "good/000", "good/001"]
@@ -38,10 +38,11 @@ def scored(tmp_path: Path):
     tiles = pd.DataFrame({"sample_id": [*NAMES, NAMES[0]], "score": [0.1, 0.2, 0.3, 0.7]})
     write_table(tmp_path / "tiles.parquet", tiles)
 
-    def run(**options: Any) -> dict[str, list]:
+    def run(embeddings: Path | None = None, **options: Any) -> dict[str, list]:
         score_images(
             *(tmp_path / name for name in ("samples.parquet", "maps", "masks", "tiles.parquet", "scores.parquet")),
-            **({"top_fraction": 0.0, "method": "none"} | options),
+            Scoring(**({"top_fraction": 0.0, "method": "none"} | options)),
+            embeddings=embeddings,
         )
         return pd.read_parquet(tmp_path / "scores.parquet").to_dict("list")
 
@@ -60,7 +61,9 @@ def test_scores_of_the_maps(scored) -> None:
 def test_own_scores_are_the_highest_of_the_tiles(scored, tmp_path: Path) -> None:
     assert scored(top_fraction="own")["score"] == [0.7, 0.2, 0.3]
     write_table(tmp_path / "tiles.parquet", pd.DataFrame({"sample_id": NAMES[:2], "score": [0.0, 0.0]}))
-    with pytest.raises(DataError, match=r"tiles\.parquet: 1 images have no tile(.|\n)*good/001"):
+    with pytest.raises(
+        DataError, match=r"tiles\.parquet: 1 images have no tile, such as good/001\. .*--forcerun infer"
+    ):
         scored(top_fraction="own")
     write_table(tmp_path / "tiles.parquet", pd.DataFrame({"sample_id": NAMES}))
     with pytest.raises(DataError, match=r"no column 'score'.*Set score_images\.top_fraction"):

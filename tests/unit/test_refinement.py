@@ -8,7 +8,6 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-import pandas as pd
 import pytest
 import torch
 from scipy import ndimage
@@ -20,11 +19,11 @@ from robis.arrays.morphology import fill_holes, largest_components
 from robis.errors import ConfigError, DataError, WeightsError
 from robis.io.images import read_mask
 from robis.io.maps import write_mask
-from robis.io.tables import write_table
+from robis.io.samples import IndexedSample, write_samples
 from robis.io.threads import threaded
 from robis.refinement import sam as sam_module
 from robis.refinement.grabcut import GrabCutRefiner
-from robis.refinement.methods import METHODS
+from robis.refinement.methods import METHODS, Refining
 from robis.refinement.sam import SamRefiner, load_sam
 from robis.refinement.stage import refine_split
 
@@ -472,15 +471,16 @@ def split(tmp_path: Path) -> Path:
             path.parent.mkdir(parents=True, exist_ok=True)
             cv2.imwrite(str(path), np.clip(image, 0, 255).astype(np.uint8)[..., ::-1])
         write_mask(tmp_path / "coarse" / f"{sample_id}.png", coarse)
-        rows.append({"sample_id": sample_id, "split": "test", "image": f"{sample_id}.png"})
-    write_table(tmp_path / "samples.parquet", pd.DataFrame(rows))
+        rows.append(IndexedSample(sample_id, "test", f"{sample_id}.png", None, None, None, height, width))
+    write_samples(tmp_path / "samples.parquet", rows)
     return tmp_path
 
 
 def run(split: Path, method: str, name: str = "masks", **options: object) -> Path:
     masks = split / "out" / name
     paths = (split / "samples.parquet", split / "root", split / "coarse", masks)
-    refine_split(*paths, method=method, **options)  # type: ignore[arg-type]
+    threads = options.pop("threads", 1)
+    refine_split(*paths, Refining(method, **options), threads=threads)  # type: ignore[arg-type]
     return masks
 
 

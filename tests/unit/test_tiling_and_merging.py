@@ -12,7 +12,7 @@ from robis.errors import DataError
 from robis.io.maps import read_map
 from robis.io.samples import IndexedSample, write_samples
 from robis.tiles.merge import merge_split, merge_tiles, merged_size
-from robis.tiles.store import crop_split, cut, map_size, open_tiles
+from robis.tiles.store import Cutting, TileFiles, crop_split, cut, map_size, open_tiles
 from robis.tiles.windows import Window, origins, windows
 
 
@@ -66,6 +66,10 @@ def test_tiles_are_padded_with_black_then_resized_as_pillow_does(rng: np.random.
     np.testing.assert_array_equal(cut(image, Window(0, 0, 1, 2, 16, 16), 16), image[2:18, 1:17])
 
 
+def tile_files(folder: Path) -> TileFiles:
+    return TileFiles(folder / "t.npy", folder / "t.parquet")
+
+
 def write_split(root: Path, sizes: list[tuple[int, int]], rng: np.random.Generator) -> tuple[Path, list[np.ndarray]]:
     images, samples = [], []
     root.mkdir(parents=True, exist_ok=True)
@@ -79,10 +83,7 @@ def write_split(root: Path, sizes: list[tuple[int, int]], rng: np.random.Generat
 
 def test_tile_store_holds_every_tile_of_images_of_several_sizes(tmp_path: Path, rng: np.random.Generator) -> None:
     samples, images = write_split(tmp_path / "data", [(33, 70), (1, 1), (64, 20)], rng)
-    crop_split(
-        samples, tmp_path / "data", tmp_path / "t.npy", tmp_path / "t.parquet",
-        window=32, overlap=0.25, edge="pad", size=16, threads=2,
-    )  # fmt: skip
+    crop_split(samples, tmp_path / "data", tile_files(tmp_path), Cutting(32, 0.25, "pad", 16), threads=2)
     store, table = open_tiles(tmp_path / "t.npy", tmp_path / "t.parquet")
     assert isinstance(store, np.memmap)
     assert store.dtype == np.uint8
@@ -98,10 +99,7 @@ def test_tile_store_holds_every_tile_of_images_of_several_sizes(tmp_path: Path, 
 
 def test_whole_images_make_one_tile_each(tmp_path: Path, rng: np.random.Generator) -> None:
     samples, images = write_split(tmp_path / "data", [(33, 70), (40, 20)], rng)
-    crop_split(
-        samples, tmp_path / "data", tmp_path / "t.npy", tmp_path / "t.parquet",
-        window="image", overlap=0.1, edge="pad", size=24,
-    )  # fmt: skip
+    crop_split(samples, tmp_path / "data", tile_files(tmp_path), Cutting("image", 0.1, "pad", 24))
     store, table = open_tiles(tmp_path / "t.npy", tmp_path / "t.parquet")
     assert table[["width", "height"]].to_numpy().tolist() == [[70, 33], [20, 40]]
     expected = Image.fromarray(images[1]).resize((24, 24), Image.Resampling.BILINEAR)
@@ -113,27 +111,21 @@ def test_a_truncated_image_leaves_no_half_store(tmp_path: Path, rng: np.random.G
     whole = (tmp_path / "data" / "1.png").read_bytes()
     (tmp_path / "data" / "1.png").write_bytes(whole[:40])
     with pytest.raises(DataError, match=r"1\.png"):
-        crop_split(
-            samples, tmp_path / "data", tmp_path / "t.npy", tmp_path / "t.parquet",
-            window=32, overlap=0.1, edge="pad", size=16, threads=2,
-        )  # fmt: skip
+        crop_split(samples, tmp_path / "data", tile_files(tmp_path), Cutting(32, 0.1, "pad", 16), threads=2)
     assert [path.name for path in tmp_path.iterdir()] == ["data"]
     Image.new("RGB", (9, 9)).save(tmp_path / "data" / "1.png")
     with pytest.raises(DataError, match=r"1\.png: 9 x 9 pixels; the sample table says 64 x 64"):
-        crop_split(
-            samples, tmp_path / "data", tmp_path / "t.npy", tmp_path / "t.parquet",
-            window=32, overlap=0.1, edge="pad", size=16,
-        )  # fmt: skip
+        crop_split(samples, tmp_path / "data", tile_files(tmp_path), Cutting(32, 0.1, "pad", 16))
 
 
 def test_a_store_and_a_table_that_do_not_match_are_refused(tmp_path: Path, rng: np.random.Generator) -> None:
     samples, _ = write_split(tmp_path / "data", [(64, 64)], rng)
-    crop_split(
-        samples, tmp_path / "data", tmp_path / "t.npy", tmp_path / "t.parquet",
-        window=32, overlap=0.1, edge="pad", size=16,
-    )  # fmt: skip
+    crop_split(samples, tmp_path / "data", tile_files(tmp_path), Cutting(32, 0.1, "pad", 16))
     np.save(tmp_path / "t.npy", np.zeros((2, 16, 16, 3), np.uint8))
-    with pytest.raises(DataError, match=r"t\.npy: 2 tiles; its table .* has 9 rows"):
+    with pytest.raises(
+        DataError,
+        match=r"t\.npy: 2 tiles, but its table .* has 9 rows\. Make it again with `snakemake --forcerun crop`",
+    ):
         open_tiles(tmp_path / "t.npy", tmp_path / "t.parquet")
 
 
@@ -207,19 +199,23 @@ def test_feathering_keeps_constants_and_favors_centers() -> None:
     assert row[47:49].mean() == pytest.approx(0.5, abs=0.02)
 
 
-def merge(folder: Path, raw: np.ndarray, sizes: list[tuple[int, int]], range_maps: np.ndarray, scale: float = 0.5):
+def merge(
+    folder: Path,
+    raw: np.ndarray,
+    sizes: list[tuple[int, int]],
+    range_maps: np.ndarray,
+    scale: float = 0.5,
+    dtype: type = np.float16,
+):
     rng = np.random.default_rng(0)
     samples, _ = write_split(folder / "data", sizes, rng)
-    crop_split(
-        samples, folder / "data", folder / "t.npy", folder / "t.parquet",
-        window=32, overlap=0.0, edge="pad", size=16,
-    )  # fmt: skip
-    np.save(folder / "maps.npy", raw.astype(np.float16))
-    np.save(folder / "range.npy", range_maps.astype(np.float16))
-    merge_split(
-        samples, folder / "maps.npy", folder / "t.parquet", folder / "range.npy", folder / "out",
-        scale=scale, blend="mean", threads=2,
-    )  # fmt: skip
+    crop_split(samples, folder / "data", tile_files(folder), Cutting(32, 0.0, "pad", 16))
+    np.save(folder / "maps.npy", raw.astype(dtype))
+    np.save(folder / "range.npy", range_maps.astype(dtype))
+    # A split that is scaled by itself has one file for both.
+    reference = folder / ("maps.npy" if range_maps is raw else "range.npy")
+    maps = TileFiles(folder / "maps.npy", folder / "t.parquet")
+    merge_split(samples, maps, reference, folder / "out", scale=scale, blend="mean", threads=2)
     return [read_map(folder / "out" / f"bad/{n}.tiff") for n in range(len(sizes))]
 
 
@@ -245,6 +241,35 @@ def test_values_beyond_the_range_of_validation_are_kept_above_and_cut_below(tmp_
 def test_flat_maps_become_zero(tmp_path: Path) -> None:
     flat = np.full((1, 16, 16), 0.3)
     assert not merge(tmp_path, flat, [(32, 32)], flat)[0].any()
+
+
+def test_a_flat_reference_of_another_split_is_refused(tmp_path: Path) -> None:
+    raw = np.stack([np.full((16, 16), value) for value in (0.1, 0.5)])
+    why = r"range\.npy: all maps of the split range have the same value, 0\.25, .* set merge\.normalize and binarize\."
+    with pytest.raises(DataError, match=why):
+        merge(tmp_path, raw, [(32, 64)], np.full((2, 16, 16), 0.25))
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("where", ["maps", "range"])
+def test_a_map_that_is_not_finite_is_refused(tmp_path: Path, where: str, value: float) -> None:
+    raw, reference = (np.linspace(0, 1, 1024).reshape(4, 16, 16) for _ in range(2))
+    (raw if where == "maps" else reference)[2, 3, 4] = value
+    why = rf"{where}\.npy: the map of tile 2 holds NaN or infinite values.*--forcerun infer"
+    with pytest.raises(DataError, match=why):
+        merge(tmp_path, raw, [(64, 64)], reference)
+    assert not (tmp_path / "out").exists()
+
+
+def test_maps_in_a_narrow_band_keep_its_resolution(tmp_path: Path) -> None:
+    """As WinCLIP's, 0.486 to 0.567, of which float16 keeps 198 values. Stored in float32 they are those of float64."""
+    raw = np.linspace(0.486, 0.567, 16 * 16).reshape(1, 16, 16)
+    (exact,) = merge(tmp_path / "full", raw, [(32, 32)], raw, dtype=np.float32)
+    assert len(np.unique(exact)) == 256
+    np.testing.assert_allclose(exact, (raw[0] - 0.486) / (0.567 - 0.486) * 255, rtol=1e-3, atol=1e-3)
+    (rounded,) = merge(tmp_path / "half", raw, [(32, 32)], raw)
+    assert len(np.unique(rounded)) < 200
 
 
 def test_merged_size_rounds() -> None:

@@ -65,7 +65,11 @@ def scratch_array(target: str | Path, dtype: DTypeLike, shape: tuple[int, ...]) 
 
 
 def open_array(
-    path: str | Path, *, stage: str | None, dtypes: Sequence[DTypeLike] | None, shape: tuple[int | None, ...]
+    path: str | Path,
+    *,
+    stage: str | None,
+    dtypes: Sequence[DTypeLike] | None = None,
+    shape: tuple[int | None, ...] | None = None,
 ) -> np.ndarray:
     """Map a .npy file for reading; its values come from the disk as they are used.
 
@@ -73,7 +77,7 @@ def open_array(
         path: the file.
         stage: rule that writes it, for the message; None for a file that robis did not make.
         dtypes: those that it may have; None: any.
-        shape: the expected one; None stands for any length.
+        shape: the expected one, in which None stands for any length; None alone: any.
 
     Returns:
         The array, read-only.
@@ -85,17 +89,14 @@ def open_array(
     try:
         with open(path, "rb") as stream:
             stored, dtype, offset = _read_header(stream)
+        _check_length(path, offset + _bytes(dtype, stored))
     except (OSError, ValueError) as error:
-        raise damaged(path, _why_no_array(path, error), stage) from error
-    expected = offset + _bytes(dtype, stored)
-    if (size := path.stat().st_size) < expected:
-        raise damaged(path, f"the file is cut short: {size} of {expected} bytes", stage)
-    fits = len(shape) == len(stored) and all(n in (None, m) for n, m in zip(shape, stored, strict=True))
+        raise damaged(path, f"not a readable .npy file ({why_unreadable(path, error)})", stage) from error
     kinds = [np.dtype(kind) for kind in dtypes or ()]
-    if not fits or (kinds and dtype not in kinds):
+    if not _fits(stored, shape) or (kinds and dtype not in kinds):
         allowed = " or ".join(map(str, kinds)) or "any type"
-        sides = ", ".join("any" if side is None else str(side) for side in shape)
-        raise damaged(path, f"the array is {dtype} of shape {stored}; expected {allowed} of shape ({sides})", stage)
+        sides = ", ".join("any" if side is None else str(side) for side in shape or ())
+        raise damaged(path, f"{dtype} of shape {stored}; expected {allowed} of shape ({sides})", stage)
     if not math.prod(stored):
         return np.empty(stored, dtype)
     return np.memmap(path, dtype, "r", offset, stored)
@@ -139,24 +140,32 @@ def _header(dtype: DTypeLike, shape: tuple[int, ...]) -> bytes:
 
 def _read_header(stream: BinaryIO) -> tuple[tuple[int, ...], np.dtype, int]:
     """Shape, dtype and number of the first value's byte. Raises ValueError."""
-    version = np.lib.format.read_magic(stream)
-    if version not in ((1, 0), (2, 0)):
-        raise ValueError(f"version {version} of the .npy format")
-    read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-    shape, fortran, dtype = read(stream)
+    start = stream.read(len(np.lib.format.MAGIC_PREFIX))
+    if start and not any(start):
+        raise ValueError("its values were never written: it begins with zeros")
+    if start != np.lib.format.MAGIC_PREFIX:
+        raise ValueError("it does not begin as a NumPy file does")
+    stream.seek(0)
+    try:
+        version = np.lib.format.read_magic(stream)
+        read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+        shape, fortran, dtype = read(stream)
+    except ValueError as error:
+        raise ValueError("its header is cut short or damaged") from error
     if fortran or dtype.hasobject:
-        raise ValueError("values in another order, or Python objects")
+        raise ValueError(f"it holds {'Python objects' if dtype.hasobject else 'values in another order'}")
     return shape, dtype, stream.tell()
 
 
-def _why_no_array(path: Path, error: Exception) -> str:
-    if isinstance(error, OSError) or not path.stat().st_size:
-        return why_unreadable(path, error)
-    with open(path, "rb") as stream:
-        start = stream.read(8)
-    if not any(start):
-        return "its values were never written (it begins with zeros)"
-    return "not a readable NumPy array (its header is damaged or cut short)"
+def _check_length(path: Path, expected: int) -> None:
+    if (size := path.stat().st_size) < expected:
+        raise ValueError(f"it is cut short: {size} of {expected} bytes")
+
+
+def _fits(stored: tuple[int, ...], shape: tuple[int | None, ...] | None) -> bool:
+    if shape is None:
+        return True
+    return len(shape) == len(stored) and all(n in (None, m) for n, m in zip(shape, stored, strict=True))
 
 
 def _mapped(path: Path, dtype: DTypeLike, shape: tuple[int, ...], offset: int = 0) -> np.ndarray:

@@ -45,9 +45,9 @@ def read_table(path: str | Path, *, stage: str | None = None, columns: Mapping[s
     for name, kind in (columns or {}).items():
         if name not in table:
             names = ", ".join(map(str, table))
-            raise damaged(path, f"no column {name}; found {names}; expected {', '.join(columns or ())}", stage)
+            raise damaged(path, f"no column {name!r}; found {names}; expected {', '.join(columns or ())}", stage)
         if table[name].dtype.kind not in KINDS[kind] and not table[name].isna().all():
-            raise damaged(path, f"the column {name} holds {table[name].dtype}; expected {kind}", stage)
+            raise damaged(path, f"the column {name!r} holds {table[name].dtype}; expected {kind}", stage)
     return table
 
 

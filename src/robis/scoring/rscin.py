@@ -143,13 +143,13 @@ def read_embeddings(file: Path, names: Sequence[str] | None = None, *, stage: st
         DataError: an unreadable file, or one that lacks an image.
     """
     if file.suffix == ".npy":
-        vectors: np.ndarray = open_array(file, stage=stage, dtypes=None, shape=(None, None))
-        if vectors.dtype.kind not in "fiu":
-            raise damaged(file, f"an array of {vectors.dtype}; expected numbers of shape (images, D)", stage)
+        vectors: np.ndarray = open_array(file, stage=stage)
+        if vectors.ndim != 2 or vectors.dtype.kind not in "fiu":
+            kind = f"{vectors.dtype} of shape {vectors.shape}"
+            raise damaged(file, f"{kind}; expected numbers of shape (images, D)", stage)
     else:
-        table = read_table(file, stage=stage)
-        if "embedding" not in table:
-            raise damaged(file, f"no column 'embedding'; found {', '.join(map(str, table.columns))}", stage)
+        columns = {"embedding": "anything"} | ({"sample_id": "text"} if stage else {})
+        table = read_table(file, stage=stage, columns=columns)
         if "sample_id" in table and names is not None:
             present, vectors = image_embeddings(table)
             return vectors[_places(present, names, file)]
@@ -224,4 +224,7 @@ def _stacked(column: pd.Series) -> np.ndarray:
     lengths = {np.size(value) for value in column}
     if len(lengths) > 1:
         raise DataError(f"embeddings: vectors of {sorted(lengths)} numbers; expected all of one length.")
-    return np.array(column.tolist(), np.float64).reshape(len(column), -1 if len(column) else 0)
+    try:
+        return np.array(column.tolist(), np.float64).reshape(len(column), -1 if len(column) else 0)
+    except (TypeError, ValueError) as error:
+        raise DataError(f"embeddings: {column.iloc[0]!r} in the first row; expected a list of numbers.") from error
