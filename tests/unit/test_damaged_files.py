@@ -23,8 +23,9 @@ from robis.io.tables import read_table, write_table
 from robis.refinement.methods import Refining
 from robis.refinement.stage import refine_split
 from robis.scoring.image_scores import Scoring, score_images
+from robis.tiles.files import TileMaps, TileStore
 from robis.tiles.merge import merge_split
-from robis.tiles.store import TILE_COLUMNS, Cutting, TileFiles, crop_split, open_tiles
+from robis.tiles.store import TILE_COLUMNS, Cutting, crop_split, open_tiles
 
 SIZE = (12, 16)
 NAMES = ("good/0", "bad/1")
@@ -49,8 +50,8 @@ class Split:
                 write_mask(folder / masks / f"{name}.png", rng.random(SIZE) > 0.5)
         rows = [(n, name, 0, 0, 0, 0, SIZE[1], SIZE[0]) for n, name in enumerate(NAMES)]
         table = pd.DataFrame(rows, columns=TILE_COLUMNS)
-        np.save(self.tiles.array, rng.integers(0, 256, (2, 8, 8, 3), dtype=np.uint8))
-        np.save(self.tile_maps.array, rng.random((2, 8, 8)).astype(np.float16))
+        np.save(self.tiles.tiles, rng.integers(0, 256, (2, 8, 8, 3), dtype=np.uint8))
+        np.save(self.tile_maps.maps, rng.random((2, 8, 8)).astype(np.float16))
         write_table(self.tiles.table, table)
         write_table(self.tile_maps.table, table.assign(score=[0.1, 0.2], embedding=[[1.0, 0.0], [0.0, 1.0]]))
         scores = {"sample_id": NAMES, "score": [0.1, 0.2], "rescored": [0.1, 0.2], "is_anomalous": [True, False]}
@@ -65,23 +66,23 @@ class Split:
         return self.folder / "scores.parquet"
 
     @property
-    def tiles(self) -> TileFiles:
-        return TileFiles(self.folder / "tiles.npy", self.folder / "tiles.parquet")
+    def tiles(self) -> TileStore:
+        return TileStore(self.folder / "tiles.npy", self.folder / "tiles.parquet")
 
     @property
-    def tile_maps(self) -> TileFiles:
-        return TileFiles(self.folder / "tile_maps.npy", self.folder / "tile_maps.parquet")
+    def tile_maps(self) -> TileMaps:
+        return TileMaps(self.folder / "tile_maps.npy", self.folder / "tile_maps.parquet")
 
     def crop(self) -> None:
-        out = TileFiles(self.folder / "out.npy", self.folder / "out.parquet")
+        out = TileStore(self.folder / "out.npy", self.folder / "out.parquet")
         crop_split(self.samples, self.folder, out, Cutting("image", 0.1, "pad", 8))
 
     def open(self) -> None:
-        open_tiles(self.tiles.array, self.tiles.table)
+        open_tiles(self.tiles.tiles, self.tiles.table)
 
     def merge(self) -> None:
         out = self.folder / "out"
-        merge_split(self.samples, self.tile_maps, self.tile_maps.array, out, scale=1.0, blend="mean")
+        merge_split(self.samples, self.tile_maps, self.tile_maps.maps, out, scale=1.0, blend="mean")
 
     def binarize(self) -> None:
         maps, out = self.folder / "maps", self.folder / "out"

@@ -16,7 +16,9 @@ from robis.workflow.params import Params
 
 @pytest.fixture
 def snakemake(tmp_path: Path) -> SimpleNamespace:
-    settings = Params.of({"scale": 0.5, "code": "abc", "fingerprint": "def", "root": "data"}, ["root"])
+    settings = Params.of(
+        {"scale": 0.5, "root": "data"}, unwatched=["root"], identity={"code": "abc", "fingerprint": "def"}
+    )
     return SimpleNamespace(
         log=[str(tmp_path / "logs" / "a.log")],
         threads=1,

@@ -16,7 +16,8 @@ from PIL import Image, ImageFile, ImageOps
 from robis.errors import DataError
 from robis.io.images import EXIF_ORIENTATION, image_size, read_image, read_mask
 from robis.io.samples import read_samples
-from robis.tiles.store import crop_split, open_tiles
+from robis.tiles.files import TileStore
+from robis.tiles.store import Cutting, crop_split, open_tiles
 from tests.unit.trees import index, write_image
 
 HEIGHT, WIDTH = 20, 30
@@ -267,8 +268,7 @@ def test_odd_files_go_through_index_and_crop(tmp_path: Path) -> None:
         name: pixels.shape[:2] for name, pixels in expected.items()
     }
     tiles, table = tmp_path / "tiles.npy", tmp_path / "tiles.parquet"
-    options = {"window": "image", "overlap": 0.0, "edge": "pad", "resample": "bilinear", "size": 16}
-    crop_split(samples, tmp_path / "data", tiles, table, threads=2, **options)
+    crop_split(samples, tmp_path / "data", TileStore(tiles, table), Cutting("image", 0.0, "pad", 16), threads=2)
     store, rows = open_tiles(tiles, table)
     for tile, name in zip(store, rows["sample_id"], strict=True):
         resized = Image.fromarray(np.ascontiguousarray(expected[name])).resize((16, 16), Image.Resampling.BILINEAR)
@@ -367,9 +367,9 @@ def test_files_cut_short_have_a_size_and_are_found_by_crop(tmp_path: Path, name:
     path.write_bytes(whole.getvalue()[: int(len(whole.getvalue()) * 0.7)])
     assert image_size(path) == (8 * HEIGHT, 8 * WIDTH), "the header alone is read"
     samples = index(tmp_path / "data", layout="folder")
-    options = {"window": "image", "overlap": 0.0, "edge": "pad", "resample": "bilinear", "size": 16}
+    output = TileStore(tmp_path / "t.npy", tmp_path / "t.parquet")
     with pytest.raises(DataError) as caught:
-        crop_split(samples, tmp_path / "data", tmp_path / "t.npy", tmp_path / "t.parquet", **options)
+        crop_split(samples, tmp_path / "data", output, Cutting("image", 0.0, "pad", 16))
     assert str(caught.value) == (
         f"{path}: not a readable image (its 240 x 160 pixels are cut short or damaged). "
         "Copy the file again, or take it out."

@@ -14,7 +14,8 @@ from robis.datasets.samples import Source
 from robis.detectors.settings import parse
 from robis.errors import DataError, RobisError
 from robis.io.samples import read_samples
-from robis.tiles.store import crop_split
+from robis.tiles.files import TileStore
+from robis.tiles.store import Cutting, crop_split
 from robis.workflow.project import Project
 from tests.unit.trees import index, rows, write_image, write_mask
 
@@ -198,8 +199,8 @@ def test_paths_may_leave_the_root_where_that_is_allowed(root: Path, tmp_path: Pa
     }
     table = index(root, layout="table", allow_outside_root=True)
     assert {sample.height for sample in read_samples(table)} == {6, 9}
-    tiling = {"window": "image", "overlap": 0, "edge": "pad", "resample": "bilinear", "size": 8}
-    crop_split(table, root, tmp_path / "t.npy", tmp_path / "t.parquet", **tiling)
+    output = TileStore(tmp_path / "t.npy", tmp_path / "t.parquet")
+    crop_split(table, root, output, Cutting("image", 0.0, "pad", 8))
     assert len(pd.read_parquet(tmp_path / "t.parquet")) == 3
 
 

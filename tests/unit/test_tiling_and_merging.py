@@ -11,8 +11,9 @@ from PIL import Image
 from robis.errors import DataError
 from robis.io.maps import read_map
 from robis.io.samples import IndexedSample, write_samples
+from robis.tiles.files import TileMaps, TileStore
 from robis.tiles.merge import merge_split, merge_tiles, merged_size
-from robis.tiles.store import Cutting, TileFiles, crop_split, cut, map_size, open_tiles
+from robis.tiles.store import Cutting, crop_split, cut, map_size, open_tiles
 from robis.tiles.windows import Window, origins, windows
 
 
@@ -66,8 +67,8 @@ def test_tiles_are_padded_with_black_then_resized_as_pillow_does(rng: np.random.
     np.testing.assert_array_equal(cut(image, Window(0, 0, 1, 2, 16, 16), 16), image[2:18, 1:17])
 
 
-def tile_files(folder: Path) -> TileFiles:
-    return TileFiles(folder / "t.npy", folder / "t.parquet")
+def tile_files(folder: Path) -> TileStore:
+    return TileStore(folder / "t.npy", folder / "t.parquet")
 
 
 def write_split(root: Path, sizes: list[tuple[int, int]], rng: np.random.Generator) -> tuple[Path, list[np.ndarray]]:
@@ -214,7 +215,7 @@ def merge(
     np.save(folder / "range.npy", range_maps.astype(dtype))
     # A split that is scaled by itself has one file for both.
     reference = folder / ("maps.npy" if range_maps is raw else "range.npy")
-    maps = TileFiles(folder / "maps.npy", folder / "t.parquet")
+    maps = TileMaps(folder / "maps.npy", folder / "t.parquet")
     merge_split(samples, maps, reference, folder / "out", scale=scale, blend="mean", threads=2)
     return [read_map(folder / "out" / f"bad/{n}.tiff") for n in range(len(sizes))]
 
