@@ -79,7 +79,7 @@ def test_forty_jobs_of_two_snakemakes_never_take_the_same_gpu_and_none_is_lost(t
             subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment)
         )
     for run in runs:
-        output = run.communicate(timeout=300)[0]
+        output = run.communicate()[0]
         assert run.returncode == 0, output
     assert all((tmp_path / name / "killed").exists() for name in ("a", "b"))
     assert all((tmp_path / name / f"{number}.done").exists() for name in ("a", "b") for number in range(20))

@@ -7,8 +7,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -62,6 +60,24 @@ def write_tiny_dataset(root: Path, categories: tuple[str, ...] = ("nut",), seed:
                 cv2.imwrite(str(folder / f"{n:03}_regular.png"), image)
 
 
+# Python runs a module of this name when it starts, in every job too.
+KILLER = """
+import os, signal
+
+replace = os.replace
+
+def replace_and_kill(source, target, **options):
+    here = os.path.abspath(target) == os.environ["KILL_PATH"]
+    if here and os.environ["KILL_MOMENT"] == "before":
+        os.killpg(0, signal.SIGKILL)
+    replace(source, target, **options)
+    if here:
+        os.killpg(0, signal.SIGKILL)
+
+os.replace = replace_and_kill
+"""
+
+
 class Workspace:
     """A folder with data and a config, and Snakemake run in it."""
 
@@ -98,7 +114,7 @@ class Workspace:
         targets = [a for a in arguments if not a.startswith("-")]
         command = self.command(*targets, cores=cores)
         command[command.index("--nolock") : command.index("--nolock")] = options
-        done = subprocess.run(command, capture_output=True, text=True, timeout=600, check=False, env=self.environment)
+        done = subprocess.run(command, capture_output=True, text=True, check=False, env=self.environment)
         output = done.stdout + done.stderr
         assert (done.returncode == 0) == ok, output
         return output
@@ -116,30 +132,29 @@ class Workspace:
             jobs += [name] * int(count)
         return sorted(name for name in jobs if name not in ("all", "masks", "metrics", "submission"))
 
-    def kill_when(self, condition: Callable[[], bool], *targets: str, timeout: float = 120) -> bool:
-        """Start Snakemake, and kill it and all its children with SIGKILL as soon as `condition` holds.
+    def kill_at(self, moment: str, path: Path, *targets: str) -> None:
+        """Run Snakemake, which SIGKILL ends with all its jobs when a file or folder gets its final name.
 
-        False when Snakemake ended before that: the moment was too short to be seen.
+        Args:
+            moment: "before" or "after" it has the name; a job at that very point kills them all, itself included.
+            path: the file or folder.
+            targets: of Snakemake.
         """
-        process = subprocess.Popen(
+        hook = self.folder / "hook"
+        hook.mkdir(exist_ok=True)
+        (hook / "sitecustomize.py").write_text(KILLER)
+        path_list = os.pathsep.join([str(hook), self.environment["PYTHONPATH"]])
+        environment = self.environment | {"PYTHONPATH": path_list, "KILL_MOMENT": moment, "KILL_PATH": str(path)}
+        done = subprocess.run(
             self.command(*targets),
-            stdout=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
+            text=True,
+            check=False,
             start_new_session=True,
-            env=self.environment,
+            env=environment,
         )
-        deadline = time.monotonic() + timeout
-        try:
-            while not condition():
-                if process.poll() is not None:
-                    return False
-                assert time.monotonic() < deadline, "the moment to kill never came"
-                time.sleep(0.0005)
-            return True
-        finally:
-            if process.poll() is None:
-                os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
+        assert done.returncode == -signal.SIGKILL, f"the moment to kill never came\n{done.stdout}"
 
     def outputs(self) -> dict[str, bytes]:
         """Content of every result that must not depend on how it came about."""

@@ -143,40 +143,28 @@ def test_the_same_seed_gives_the_same_bytes_and_another_does_not(finished: Works
     assert workspace.outputs()[name] != before[name]
 
 
-def written_beside(folder: Path, name: str) -> bool:
-    """Whether a writer is at work on a target in `folder`: its partial file exists and holds something."""
-    partials = list(folder.glob(f".*.partial.{name}"))
-    return any((path.is_dir() and any(path.iterdir())) or (path.is_file() and path.stat().st_size) for path in partials)
+# What is written when all is killed, below the detector's folder.
+KILLS = {
+    "train": ("after", "models/nut/state.pt", "models/nut/model.safetensors"),
+    "infer": ("before", "tile_maps/nut/test_public.npy", "tile_maps/nut/test_public.npy"),
+    "merge": ("before", "anomaly_images/nut/test_public", "anomaly_images/nut/test_public"),
+}
 
 
-@pytest.mark.parametrize("stage", ["train", "infer", "merge"])
+@pytest.mark.parametrize("stage", KILLS)
 def test_a_killed_job_leaves_nothing_that_looks_whole_and_the_next_run_ends_alike(
     finished: Workspace, workspace: Workspace, stage: str
 ) -> None:
     detector = workspace.results / "inp_former"
-    state = detector / "models" / "nut" / "state.pt"
-    moments = {
-        "train": state.exists,
-        "infer": lambda: written_beside(detector / "tile_maps" / "nut", "test_public.npy"),
-        "merge": lambda: written_beside(detector / "anomaly_images" / "nut", "test_public"),
-    }
-    targets = {
-        "train": detector / "models" / "nut" / "model.safetensors",
-        "infer": detector / "tile_maps" / "nut" / "test_public.npy",
-        "merge": detector / "anomaly_images" / "nut" / "test_public",
-    }
-    # Writing so few maps takes milliseconds: a kill that came too late is tried again on what it wrote.
-    for _ in range(20):
-        if workspace.kill_when(moments[stage], "metrics") and not targets[stage].exists():
-            break
-        shutil.rmtree(targets[stage])
-    assert not targets[stage].exists()
-    assert list(targets[stage].parent.glob(".*.partial.*")) or stage == "train"
+    moment, path, target = KILLS[stage]
+    workspace.kill_at(moment, detector / path, "metrics")
+    assert not (detector / target).exists()
+    assert list((detector / target).parent.glob(".*.partial.*")) or stage == "train"
     workspace.snakemake("all", "metrics")
     if stage == "train":
         log = (detector / "logs" / "train" / "nut.log").read_text()
         assert "Resuming at step" in log
-        assert not state.exists()
+        assert not (detector / path).exists()
     assert workspace.outputs() == finished.outputs()
     assert not list(detector.rglob(".*.partial.*")), "what the killed job left must go"
 
