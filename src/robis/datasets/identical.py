@@ -7,10 +7,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from robis.datasets import problems
-from robis.datasets.layouts import LAYOUTS, list_splits
 from robis.datasets.problems import Problem
-from robis.datasets.samples import LEARNED, Source
-from robis.errors import DataError
+from robis.datasets.samples import LEARNED
 from robis.io.content import identical_files
 
 
@@ -20,18 +18,6 @@ class Placed(NamedTuple):
     category: str
     split: str
     image: str
-
-
-def images_of(source: Source, category: str) -> list[Placed]:
-    """Images of all splits of a category; those of a split that cannot be listed are left out."""
-    placed: list[Placed] = []
-    for split in list_splits(source):
-        try:
-            samples = LAYOUTS[source.layout].read(source, category, split)
-        except DataError:
-            continue
-        placed += [Placed(category, split, sample.image) for sample in samples]
-    return placed
 
 
 def identical_images(

@@ -11,8 +11,8 @@ import numpy as np
 from tqdm import tqdm
 
 from robis.datasets import problems
-from robis.datasets.identical import identical_images, images_of
-from robis.datasets.layouts import LAYOUTS, list_samples
+from robis.datasets.identical import Placed, identical_images
+from robis.datasets.layouts import LAYOUTS, list_category, list_samples
 from robis.datasets.problems import Problem, grouped
 from robis.datasets.samples import ANOMALOUS, NORMAL, Sample, Source
 from robis.datasets.unused import unused_beside
@@ -81,9 +81,11 @@ def index_split(
     if not listed:
         raise DataError(nothing_found(source, category, split))
     checked = check_samples(source, category, listed, threads=threads)
+    by_split = list_category(source, category)
+    images = [Placed(category, place, sample.image) for place, those in by_split.items() for sample in those]
     remarks = [
-        *unused_beside(source, category, split, listed),
-        *identical_images(root, images_of(source, category), split=split, threads=threads),
+        *unused_beside(source, category, split, by_split),
+        *identical_images(root, images, split=split, threads=threads),
         *label_remarks(category, split, listed),
         *(result.remark for result in checked if result.remark),
     ]

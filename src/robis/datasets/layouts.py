@@ -7,12 +7,13 @@ split from names alone; no image is opened, so that a plan over thousands of cat
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 from robis.datasets import problems
-from robis.datasets.folders import has_images, images_in, subfolder, subfolders
+from robis.datasets.folders import below, has_images, images_in, subfolder, subfolders
 from robis.datasets.listed import TABLE, VISA, listed_categories, listed_files, listed_splits, read_listed
 from robis.datasets.masks import Masks
 from robis.datasets.problems import Problem, ProblemsError
@@ -57,6 +58,10 @@ class Layout:
     listed_files: Callable[[Source], set[str]] | None = None
 
 
+# The samples of a category by split.
+Listed = dict[str, list[Sample]]
+
+
 def category_folder(source: Source, category: str) -> Path:
     """The folder of a category, as the disk spells it."""
     exact = source.root / category
@@ -65,8 +70,8 @@ def category_folder(source: Source, category: str) -> Path:
 
 
 def _sample(root: Path, split_folder: Path, image: Path, **labels: str | None) -> Sample:
-    sample_id = composed(image.relative_to(split_folder).with_suffix("").as_posix())
-    return Sample(sample_id, image.relative_to(root).as_posix(), **labels)
+    sample_id = composed(below(image, split_folder).rpartition(".")[0])
+    return Sample(sample_id, below(image, root), **labels)
 
 
 def _normal(root: Path, split_folder: Path, *folders: Path, nested: bool = False) -> list[Sample]:
@@ -126,9 +131,9 @@ def _labeled(root: Path, split_folder: Path, pairing: _Pairing) -> list[Sample]:
         normal = is_normal(folder.name)
         label, defect = (NORMAL, "good") if normal else (ANOMALOUS, composed(folder.name))
         for image in images_in(folder, nested=pairing.nested):
-            place = composed(image.parent.relative_to(split_folder).as_posix())
-            mask = pairing.find(place, composed(image.stem))
-            relative = mask.relative_to(root).as_posix() if mask else None
+            place, _, name = composed(below(image, split_folder)).rpartition("/")
+            mask = pairing.find(place, name.rpartition(".")[0])
+            relative = below(mask, root) if mask else None
             samples.append(_sample(root, split_folder, image, label=label, defect=defect, mask=relative))
     return samples
 
@@ -352,6 +357,15 @@ def list_samples(source: Source, category: str, split: str, *, hold_out: bool = 
     if wrong := [*_unusable_ids(samples), *_shared_ids(samples), *_shared_masks(samples)]:
         raise ProblemsError(f"{category}/{split}", wrong)
     return samples
+
+
+def list_category(source: Source, category: str) -> Listed:
+    """The samples of a category by split, nothing held out; a split that cannot be listed is left out."""
+    listed: Listed = {}
+    for split in list_splits(source):
+        with suppress(DataError):
+            listed[split] = LAYOUTS[source.layout].read(source, category, split)
+    return listed
 
 
 def _unusable_ids(samples: Sequence[Sample]) -> list[Problem]:

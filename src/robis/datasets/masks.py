@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TypeVar
 
-from robis.datasets.folders import images_in
+from robis.datasets.folders import below, images_in
 from robis.datasets.words import folded
 from robis.errors import DataError
 from robis.io.names import composed
@@ -27,7 +27,7 @@ class Masks:
         self._groups: dict[str, list[Path]] = {}
         for folder in folders:
             for mask in images_in(folder, nested=True):
-                key = composed(mask.relative_to(folder).with_suffix("").as_posix())
+                key = composed(below(mask, folder).rpartition(".")[0])
                 if (other := self._files.setdefault(key, mask)) != mask:
                     raise DataError(f"{other} and {mask.name} are masks of the same image. Keep one of them.")
                 self._groups.setdefault(key.rpartition("/")[0], []).append(mask)

@@ -8,11 +8,10 @@ from pathlib import Path
 
 from robis.datasets import problems
 from robis.datasets.folders import entries, subfolder, walk
-from robis.datasets.layouts import LAYOUTS, category_folder, list_splits
+from robis.datasets.layouts import LAYOUTS, Listed, category_folder, list_splits
 from robis.datasets.problems import Problem
 from robis.datasets.samples import Sample, Source, sample_files
 from robis.datasets.words import is_hidden
-from robis.errors import DataError
 from robis.io.images import IMAGE_SUFFIXES, is_image
 from robis.io.names import composed
 from robis.io.signatures import IMAGES, content_kind
@@ -40,33 +39,27 @@ def unused_in_dataset(source: Source, categories: Sequence[str], samples: Iterab
     return _problems(source, source.root, list(_unused(source.root, walk(source.root), used)), used, masks)
 
 
-def unused_beside(source: Source, category: str, split: str, samples: Sequence[Sample]) -> list[Problem]:
+def unused_beside(source: Source, category: str, split: str, samples: Listed) -> list[Problem]:
     """List the files that look like images or masks, are not used, and may have been meant for a split.
 
     These are the files of the category's folder, those in the folders of other splits left out. Where a table lists the
-    images, they are the files in the folders of the split's own images and masks.
+    images, they are the files in the folders of the split's own images and masks. `samples` are those of the
+    category by split; where a split could not be listed, what is used is not known, and nothing is reported.
     """
     layout, root = LAYOUTS[source.layout], source.root
     if layout.listed_files:
         used = layout.listed_files(source)
-        places = sorted({(root / name).parent for sample in samples for name in sample_files(root, sample)})
+        places = sorted({(root / name).parent for sample in samples[split] for name in sample_files(root, sample)})
         inside = [place for place in places if place.is_relative_to(root)]
         return _problems(source, root, list(_unused(root, inside, used)), used, ())
-    folder = category_folder(source, category)
-    splits = list_splits(source)
-    try:
-        used = {
-            composed(name)
-            for each in splits
-            for sample in layout.read(source, category, each)
-            for name in sample_files(root, sample)
-        }
-        others = [subfolder(folder, each) for each in splits if each != split]
-    except DataError:
-        # The job of that split says what is wrong there; what is used is not known until then.
+    if len(samples) < len(list_splits(source)):
         return []
+    used = {composed(name) for listed in samples.values() for sample in listed for name in sample_files(root, sample)}
+    folder = category_folder(source, category)
+    others = [subfolder(folder, other) for other in samples if other != split]
     outside = (place for place in walk(folder) if not any(place.is_relative_to(other) for other in others))
-    return _problems(source, folder, list(_unused(root, outside, used)), used, layout.mask_folders(source, category))
+    masks = layout.mask_folders(source, category)
+    return _problems(source, folder, list(_unused(root, outside, used)), used, masks)
 
 
 def _unused(root: Path, folders: Iterable[Path], used: Collection[str]) -> Iterator[_Unused]:

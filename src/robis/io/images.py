@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path, PurePath
+from pathlib import Path
 from typing import Any, BinaryIO
 
 import cv2
@@ -59,7 +59,8 @@ Image.MAX_IMAGE_PIXELS = None
 
 def is_image(name: str) -> bool:
     """Whether a file's suffix, in any case, is one that robis reads; hidden files are not images."""
-    return PurePath(name).suffix.lower() in IMAGE_SUFFIXES and not name.startswith(".")
+    stem, _, suffix = name.rpartition(".")
+    return stem[:1] not in ("", ".") and f".{suffix}".lower() in IMAGE_SUFFIXES
 
 
 @dataclass(frozen=True)
@@ -70,7 +71,7 @@ class _Header:
         height, width: size in pixels, as the image is shown.
         orientation: EXIF's, where the decoder does not apply it itself.
         by_pillow: whether Pillow decodes it. OpenCV mixes the alpha of a TIFF into its colors, is faster with
-            compressed pixels only, takes no notice of the highest value of a PNM, and knows no BMP without its file header.
+            compressed pixels only, takes no notice of the highest value of a PNM, and does not read DIB.
         inverted: whether the highest value is black; both see to that themselves unless there are 16 bits.
         lossy: whether the pixels were compressed with loss.
     """

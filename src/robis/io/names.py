@@ -8,6 +8,7 @@ by the name that the disk has.
 from __future__ import annotations
 
 import os
+import re
 import unicodedata
 from functools import lru_cache
 from pathlib import Path
@@ -19,6 +20,8 @@ _UNPRINTABLE = ("Cc", "Zl", "Zp", "Cs")
 # File systems allow 255 bytes. Results add up to 26 to the name of a folder or split (`.1234abcd.partial.S.parquet`),
 # and `.tiff` to that of an image.
 LONGEST_FOLDER = 200
+# Snakemake takes a name that ends in 20 times the same letters for a wildcard that recurs without end.
+_REPEATED = re.compile(r"(.+)\1{19}$", re.DOTALL)
 LONGEST_STEM = 255 - len(".tiff")
 # Linux allows 4,096 bytes in a path, macOS 1,024; the results folder comes before an id.
 LONGEST_ID = 800
@@ -43,6 +46,8 @@ def folder_problem(name: str) -> str | None:
         return "begins with a dot"
     if name[-1] == "." or name != name.strip():
         return "begins or ends with a space, or ends with a dot"
+    if repeated := _REPEATED.search(name):
+        return f"ends in {repeated[1]!r} 20 times over"
     return _unprintable(name) or _too_long(name, LONGEST_FOLDER)
 
 
