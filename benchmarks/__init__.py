@@ -1,1 +1,1 @@
-"""Comparisons with what is published and with what users would otherwise pick."""
+"""Measurements of robis beside straightforward formulations and other libraries."""

@@ -16,7 +16,7 @@ QUARTER = (512, 612)
 
 
 def photo(rng: np.random.Generator, size: tuple[int, int]) -> np.ndarray:
-    """A picture as a camera gives it: uint8 (H, W, 3), large and small structure, and the noise of a sensor.
+    """A picture as a camera takes it: uint8 (H, W, 3), large and small structure, and the noise of a sensor.
 
     The noise is what decides how long a PNG of it takes to decode, and how large it is.
     """
@@ -32,9 +32,9 @@ def photo(rng: np.random.Generator, size: tuple[int, int]) -> np.ndarray:
 def tile_maps(rng: np.random.Generator, count: int, side: int, tokens: int = 37) -> np.ndarray:
     """Raw maps of tiles: float16 (count, side, side), smooth as maps of tokens are, 0..1."""
     maps = np.empty((count, side, side), np.float16)
-    for one in maps:
+    for values in maps:
         coarse = rng.gamma(2.0, 0.05, (min(tokens, side), min(tokens, side))).astype(np.float32)
-        one[:] = cv2.resize(coarse, (side, side), interpolation=cv2.INTER_LINEAR)
+        values[:] = cv2.resize(coarse, (side, side), interpolation=cv2.INTER_LINEAR)
     return maps
 
 
@@ -74,16 +74,16 @@ def write_samples(
     path: Path, count: int, size: tuple[int, int], masks: bool = False, images: str = "images/{}.png"
 ) -> None:
     """A sample table of `count` images of one size, every other one defective."""
-    found = names(count)
+    ids = names(count)
     anomalous = [defects_of(index) > 0 for index in range(count)]
     table = pd.DataFrame(
         {
-            "sample_id": found,
+            "sample_id": ids,
             "split": "test",
-            "image": [images.format(name) for name in found],
-            "label": ["anomalous" if one else "normal" for one in anomalous],
-            "defect": ["bad" if one else "good" for one in anomalous],
-            "mask": [f"truth/{n}.png" if one and masks else None for n, one in zip(found, anomalous, strict=True)],
+            "image": [images.format(name) for name in ids],
+            "label": ["anomalous" if bad else "normal" for bad in anomalous],
+            "defect": ["bad" if bad else "good" for bad in anomalous],
+            "mask": [f"truth/{n}.png" if bad and masks else None for n, bad in zip(ids, anomalous, strict=True)],
             "height": np.int32(size[0]),
             "width": np.int32(size[1]),
         }
@@ -101,15 +101,10 @@ def write_png(path: Path, pixels: np.ndarray) -> None:
 def write_maps(folder: Path, maps: list[np.ndarray]) -> None:
     """Write anomaly maps as float16 TIFF files."""
     folder.mkdir(parents=True, exist_ok=True)
-    for name, one in zip(names(len(maps)), maps, strict=True):
-        write_map(folder / f"{name}.tiff", one)
+    for name, values in zip(names(len(maps)), maps, strict=True):
+        write_map(folder / f"{name}.tiff", values)
 
 
 def write_map(path: Path, anomaly_map: np.ndarray) -> None:
     """Write a float16 map as TIFF."""
     tifffile.imwrite(path, anomaly_map)
-
-
-def folder_bytes(folder: Path) -> dict[str, bytes]:
-    """Every file below a folder by its relative path."""
-    return {p.relative_to(folder).as_posix(): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}

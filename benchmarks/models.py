@@ -127,7 +127,7 @@ class Pair:
 
 @torch.no_grad()
 def _make_everything_count(model: InpFormer) -> None:
-    """Random biases and scales: a start value of 0 or 0.00001 would hide what is computed wrongly behind it."""
+    """Random biases and scales: start values of 0 or 0.00001 would hide errors in what they multiply."""
     generator = torch.Generator().manual_seed(2)
     for name, p in model.named_parameters():
         noise = torch.randn(p.shape, generator=generator)
@@ -169,7 +169,7 @@ def same_steps(plain: tuple[float, dict[str, Tensor]], ours: tuple[float, dict[s
     """Whether the losses agree, and every tensor's gradient; `same_updates` compares what is done with it."""
     loss = abs(plain[0] - ours[0]) / abs(plain[0])
     require(loss < 1e-5, f"losses are {plain[0]} and {ours[0]}")
-    require(set(plain[1]) == set(ours[1]), "other parameters have gradients")
+    require(set(plain[1]) == set(ours[1]), "different parameters have gradients")
     worst = max(((ours[1][name] - g).norm() / g.norm()).item() for name, g in plain[1].items())
     require(worst < 1e-3, f"a gradient differs by {worst:.1e} of its size")
     return f"loss differs by {loss:.0e}, gradients by at most {worst:.0e}"
@@ -182,10 +182,10 @@ def same_updates(pair: Pair, steps: int = 3) -> str:
     ours, plain = ([torch.nn.Parameter(p.clone()) for p in start] for _ in range(2))
     first, second = StableAdamW(ours, lr=LEARNING_RATE), PlainStableAdamW(plain)
     for step in range(steps):
-        for one, other in zip(ours, plain, strict=True):
+        for x, y in zip(ours, plain, strict=True):
             # Gradients that grow are those whose step is made smaller.
-            one.grad = torch.randn(one.shape, generator=generator).to(one.device) * 10**step
-            other.grad = one.grad.clone()
+            x.grad = torch.randn(x.shape, generator=generator).to(x.device) * 10**step
+            y.grad = x.grad.clone()
         first.step()
         second.step(LEARNING_RATE)
     moved = zip(start, ours, plain, strict=True)

@@ -41,15 +41,15 @@ def mebin_threshold(anomaly_map: np.ndarray, low: np.float16, high: np.float16) 
 def binarize_split(maps: list[Path], folder: Path) -> None:
     """RoBiS's coarse masks, MEBin OR mean + 3 std, of a list of TIFF files, as PNG files."""
     loaded = [tifffile.imread(path) for path in maps]
-    maxima = [one.max() for one in loaded]
+    maxima = [values.max() for values in loaded]
     low, high = min(maxima), max(maxima)
-    everything = np.concatenate([one.ravel() for one in loaded]).astype(np.float32)
+    everything = np.concatenate([values.ravel() for values in loaded]).astype(np.float32)
     # Sums in float64, so that the result can be compared.
     mean, std = np.float32(everything.mean(dtype=np.float64)), np.float32(everything.std(dtype=np.float64))
     fixed = mean + np.float32(STD_FACTOR) * std
     folder.mkdir(parents=True, exist_ok=True)
-    for path, one in zip(maps, loaded, strict=True):
-        values = one.astype(np.float32)
-        by_mebin = cv2.erode((values > np.float32(mebin_threshold(one, low, high))).astype(np.uint8), KERNEL)
+    for path, anomaly_map in zip(maps, loaded, strict=True):
+        values = anomaly_map.astype(np.float32)
+        by_mebin = cv2.erode((values > np.float32(mebin_threshold(anomaly_map, low, high))).astype(np.uint8), KERNEL)
         by_mean_std = cv2.erode((values > fixed).astype(np.uint8), KERNEL)
         cv2.imwrite(str(folder / f"{path.stem}.png"), (by_mebin | by_mean_std) * np.uint8(255))

@@ -82,12 +82,12 @@ class PlainInpFormer:
         x = self.embed(tiles)
         names = [name for name in ("encoder.vit.cls_token", "encoder.vit.reg_token") if name in self.w]
         extra = sum(self.w[name].shape[1] for name in names)
-        found = []
+        tokens = []
         for block in range(self.blocks[-1] + 1):
             x = self.encoder_block(x, f"encoder.vit.blocks.{block}")
             if block in self.blocks:
-                found.append(x[:, extra:])
-        return found
+                tokens.append(x[:, extra:])
+        return tokens
 
     def attention(self, x: Tensor, y: Tensor, name: str, scale: Tensor | None) -> Tensor:
         """Attention of x over y: ReLU of scaled cosines where there is a scale, else softmax."""
@@ -130,26 +130,26 @@ class PlainInpFormer:
         """Anomaly maps (B, size, size) of uint8 tiles (B, s, s, 3)."""
         encoded, decoded, _ = self.forward(tiles)
         maps = []
-        for one, other in zip(encoded, decoded, strict=True):
-            distance = 1 - F.cosine_similarity(one, other, dim=-1)
+        for target, output in zip(encoded, decoded, strict=True):
+            distance = 1 - F.cosine_similarity(target, output, dim=-1)
             grid = math.isqrt(distance.shape[1])
             distance = distance.view(len(tiles), 1, grid, grid)
             maps.append(F.interpolate(distance, size=tiles.shape[1], mode="bilinear", align_corners=True))
-        found = F.interpolate(torch.stack(maps).mean(0), size=size, mode="bilinear", align_corners=False)
-        offsets = torch.arange(-2, 3, dtype=torch.float32, device=found.device)
+        combined = F.interpolate(torch.stack(maps).mean(0), size=size, mode="bilinear", align_corners=False)
+        offsets = torch.arange(-2, 3, dtype=torch.float32, device=combined.device)
         kernel = torch.exp(-(offsets[:, None] ** 2 + offsets**2) / (2 * 4.0**2))
-        return F.conv2d(found, (kernel / kernel.sum()).view(1, 1, 5, 5), padding=2).squeeze(1)
+        return F.conv2d(combined, (kernel / kernel.sum()).view(1, 1, 5, 5), padding=2).squeeze(1)
 
 
 def plain_loss(encoded: list[Tensor], decoded: list[Tensor], coherence: Tensor) -> Tensor:
     """Mean of 1 - cosine of whole maps plus 0.2 coherence; soft mining scales the decoder maps' gradients."""
     losses = []
-    for one, other in zip(encoded, decoded, strict=True):
+    for target, output in zip(encoded, decoded, strict=True):
         with torch.no_grad():
-            distance = 1 - F.cosine_similarity(one, other, dim=-1)
+            distance = 1 - F.cosine_similarity(target, output, dim=-1)
             factor = (distance / distance.mean()) ** 3
-        other.register_hook(lambda gradient, factor=factor: gradient * factor.unsqueeze(-1))
-        losses.append((1 - F.cosine_similarity(one.flatten(1), other.flatten(1), dim=1)).mean())
+        output.register_hook(lambda gradient, factor=factor: gradient * factor.unsqueeze(-1))
+        losses.append((1 - F.cosine_similarity(target.flatten(1), output.flatten(1), dim=1)).mean())
     return torch.stack(losses).mean() + 0.2 * coherence
 
 

@@ -43,7 +43,7 @@ def merge_split(
     low, high = float(raw.min()), float(raw.max())
     folder.mkdir(parents=True, exist_ok=True)
     for name in dict.fromkeys(owners):
-        own = [index for index, owner in enumerate(owners) if owner == name]
-        merged = merge([raw[index] for index in own], [windows[index] for index in own], size, scale)
+        tiles = [index for index, owner in enumerate(owners) if owner == name]
+        merged = merge([raw[index] for index in tiles], [windows[index] for index in tiles], size, scale)
         scaled = (merged - np.float32(low)) * np.float32(255 / (high - low))
         tifffile.imwrite(folder / f"{name}.tiff", np.maximum(scaled, 0).astype(np.float16))

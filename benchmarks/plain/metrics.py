@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from scipy.ndimage import label
 from sklearn.metrics import average_precision_score, precision_recall_curve, roc_auc_score
 
 
-def au_pro(maps: list[np.ndarray], masks: list[np.ndarray], limits: tuple[float, ...]) -> list[float]:
+def au_pro(maps: Sequence[np.ndarray], masks: Sequence[np.ndarray], limits: tuple[float, ...]) -> list[float]:
     """Area under PRO over the false-positive rate up to each limit, from all pixels sorted by score.
 
     Every region's pixels add 1 / (its area * number of regions) to PRO, every normal pixel 1 / (their number) to the
     false-positive rate; equal scores are one threshold; trapezoids, interpolated at the limit.
     """
-    scores = np.concatenate([one.ravel() for one in maps]).astype(np.float32)
+    scores = np.concatenate([values.ravel() for values in maps]).astype(np.float32)
     gained = np.zeros(scores.size)
     false = np.zeros(scores.size)
     start, regions = 0, 0
@@ -32,19 +34,19 @@ def au_pro(maps: list[np.ndarray], masks: list[np.ndarray], limits: tuple[float,
     fpr = np.cumsum(false[order]) / false.sum()
     last = np.append(scores[1:] != scores[:-1], True)
     fpr, pro = np.append(0.0, fpr[last]), np.append(0.0, pro[last])
-    found = []
+    areas = []
     for limit in limits:
         inside = fpr <= limit
         x = np.append(fpr[inside], limit)
         y = np.append(pro[inside], np.interp(limit, fpr, pro))
-        found.append(float(np.sum(np.diff(x) * (y[1:] + y[:-1]) / 2)) / limit)
-    return found
+        areas.append(float(np.sum(np.diff(x) * (y[1:] + y[:-1]) / 2)) / limit)
+    return areas
 
 
-def pixel_metrics(maps: list[np.ndarray], masks: list[np.ndarray]) -> dict[str, float]:
+def pixel_metrics(maps: Sequence[np.ndarray], masks: Sequence[np.ndarray]) -> dict[str, float]:
     """The five pixel metrics by scikit-learn and `au_pro`; maps float16 (H, W), masks bool (H, W)."""
-    scores = np.concatenate([one.ravel() for one in maps]).astype(np.float32)
-    truth = np.concatenate([one.ravel() for one in masks])
+    scores = np.concatenate([values.ravel() for values in maps]).astype(np.float32)
+    truth = np.concatenate([mask.ravel() for mask in masks])
     precision, recall, _ = precision_recall_curve(truth, scores)
     both = precision + recall
     f1 = np.divide(2 * precision * recall, both, out=np.zeros_like(both), where=both > 0)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 from benchmarks import harness, inputs
-from benchmarks.stages.merge import write_tile_maps
+from benchmarks.cases.merge import write_tile_maps
 from robis.io.maps import write_mask
 
 TABLE = "Peak memory by the number of images, MB (the libraries alone: `imports`)"
@@ -56,43 +56,39 @@ CALLS: dict[str, tuple[str, list[str], dict[str, Any]]] = {
         {"category": "c", "split": "test", "detector": "d"},
     ),
 }
-CHILD = """
-import importlib, json, sys, time
-from pathlib import Path
-module, function = sys.argv[1].split(":")
-call = getattr(importlib.import_module(module), function)
-paths, options = json.loads(sys.argv[2]), json.loads(sys.argv[3])
-started = time.perf_counter()
-if paths:
-    import cv2
-    cv2.setNumThreads(options["threads"])
-    call(*map(Path, paths), **options)
-told = {"seconds": time.perf_counter() - started}
-"""
 
 
-def rows(options: harness.Options) -> Iterator[harness.Fact]:
+@dataclass(frozen=True)
+class Sizes:
+    """Numbers of images, and the stages to run (default: all)."""
+
+    images: tuple[int, ...] = (10, 1000)
+    stages: tuple[str, ...] = tuple(CALLS)
+
+
+FULL = Sizes()
+QUICK = Sizes(images=(2, 8), stages=("crop", "merge", "evaluate"))
+
+
+def rows(options: harness.Options, sizes: Sizes) -> Iterator[harness.Fact]:
     """Small images (512 x 612, tiles of 128), so that a thousand fit: it is the growth that is shown."""
-    counts = (10, 1000) if not options.quick else (2, 8)
-    folders = {}
-    for count in counts:
-        folders[count] = options.folder / f"memory_{count}"
-        _prepare(folders[count], count)
-    calls = {stage: CALLS[stage] for stage in ("crop", "merge", "evaluate")} if options.quick else CALLS
-    for stage, (call, paths, chosen) in calls.items():
+    folders = {count: options.folder / str(count) for count in sizes.images}
+    for count, folder in folders.items():
+        _prepare(folder, count)
+    for stage in sizes.stages:
+        target, paths, chosen = CALLS[stage]
         values: dict[str, str | float | None] = {}
-        alone = harness.child(CHILD, call, "[]", "{}", threads=options.threads)
-        values["imports"] = round(alone["peak_mb"])
         for count, folder in folders.items():
-            found = harness.child(
-                CHILD,
-                call,
-                json.dumps([str(folder / path) for path in paths]),
-                json.dumps({**chosen, "threads": options.threads}),
-                threads=options.threads,
-            )
-            values[f"{count} images"] = round(found["peak_mb"])
-            values[f"{count} images, s"] = round(found["seconds"], 2)
+            arguments = {
+                "call": target,
+                "paths": [str(folder / path) for path in paths],
+                "options": {**chosen, "threads": options.threads},
+            }
+            run = harness.run_alone(harness.Call("benchmarks.child:stage", arguments), options.threads)
+            held, peak = run.held_mb or 0.0, run.peak_mb or 0.0
+            values.setdefault("imports", round(held))
+            values[f"{count} images"] = round(held + peak)
+            values[f"{count} images, s"] = round(run.seconds, 2)
         yield harness.Fact(TABLE, stage, values)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,20 @@ from robis.tiles.store import TILE_COLUMNS, map_size
 from robis.tiles.windows import windows
 
 SCALE = 0.25
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """Number of images, their height and width, and the side of a window in pixels."""
+
+    images: int = 60
+    height: int = inputs.FULL[0]
+    width: int = inputs.FULL[1]
+    window: int = 1024
+
+
+FULL = Sizes()
+QUICK = Sizes(images=2, height=100, width=130, window=64)
 
 
 def write_tile_maps(folder: Path, count: int, size: tuple[int, int], window: int) -> pd.DataFrame:
@@ -40,46 +55,35 @@ def write_tile_maps(folder: Path, count: int, size: tuple[int, int], window: int
     return table
 
 
-def rows(options: harness.Options) -> Iterator[harness.Row]:
+def rows(options: harness.Options, sizes: Sizes) -> Iterator[harness.Row]:
     """The whole stage, files in and files out, at the published settings: nine tiles per image, maps at a quarter."""
-    size, window, count = (inputs.FULL, 1024, 60) if not options.quick else ((100, 130), 64, 2)
-    folder = options.folder / "merge"
-    table = write_tile_maps(folder, count, size, window)
-    inputs.write_samples(folder / "samples.parquet", count, size)
+    size, count, folder = (sizes.height, sizes.width), sizes.images, options.folder
+    table = write_tile_maps(folder, count, size, sizes.window)
+    samples = folder / "samples.parquet"
+    inputs.write_samples(samples, count, size)
     owners = table["sample_id"].tolist()
     places = list(table[["x", "y", "width", "height"]].itertuples(index=False, name=None))
+    maps, tiles = folder / "tile_maps.npy", folder / "tile_maps.parquet"
 
     def plainly() -> Path:
         target = folder / "plain"
         shutil.rmtree(target, ignore_errors=True)
-        plain.merge_split(folder / "tile_maps.npy", owners, places, size, SCALE, target)
+        plain.merge_split(maps, owners, places, size, SCALE, target)
         return target
 
     def ours() -> Path:
-        target, maps = folder / "ours", folder / "tile_maps.npy"
-        merge_split(
-            folder / "samples.parquet",
-            maps,
-            folder / "tile_maps.parquet",
-            maps,
-            target,
-            scale=SCALE,
-            blend="mean",
-            threads=options.threads,
-        )
+        target = folder / "ours"
+        merge_split(samples, maps, tiles, maps, target, scale=SCALE, blend="mean", threads=options.threads)
         return target
 
-    tiles = len(table) // count
-    yield harness.compare(
+    work = harness.Work(
         "merge",
-        f"{count} images of {tiles} tile maps to {round(size[0] * SCALE)} x {round(size[1] * SCALE)}, files in and out",
+        f"{count} images of {len(table) // count} tile maps to {round(size[0] * SCALE)} x {round(size[1] * SCALE)}, "
+        f"files in and out",
         "a canvas of the image's size per tile, summed and counted",
-        plainly,
-        ours,
-        identical,
-        repeats=options.repeats,
-        target=5.0,
+        5.0,
     )
+    yield harness.compare(work, plainly, ours, identical, options.repeats)
 
 
 def _maps(folder: Path) -> dict[str, np.ndarray]:
@@ -89,7 +93,7 @@ def _maps(folder: Path) -> dict[str, np.ndarray]:
 def identical(plain_folder: Path, our_folder: Path) -> str:
     """Every bit of every float16 map."""
     plain_maps, our_maps = _maps(plain_folder), _maps(our_folder)
-    harness.require(plain_maps.keys() == our_maps.keys(), "other files")
-    for name, one in plain_maps.items():
-        harness.require(np.array_equal(one.view(np.uint16), our_maps[name].view(np.uint16)), f"{name} differs")
+    harness.require(plain_maps.keys() == our_maps.keys(), "the files have different names")
+    for name, values in plain_maps.items():
+        harness.require(np.array_equal(values.view(np.uint16), our_maps[name].view(np.uint16)), f"{name} differs")
     return "bit-identical"

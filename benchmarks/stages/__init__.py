@@ -1,1 +1,0 @@
-"""One module per stage; each has `rows(options)`, which yields what it measured."""
