@@ -79,7 +79,7 @@ class Module:
         return "".join(text for node in self._nodes(name) for text in _canonical(node))
 
     def references(self, name: str) -> Iterator[tuple[str, str]]:
-        """What a definition refers to."""
+        """What a definition refers to; the types of arguments too, since their methods may be called."""
         for node in self._nodes(name):
             modules = {
                 id(part.value): part.attr
@@ -187,7 +187,7 @@ def _message_makers(tree: ast.Module) -> set[str]:
 
 
 class _Stripper(ast.NodeTransformer):
-    """Remove docstrings, annotations of functions, error messages, log lines, and what only these use."""
+    """Remove docstrings, error messages, log lines, and what only these use."""
 
     def __init__(self, makers: set[str]) -> None:
         self.makers = makers
@@ -211,12 +211,7 @@ class _Stripper(ast.NodeTransformer):
             node.args = [value for value in node.args if not _is_text(value)]
         return self._generic(node)
 
-    def visit_arg(self, node: ast.arg) -> ast.arg:
-        node.annotation = None
-        return node
-
     def visit_FunctionDef(self, node: ast.FunctionDef) -> ast.FunctionDef:
-        node.returns = None
         self._generic(node)
         while _drop_unused(node):
             pass
@@ -271,13 +266,19 @@ def _called(call: ast.Call) -> str:
     return call.func.attr if isinstance(call.func, ast.Attribute) else getattr(call.func, "id", "")
 
 
+def _annotates_function(node: ast.AST, name: str) -> bool:
+    return (isinstance(node, ast.arg) and name == "annotation") or (
+        isinstance(node, ast.FunctionDef) and name == "returns"
+    )
+
+
 def _canonical(node: Any) -> Iterator[str]:
-    """Write a syntax tree out without positions and empty fields (which Python versions add)."""
+    """Write a syntax tree out without positions, annotations of functions and empty fields (which Python adds)."""
     if isinstance(node, ast.AST):
         yield type(node).__name__
         yield "("
         for name, value in ast.iter_fields(node):
-            if value is not None and value != []:
+            if value is not None and value != [] and not _annotates_function(node, name):
                 yield f"{name}="
                 yield from _canonical(value)
         yield ")"
