@@ -29,19 +29,21 @@ include: "rules/submit.smk"
 rule all:
     default_target: True
     input:
-        every_map,
-        every_mask,
-        report_of_dataset,
+        every(rules.merge.output.maps),
+        every(rules.binarize.output.masks),
+        every(rules.refine.output.masks),
+        expand(rules.report.output.page, dataset=project.name),
 
 
 rule masks:
     input:
-        every_mask,
+        every(rules.binarize.output.masks),
+        every(rules.refine.output.masks),
 
 
 rule metrics:
     input:
-        every_metric,
+        every(rules.evaluate.output.metrics, project.labeled_splits),
 
 
 rule submission:

