@@ -31,7 +31,6 @@ demo: setup
 	$(BIN)/robis data demo --out data/demo
 	$(BIN)/snakemake --quiet host reason --cores $(CORES) --max-threads 1
 	$(BIN)/robis metrics results/demo
-	@echo "The demo's encoder is a small one that robis brings; for real results take published weights (docs/weights.md)."
 
 test: setup lint browser
 	$(BIN)/pytest -n auto --dist worksteal --ignore tests/cluster

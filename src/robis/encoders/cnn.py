@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from robis.encoders.encoder import Choice, Encoder, TokenLayout, check_blocks, load_chosen_weights
 from robis.encoders.fitting import check_state
-from robis.encoders.geometry import Centers, map_centers, onto_grid
+from robis.encoders.geometry import StageMap, measure_stages, onto_grid
 from robis.encoders.names import (
     ARCHITECTURES,
-    WITHOUT_NETWORK,
     PackagedWeights,
     default_stages,
     own_input_size,
@@ -30,49 +29,61 @@ AVERAGED = 3
 HEAD_WIDTH, WIDEST = 32, 384
 # Of tiles, in pixels: less leaves no map of most stages.
 SMALLEST = 32
-# The images that set the scale of a stage.
-_NOISE_SEED, _NOISE_IMAGES = 0, 4
 
 
 class CnnEncoder(Encoder):
     """A CNN whose stages give one token each for every cell of a grid.
 
-    A stage's map is averaged over 3 x 3 neighborhoods, brought to the grid by linear interpolation between the true
-    centers of its values, and divided by the root mean square of the stage's values on noise, which makes stages alike.
-    No token depends on another tile. The grid has the step of the finest chosen stage.
+    A stage's map is averaged over 3 x 3 neighborhoods, brought to the grid by linear interpolation between the places
+    where its values lie (`robis.encoders.geometry`), and divided by the root mean square of the stage's values on
+    noise, which makes stages alike. No token depends on another tile. The grid has the step of the finest chosen stage.
 
     With `equal_widths` fixed random orthonormal matrices bring all stages to one number of channels: the largest,
     rounded up to a multiple of 32, at most 384. Narrower stages keep all that they hold; wider ones lose directions.
     """
 
-    _scales: Tensor
-
     def __init__(self, cnn: Any, stages: Sequence[int], size: int, name: str, *, equal_widths: bool = False) -> None:
-        centers = _centers(cnn, stages, size, name)
         widths = [int(cnn.feature_info[stage]["num_chs"]) for stage in stages]
         common = min(WIDEST, -(-max(widths) // HEAD_WIDTH) * HEAD_WIDTH)
+        self._steps = [int(cnn.feature_info[stage]["reduction"]) for stage in stages]
         layout = TokenLayout(
             blocks=tuple(stages),
             widths=tuple(common if equal_widths else width for width in widths),
             heads=common // HEAD_WIDTH,
-            grid=max(1, round(size / centers[0].step)),
+            grid=max(1, round(size / min(self._steps))),
             input_size=size,
         )
         super().__init__(layout, cnn.pretrained_cfg["mean"], cnn.pretrained_cfg["std"])
         self.cnn = cnn
-        self._onto = _Buffers(onto_grid(entry, size, self.grid, average=AVERAGED) for entry in centers)
         projections = (_orthonormal(width, common, seed=stage) for stage, width in zip(stages, widths, strict=True))
         self._projections = _Buffers(projections) if equal_widths else None
-        self._measure_scales()
+        self._measure(name)
 
     def load_weights(self, state: Mapping[str, Tensor], *, source: str, name: str) -> None:
-        """Load weights in timm's key names, classification head included."""
+        """Load weights in timm's key names. A classification head for other classes is ignored."""
         load_cnn_state(self.cnn, state, source=source, name=name)
-        self._measure_scales()
+        self._measure(name)
 
     def maps(self, images: Tensor) -> list[Tensor]:
-        """The feature maps (B, C, n, n) of the chosen stages, as timm's `features_only` models give them."""
-        return _maps(self.cnn, images, self.blocks)
+        """The feature maps (B, C, n, n) of the chosen stages, as timm's `features_only` models give them.
+
+        Args:
+            images: normalized, (B, 3, s, s).
+        """
+        return self.cnn.forward_intermediates(
+            images, indices=list(self.blocks), intermediates_only=True, stop_early=True
+        )
+
+    def _measure(self, name: str) -> None:
+        """Find out where values lie and how large they are; depends on the weights."""
+        try:
+            stages = measure_stages(self.maps, self._steps, self.input_size, self.mean.device)
+        except (RuntimeError, AssertionError, ValueError) as error:
+            raise ConfigError(
+                f"encoder: {name} cannot be run at {self.input_size} pixels ({first_line(error)})."
+            ) from error
+        self._rows = _Buffers(_placing(stage, stage.first[0], self) / stage.scale for stage in stages)
+        self._columns = _Buffers(_placing(stage, stage.first[1], self) for stage in stages)
 
     def _tokens(self, images: Tensor) -> list[Tensor]:
         return self._on_grid(self.maps(images))
@@ -82,27 +93,21 @@ class CnnEncoder(Encoder):
         last, maps = self.cnn.forward_intermediates(images, indices=list(self.blocks))
         return self._on_grid(maps), last.mean((2, 3))
 
-    def _on_grid(self, maps: list[Tensor]) -> list[Tensor]:
+    def _on_grid(self, maps: Sequence[Tensor]) -> list[Tensor]:
         """Maps as tokens (B, g*g, C)."""
         tokens = []
-        for number, (values, onto) in enumerate(zip(maps, self._onto, strict=True)):
-            # Not in mixed precision: eight bits of a weight would move values.
+        for number, (values, rows, columns) in enumerate(zip(maps, self._rows, self._columns, strict=True)):
+            # Not in mixed precision: eight bits of an interpolation's weight would move values.
             with torch.autocast(values.device.type, enabled=False):
-                placed = onto @ values.float() @ onto.T
-                layer = placed.flatten(2).transpose(1, 2) / self._scales[number]
+                layer = (rows @ values.float() @ columns.T).flatten(2).transpose(1, 2)
                 tokens.append(layer @ self._projections[number] if self._projections else layer)
         return tokens
 
-    def _measure_scales(self) -> None:
-        """Divide each stage by the root mean square of its values on noise of two coarsenesses."""
-        generator = torch.Generator().manual_seed(_NOISE_SEED)
-        size = self.input_size
-        fine, coarse = (
-            torch.randn(_NOISE_IMAGES, 3, side, side, generator=generator) for side in (size, size // 8 + 1)
-        )
-        images = (fine + F.interpolate(coarse, size=(size, size), mode="bilinear")) / 2
-        scales = [values.square().mean().sqrt() for values in self.maps(images.to(self.mean))]
-        self.register_buffer("_scales", torch.stack(scales), persistent=False)
+
+def _placing(stage: StageMap, first: float, encoder: Encoder) -> Tensor:
+    """The matrix that brings one axis of a stage's map to the encoder's grid."""
+    size, grid = encoder.input_size, encoder.grid
+    return onto_grid(first, stage.step, stage.count, size=size, grid=grid, average=AVERAGED)
 
 
 def build_cnn(choice: Choice) -> Encoder:
@@ -112,7 +117,8 @@ def build_cnn(choice: Choice) -> Encoder:
     cnn = create_cnn(name, pretrained=choice.weights == "auto", seed=choice.seed)
     depth = len(cnn.feature_info)
     stages = check_blocks(choice.blocks or default_stages(name, depth), depth, name)
-    return load_chosen_weights(CnnEncoder(cnn, stages, size, name, equal_widths=choice.equal_widths), choice)
+    load_chosen_weights(choice, partial(load_cnn_state, cnn))
+    return CnnEncoder(cnn, stages, size, name, equal_widths=choice.equal_widths)
 
 
 class _Buffers(nn.Module):
@@ -184,25 +190,6 @@ def check_input_size(input_size: int | None, name: str) -> int:
     if size < SMALLEST:
         raise ConfigError(f"encoder.input_size: found {size}; expected at least {SMALLEST} pixels for {name}.")
     return size
-
-
-def _centers(cnn: Any, stages: Sequence[int], size: int, name: str) -> list[Centers]:
-    try:
-        centers = map_centers(cnn, size, lambda images: _maps(cnn, images, stages))
-    except (RuntimeError, AssertionError, ValueError) as error:
-        raise ConfigError(f"encoder: {name} at {size} pixels cannot be run ({first_line(error)}).") from error
-    known = [entry for entry in centers if entry is not None]
-    steps = [round(entry.step) for entry in known]
-    if steps != [int(cnn.feature_info[stage]["reduction"]) for stage in stages]:
-        raise ConfigError(
-            f"encoder.name: {name} changes the size of its maps in a way that robis cannot follow, so that masks would "
-            f"be shifted. Expected another encoder, such as {WITHOUT_NETWORK}."
-        )
-    return known
-
-
-def _maps(cnn: Any, images: Tensor, stages: Sequence[int]) -> list[Tensor]:
-    return cnn.forward_intermediates(images, indices=list(stages), intermediates_only=True, stop_early=True)
 
 
 def _orthonormal(width: int, common: int, seed: int) -> Tensor:

@@ -123,12 +123,11 @@ class Encoder(nn.Module, ABC):
         return tiles.permute(0, 3, 1, 2).to(self.mean.dtype).div(255).sub(self.mean).div(self.std)
 
 
-def load_chosen_weights(encoder: Encoder, choice: Choice) -> Encoder:
-    """Load the local file that `weights` names, if it names one."""
+def load_chosen_weights(choice: Choice, load: Callable[..., None]) -> None:
+    """Read the local file that `weights` names, if it names one, and hand it to a function such as `load_weights`."""
     if choice.weights not in ("auto", "random"):
         state = read_state(Path(choice.weights), sha256=choice.sha256, key="encoder.weights")
-        encoder.load_weights(state, source=f"encoder.weights: {choice.weights}", name=choice.name)
-    return encoder
+        load(state, source=f"encoder.weights: {choice.weights}", name=choice.name)
 
 
 def check_blocks(blocks: Sequence[int], depth: int, name: str) -> tuple[int, ...]:

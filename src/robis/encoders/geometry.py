@@ -1,103 +1,129 @@
 """Where the values of a CNN's feature maps lie in the image, and bringing maps to one grid without a shift.
 
-A map of stride 16 is not a grid of 16 x 16 cells: padding decides where its values are centered, up to half a cell away
-from the middle of the cell, and at sizes that the stride does not divide the map is wider than the image.
+The map of a stage of stride 16 is not simply a grid of cells of 16 x 16 pixels. Padding decides which pixels a value
+can see, up to half a cell from the middle of its cell, and depends on the size of the image. Training decides which of
+these pixels count: networks trained on mirrored images learn to make up for most of that half cell, and networks with
+random weights do not. So the places are measured with the weights at hand: a spot is added to noise, and where a stage
+answers is compared with where the spot is.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
-from torch import Tensor, nn
+import torch.nn.functional as F
+from torch import Tensor
+
+# Images with a spot each, and the seed of their noise.
+_IMAGES, _SEED = 8, 0
+# Width of the spots, in cells; the least number of cells along a side of the measured maps.
+_SPOT, _CELLS = 0.5, 8
+# Measured places are rounded to this part of a pixel, so that rounding errors of the network do not show.
+_PARTS = 16
 
 
 @dataclass(frozen=True)
-class Centers:
-    """Centers of a map's values along one axis: value j lies at `first + j * step`, in pixels.
+class StageMap:
+    """The map of one stage.
 
-    Pixel k reaches from k to k + 1, so that the first pixel's center is 0.5.
+    Attributes:
+        first: middle of what value (0, 0) stands for, in pixels (row, column). Pixel k reaches from k to k + 1.
+        step: pixels from one value to the next.
+        count: values along one side.
+        scale: root mean square of the stage's values on noise.
     """
 
-    first: float
-    step: float
+    first: tuple[float, float]
+    step: int
     count: int
+    scale: float
 
 
-def map_centers(network: nn.Module, size: int, maps: Callable[[Tensor], list[Tensor]]) -> list[Centers | None]:
-    """Centers of the maps that a network makes of a square image: the middles of their receptive fields.
-
-    One image is passed through; every layer that changes the size of what it gets moves the centers.
+@torch.no_grad()
+def measure_stages(
+    maps: Callable[[Tensor], Sequence[Tensor]], steps: Sequence[int], size: int, device: torch.device
+) -> list[StageMap]:
+    """Measure the places and the scale of the maps that a network makes of square images.
 
     Args:
-        network: a CNN without global connections between its layers that change sizes.
-        size: side of the image in pixels.
-        maps: gives the feature maps (1, C, n, n) of an image (1, 3, size, size).
+        maps: gives the feature maps (B, C, n, n) of normalized images (B, 3, side, side), for any side.
+        steps: pixels from one value of each map to the next.
+        size: side of the images in pixels.
+        device: where to compute.
 
-    Returns:
-        One entry for each map; None where functions instead of layers change sizes, so that centers are unknown.
+    Raises:
+        ValueError: a map's values lie closer together or farther apart than `steps` say.
     """
-    # By size: parallel branches of a network meet again, and the first that reaches a size is its main branch.
-    known = {size: Centers(0.5, 1.0, size)}
-    with _watched(network, known), torch.no_grad():
-        outputs = maps(torch.zeros(1, 3, size, size))
-    return [known.get(output.shape[-1]) for output in outputs]
+    counts = _counts(maps, steps, size, device)
+    # Larger by whole steps: padding stays the same at the first values, and borders do not cut off what spots cause.
+    side = size
+    while side < _CELLS * max(steps):
+        side += max(steps)
+    images, spots, places = _images(side, steps)
+    before, after = maps(images.to(device)), maps((images + spots).to(device))
+    stages = []
+    for first_map, second_map, step, count in zip(before, after, steps, counts, strict=True):
+        answers = (second_map - first_map).double().square().sum(1).cpu()
+        middles = step * (_centroids(answers) + 0.5)
+        first = ((places - middles).mean(0) + step / 2).mul(_PARTS).round().div(_PARTS).tolist()
+        scale = float(f"{float(first_map.square().mean().sqrt()):.3g}")
+        stages.append(StageMap((first[0], first[1]), step, count, scale or 1.0))
+    return stages
 
 
-@contextmanager
-def _watched(network: nn.Module, known: dict[int, Centers]) -> Iterator[None]:
-    def note(layer: Any, inputs: tuple[Any, ...], output: Any) -> None:
-        before, after = inputs[0].shape[-1], output.shape[-1]
-        if before in known and after not in known:
-            known[after] = _moved(known[before], layer, after)
-
-    layers = [layer for layer in network.modules() if hasattr(layer, "stride") and _kernel(layer) is not None]
-    hooks = [layer.register_forward_hook(note) for layer in layers]
-    try:
-        yield
-    finally:
-        for hook in hooks:
-            hook.remove()
+def _counts(
+    maps: Callable[[Tensor], Sequence[Tensor]], steps: Sequence[int], size: int, device: torch.device
+) -> list[int]:
+    """Values along a side of each map."""
+    more = max(steps)
+    small, large = (maps(torch.zeros(1, 3, side, side, device=device)) for side in (size, size + more))
+    counts = [values.shape[-1] for values in small]
+    for count, values, step in zip(counts, large, steps, strict=True):
+        if (values.shape[-1] - count) * step != more:
+            raise ValueError(f"{more} more pixels make {values.shape[-1] - count} more values; expected {more // step}")
+    return counts
 
 
-def _moved(centers: Centers, layer: Any, count: int) -> Centers:
-    kernel, stride = _side(_kernel(layer)), _side(layer.stride)
-    reach = _side(getattr(layer, "dilation", 1)) * (kernel - 1)
-    if type(layer).__name__.endswith("Same"):
-        # timm's layers that pad as TensorFlow does: by the size, and one more at the end where the sum is odd.
-        padding = max((count - 1) * stride + reach + 1 - centers.count, 0) // 2
-    else:
-        padding = _side(layer.padding)
-    return Centers(centers.first + centers.step * (reach / 2 - padding), centers.step * stride, count)
+def _images(side: int, steps: Sequence[int]) -> tuple[Tensor, Tensor, Tensor]:
+    """Noise of two coarsenesses, spots near the middle to add to it (both (B, 3 or 1, side, side)), their places."""
+    generator = torch.Generator().manual_seed(_SEED)
+    fine, coarse = (torch.randn(_IMAGES, 3, part, part, generator=generator) for part in (side, side // 8 + 1))
+    noise = (fine + F.interpolate(coarse, size=(side, side), mode="bilinear")) / 2
+    places = side / 2 + (2 * torch.rand(_IMAGES, 2, generator=generator) - 1) * max(steps)
+    width = _SPOT * (min(steps) * max(steps)) ** 0.5
+    distances = torch.arange(side) + 0.5 - places[:, :, None]
+    rows, columns = torch.exp(-(distances**2) / (2 * width**2)).unbind(1)
+    signs = torch.tensor([1.0, -1.0]).repeat(_IMAGES // 2).view(-1, 1, 1, 1)
+    return noise, signs * (rows[:, :, None] * columns[:, None, :])[:, None], places
 
 
-def _kernel(layer: Any) -> Any:
-    """Side of what a layer looks at; `filt_size` of timm's blurring layers."""
-    return getattr(layer, "kernel_size", getattr(layer, "filt_size", None))
+def _centroids(answers: Tensor) -> Tensor:
+    """Centroids (B, 2) of maps (B, n, n), in values; what answers everywhere alike does not count."""
+    excess = (answers - answers.flatten(1).median(1).values[:, None, None]).clamp_min(0)
+    numbers = torch.arange(answers.shape[-1], dtype=answers.dtype)
+    total = excess.sum((1, 2)).clamp_min(torch.finfo(answers.dtype).tiny)
+    return torch.stack([(excess.sum(2) @ numbers) / total, (excess.sum(1) @ numbers) / total], dim=1)
 
 
-def _side(value: Any) -> int:
-    return int(value[-1] if isinstance(value, (tuple, list)) else value)
-
-
-def onto_grid(centers: Centers, size: int, grid: int, *, average: int = 1) -> Tensor:
-    """The matrix (grid, n) that brings one axis of a map to a grid over the image.
+def onto_grid(first: float, step: int, count: int, *, size: int, grid: int, average: int = 1) -> Tensor:
+    """The matrix (grid, count) that brings one axis of a map to a grid over the image.
 
     Values are averaged over neighborhoods (at the border over what there is of them), then interpolated linearly
-    between their centers at the middles of the grid's cells; beyond the outermost center its value holds.
+    between their places at the middles of the grid's cells; beyond the outermost place its value holds.
 
     Args:
-        centers: of the map's n values.
+        first: place of the first value in pixels.
+        step: pixels from one value to the next.
+        count: values along the axis.
         size: side of the image in pixels.
         grid: cells along the axis.
         average: side of the neighborhoods in values, odd.
     """
     middles = (torch.arange(grid, dtype=torch.float64) + 0.5) * size / grid
-    places = ((middles - centers.first) / centers.step).clamp(0, centers.count - 1)
-    numbers = torch.arange(centers.count, dtype=torch.float64)
+    places = ((middles - first) / step).clamp(0, count - 1)
+    numbers = torch.arange(count, dtype=torch.float64)
     weights = (1 - (places[:, None] - numbers).abs()).clamp_min(0)
     near = ((numbers[:, None] - numbers).abs() <= average // 2).double()
     return (weights @ (near / near.sum(1, keepdim=True))).float()

@@ -78,7 +78,9 @@ def build_vit(choice: Choice) -> Encoder:
         blocks = choice.blocks
     else:
         blocks = choice.by_depth(depth) if choice.by_depth else default_blocks(name, depth)
-    return load_chosen_weights(VitEncoder(vit, check_blocks(blocks, depth, name), name), choice)
+    encoder = VitEncoder(vit, check_blocks(blocks, depth, name), name)
+    load_chosen_weights(choice, encoder.load_weights)
+    return encoder
 
 
 def create_vit(name: str, *, input_size: int | None, pretrained: bool, seed: int) -> Any:

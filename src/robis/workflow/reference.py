@@ -28,7 +28,7 @@ DEMO: dict[str, Any] = {
     "dataset": {"splits": ["test_public", "test_private", "test_private_mixed"]},
     "detectors": ["inp_former", "superadd"],
     "tiling": {"window": 256, "edge": "shift"},
-    "encoder": {"name": "robis_vit_tiny", "input_size": 196},
+    "encoder": {"name": "efficientnet_lite0"},
     "inp_former": {"epochs": 12, "batch_size": 4, "warmup_steps": 20},
     "superadd": {"bank_size": 10_000, "rounds": 20},
     "merge": {"scale": 0.5},
@@ -42,7 +42,7 @@ FOLDER: dict[str, Any] = {
     "refine": {"method": "grabcut"},
 }
 
-DEMO_HEAD = """The default config: it runs the demo, on generated images with the small encoder that robis brings.
+DEMO_HEAD = """The default config: it runs the demo, on generated images with an encoder for machines without a GPU.
 Every key is here. Where a value differs from robis's default, which is the published one, the comment says so.
 Written by `make config`; your own config needs only the keys that you change."""
 FOLDER_HEAD = """A template for your own images: copy it, then set dataset.name and dataset.root.
