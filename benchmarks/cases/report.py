@@ -9,7 +9,7 @@ from pathlib import Path
 
 from benchmarks.harness import Call, Fact, Options, run_alone, timed
 from robis.report.page import build_report
-from tests.made_results import made_facts, write_many
+from tests.made_results import made_facts, made_files, report_files, write_many
 
 TABLE = "The report"
 
@@ -62,23 +62,14 @@ def rows(options: Options, sizes: Sizes) -> Iterator[Fact]:
 
 def build(folder: str, shown: int, threads: int) -> Callable[[], dict[str, int]]:
     """Build the report; runs in the child, where OpenCV has one thread as in a job. Returns sizes in bytes."""
-    results = Path(folder) / "results" / "many"
-    report = results / "report"
-    files = [report / name for name in ("index.html", "assets", "figures", "tables", "metrics.csv", "metrics.xlsx")]
+    runs = [made_files(Path(folder) / "results" / "many" / "inp_former", "nut", "test")]
+    outputs = report_files(Path(folder) / "results" / "many" / "report")
+    facts = made_facts(Path(folder) / "data", "inp_former")
 
     def run() -> dict[str, int]:
-        build_report(
-            results,
-            Path(folder) / "data",
-            *files,
-            runs=[["inp_former", "nut", "test"]],
-            images=shown,
-            encoder="none",
-            facts=made_facts(),
-            threads=threads,
-        )
-        assets = sum(path.stat().st_size for path in files[1].rglob("*") if path.is_file())
-        return {"assets": assets, "page": files[0].stat().st_size}
+        build_report(runs, outputs, facts, images=shown, threads=threads)
+        assets = sum(path.stat().st_size for path in outputs.assets.rglob("*") if path.is_file())
+        return {"assets": assets, "page": outputs.page.stat().st_size}
 
     return run
 

@@ -28,7 +28,7 @@ def other(tmp_path: Path) -> Path:
 
 
 def test_the_files_of_a_run_are_those_that_the_stages_write(other: Path) -> None:
-    files = run_files(other / "musc", "musc", ("nut", "test"), other / "samples" / "nut" / "test.parquet")
+    files = run_files(other, "musc", "musc", ("nut", "test"))
     assert replace(files, history=None) == made_files(other / "musc", "nut", "test")
 
 
@@ -70,7 +70,7 @@ def test_folders_that_do_not_fit_are_named(tmp_path: Path, other: Path) -> None:
 
 def test_runs_are_paired_with_their_files_wherever_these_lie(other: Path) -> None:
     runs = compared_runs([str(other)], SAMPLES)
-    runs.insert(0, run_files(other / "musc", "musc", ("nut", "test"), Path("s")))
+    runs.insert(0, run_files(other, "musc", "musc", ("nut", "test")))
     inputs = {name: [f"/storage/{path}" for path in paths] for name, paths in inputs_of(runs).items()}
     back = paired(described(runs), inputs)
     assert len(back) == 3

@@ -11,7 +11,8 @@ import pytest
 import yaml
 from openpyxl import load_workbook
 
-from robis.detectors.settings import parse
+from robis.config.settings import every_key
+from robis.detectors.settings import Settings, parse
 from robis.evaluation.metrics import METRICS, typed
 from robis.io.tables import plain_text
 from robis.report.exports import write_metrics_csv, write_tables
@@ -22,7 +23,6 @@ from robis.report.runs import no_metrics
 from robis.report.workbook import sheet_name, write_workbook
 from robis.workflow.report_facts import report_facts
 from robis.workflow.runs import runs_of
-from robis.workflow.stages import every_key
 
 
 def measured(rows: dict[tuple[str, str], float | None], split: str = "test") -> pd.DataFrame:
@@ -292,7 +292,7 @@ def test_other_images_in_a_benchmark_s_layout_are_not_the_benchmark() -> None:
 
 def test_the_settings_that_decide_are_keys_of_the_config() -> None:
     keys = set(LITERATURE.setup_keys())
-    assert {"encoder.weights", "evaluate.resolution", "encoder.name"} <= keys <= set(every_key())
+    assert {"encoder.weights", "evaluate.resolution", "encoder.name"} <= keys <= set(every_key(Settings))
     assert all("detector" in row.needs for row in LITERATURE.results if not row.never)
 
 

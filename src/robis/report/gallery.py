@@ -16,14 +16,15 @@ import pandas as pd
 from robis.errors import DataError
 from robis.evaluation.counts import SegmentationCounts
 from robis.evaluation.metrics import segmentation_metrics
+from robis.io.damage import damaged
 from robis.io.images import read_image, read_mask
 from robis.io.maps import read_map
 from robis.io.threads import threaded
 from robis.report import pictures
 from robis.report.inputs import RunFiles
 from robis.report.outlines import outline
-from robis.report.results import Truth, label_regions, no_regions, result_of
 from robis.report.runs import Group, known
+from robis.report.verdicts import Truth, label_regions, no_regions, verdict_of
 
 CHUNK = 64  # images whose outlines lie in one data file
 SAMPLE_COLUMNS = ("id", "label", "defect", "width", "height", "fullWidth", "fullHeight", "original", "area", "regions")
@@ -56,7 +57,7 @@ class Measured:
     """What the masks of a group say, for every image of the split.
 
     Attributes:
-        results: run -> one of RESULTS per image, in the order of `group.samples`; None where the run lacks it.
+        results: run -> one of VERDICTS per image, in the order of `group.samples`; None where the run lacks it.
         regions: run of this report -> a row per ground-truth region: `sample_id, row, area, covered`.
         remarks: what of the compared runs cannot be read, in sentences.
     """
@@ -179,7 +180,7 @@ class _Work:
             overlaps = truth.overlaps(scaled)
             seg_f1 = segmentation_metrics(SegmentationCounts.of(scaled, truth.mask))["seg_f1"]
             regions = truth.coverage(scaled, sample) if run.own else None
-        view = _View(result_of(known(sample["label"]), bool(final.any()), overlaps), regions=regions)
+        view = _View(verdict_of(known(sample["label"]), bool(final.any()), overlaps), regions=regions)
         if size:
             coarse = read_mask(run.coarse_masks / f"{name}.png")
             low, high = self._draw_heatmap(run, name, f"{int(sample['row'])}-{run_file(place)}.jpg", size)
@@ -202,10 +203,11 @@ class _Work:
     def _draw_heatmap(self, run: RunFiles, name: str, picture: str, size: tuple[int, int]) -> tuple[float, float]:
         """Draw a map; its lowest and its highest value."""
         path = run.maps / f"{name}.tiff"
-        anomaly_map = read_map(path)
+        stage = "merge" if run.own else None
+        anomaly_map = read_map(path, stage=stage)
         low, high = float(anomaly_map.min()), float(anomaly_map.max())
         if not np.isfinite((low, high)).all():
-            raise DataError(f"{path}: holds NaN or infinite values; expected finite ones. Make the map again.")
+            raise damaged(path, "values that are not finite; expected finite ones", stage)
         ends = (low, high) if self.place.vis == "single" else (0.0, pictures.HEAT_RANGE)
         heat = pictures.draw_heatmap(anomaly_map, *size, low=ends[0], high=ends[1])
         (self.place.folder / "images" / picture).write_bytes(heat)

@@ -29,8 +29,8 @@ from robis.report.gallery import Measured, Place, run_file, write_gallery, write
 from robis.report.inputs import PageFacts, ReportFiles, RunFiles
 from robis.report.overview import FIRST_METRIC, HEADINGS, MEAN, SplitTables, split_tables, without_seeds
 from robis.report.published import comparisons
-from robis.report.results import RARE_RESULTS, RESULTS, count_results
 from robis.report.runs import Group, curves_of, groups_of, known, metrics_of
+from robis.report.verdicts import RARE_VERDICTS, VERDICTS, count_verdicts
 from robis.report.workbook import write_workbook
 
 # Distributions whose versions say what computed the results, as far as they are installed where the page is made.
@@ -169,9 +169,9 @@ def _entry(group: Group, masks: Measured, link: str) -> dict[str, Any]:
                 "name": run.name,
                 "own": run.own,
                 "file": run_file(number),
-                "counts": count_results(masks.results[run.name]),
+                "counts": count_verdicts(masks.results[run.name]),
                 # Images of the gallery come first.
-                "leftOut": count_results(masks.results[run.name][group.shown :]),
+                "leftOut": count_verdicts(masks.results[run.name][group.shown :]),
             }
             for number, run in enumerate(group.runs)
         ],
@@ -181,7 +181,7 @@ def _entry(group: Group, masks: Measured, link: str) -> dict[str, Any]:
 def _result_columns(entries: Sequence[Mapping[str, Any]]) -> list[str]:
     """Results that the overview counts: those of labeled images, and the rarer ones where there are some."""
     runs = [run for entry in entries for run in entry["runs"]]
-    return [name for name in RESULTS if name not in RARE_RESULTS or any(run["counts"][name] for run in runs)]
+    return [name for name in VERDICTS if name not in RARE_VERDICTS or any(run["counts"][name] for run in runs)]
 
 
 def _constants(vis: str) -> dict[str, Any]:
@@ -195,7 +195,7 @@ def _constants(vis: str) -> dict[str, Any]:
         "mean": MEAN,
         "headings": HEADINGS,
         "sections": Counter(HEADINGS[name][0] for name in METRICS),
-        "results": RESULTS,
+        "results": VERDICTS,
         "colors": {name: (light, DARK[name]) for name, light in LIGHT.items()},
         "colormap": pictures.colormap_css(),
         "heat_range": pictures.HEAT_RANGE,

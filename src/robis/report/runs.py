@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from robis.errors import DataError, first_few
+from robis.errors import DataError
 from robis.evaluation.metrics import METRICS, typed
+from robis.io.damage import damaged
 from robis.io.samples import COLUMNS, read_samples
 from robis.io.tables import read_table
 from robis.report.inputs import RunFiles
@@ -110,52 +111,51 @@ def _read_run(run: RunFiles, samples: pd.DataFrame) -> tuple[pd.DataFrame, str]:
     Raises:
         DataError: A table cannot be used; for a run of this report also where it lacks an image or a number.
     """
-    scores = _read_numbers(run.scores, SCORE_COLUMNS)
-    thresholds = _read_numbers(run.thresholds, THRESHOLD_COLUMNS)
+    scores = _read_numbers(run, run.scores, "score_images", SCORE_COLUMNS)
+    thresholds = _read_numbers(run, run.thresholds, "binarize", THRESHOLD_COLUMNS)
     names = samples["sample_id"]
     present = names.isin(scores.index) & names.isin(thresholds.index)
     if run.own:
-        _require_all(run.scores, names, scores, "rescored")
-        _require_all(run.thresholds, names, thresholds, "threshold")
+        _require_all(run.scores, "score_images", names, scores)
+        _require_all(run.thresholds, "binarize", names, thresholds)
     elif not present.any():
-        raise DataError(f"{run.scores} and {run.thresholds} have none of the images that are reported.")
+        raise DataError(f"{run.scores} and {run.thresholds} have none of the images of this report.")
     table = pd.DataFrame({"sample_id": names, "present": present})
     table = table.join(scores, on="sample_id").join(thresholds, on="sample_id")
     lacking = (present & table[["rescored", "threshold"]].isna().any(axis=1)).sum()
     return table, f"{lacking} images have no finite score or threshold." if lacking else ""
 
 
-def _require_all(path: Path, names: pd.Series, table: pd.DataFrame, column: str) -> None:
-    """Raise DataError unless every image has a row, and a number in a column."""
+def _require_all(path: Path, stage: str, names: pd.Series, table: pd.DataFrame) -> None:
+    """Raise DataError unless every image has a row, and a number in the first column."""
     missing = names[~names.isin(table.index)].tolist()
     if missing:
-        raise DataError(
-            f"{path}: {len(missing)} of the {len(names)} images have no row; expected one each. "
-            f"Make the table again. Missing:\n{first_few(missing)}"
-        )
+        problem = f"{len(missing)} of the {len(names)} images have no row ({_some(missing)}); expected one each"
+        raise damaged(path, problem, stage)
+    column = table.columns[0]
     broken = table.index[table[column].isna()].tolist()
     if broken:
-        raise DataError(
-            f"{path}: `{column}` is not a finite number for {len(broken)} images. Make the table again. "
-            f"They are:\n{first_few(broken)}"
-        )
+        problem = f"the column {column!r} holds no finite number for {len(broken)} images ({_some(broken)})"
+        raise damaged(path, problem, stage)
 
 
-def _read_numbers(path: Path, columns: Sequence[str]) -> pd.DataFrame:
+def _some(names: Sequence[str]) -> str:
+    return ", ".join(names[:5]) + (", ..." if len(names) > 5 else "")
+
+
+def _read_numbers(run: RunFiles, path: Path, stage: str, columns: Sequence[str]) -> pd.DataFrame:
     """Numeric columns of a table with a row per `sample_id`, its index; what is no finite number is NaN."""
-    table = _read_columns(path, ["sample_id", *columns])
+    table = _read_columns(run, path, stage, ["sample_id", *columns])
     table["sample_id"] = table["sample_id"].astype(str)
     twice = table["sample_id"][table["sample_id"].duplicated()].unique().tolist()
     if twice:
-        raise DataError(f"{path}: more than one row for an image; expected one each:\n{first_few(twice)}")
+        raise damaged(path, f"several rows for an image ({_some(twice)}); expected one", stage if run.own else None)
     return _numbers(table.set_index("sample_id"), columns)
 
 
-def _read_columns(path: Path, columns: Sequence[str]) -> pd.DataFrame:
-    table = read_table(path)
-    lacking = [column for column in columns if column not in table]
-    if lacking:
-        raise DataError(f"{path}: no column {', '.join(lacking)}. Make the table again with this version.")
+def _read_columns(run: RunFiles, path: Path, stage: str, columns: Sequence[str]) -> pd.DataFrame:
+    """Columns of a table of a run. Raises DataError, which tells how to make it again if it is one of this report."""
+    table = read_table(path, stage=stage if run.own else None, columns=dict.fromkeys(columns, "anything"))
     return table[list(columns)].copy()
 
 
@@ -206,9 +206,9 @@ def metrics_of(groups: Sequence[Group]) -> tuple[pd.DataFrame, pd.DataFrame, lis
 
 
 def _read_metrics(run: RunFiles, path: Path) -> pd.DataFrame:
-    table = _read_columns(path, [*COUNTS, *METRICS])
+    table = _read_columns(run, path, "evaluate", [*COUNTS, *METRICS])
     if len(table) != 1:
-        raise DataError(f"{path}: {len(table)} rows; expected one. Make the table again.")
+        raise damaged(path, f"{len(table)} rows; expected one", "evaluate" if run.own else None)
     table = _numbers(table, [*COUNTS, *METRICS])
     for place, (name, value) in enumerate({"detector": run.name, "category": run.category, "split": run.split}.items()):
         table.insert(place, name, value)
@@ -234,7 +234,7 @@ def curves_of(group: Group) -> tuple[dict[str, pd.DataFrame], list[str]]:
     for run in group.runs:
         if run.curves is not None:
             try:
-                table = _numbers(_read_columns(run.curves, CURVE_COLUMNS), ("x", "y"))
+                table = _numbers(_read_columns(run, run.curves, "evaluate", CURVE_COLUMNS), ("x", "y"))
                 curves[run.name] = table.dropna(subset=["x", "y"])
             except DataError as error:
                 if run.own:

@@ -15,7 +15,7 @@ from robis.encoders.names import is_clip, is_pretrained_tag, own_input_size
 from robis.errors import ConfigError, DataError, first_few, one_of
 from robis.io.weights import check_file
 from robis.refinement.methods import check_checkpoint
-from robis.workflow.compared import check_compared, compared_runs
+from robis.workflow.compared import check_compared
 from robis.workflow.project import Project
 from robis.workflow.runs import run_of
 from robis.workflow.stages import readers, stage, stages
@@ -31,7 +31,8 @@ def check_plan(project: Project) -> None:
     """
     project.check_splits()
     check_compared(project.settings.report.compare, project.results)
-    compared_runs(project.settings.report.compare, project.sample_tables)
+    # Raises for a folder that has nothing of what is reported.
+    _ = project.reported
     for number, override in enumerate(project.settings.overrides):
         for kind, names in override.where.items():
             for name in as_list(names):

@@ -175,8 +175,9 @@ def _source(name: str) -> Path:
 
 
 def _templates(module: str) -> list[Path]:
-    """Templates and the like that lie in the folder of a module's package."""
-    return sorted(path for path in _source(module).parent.glob("templates/*") if path.is_file())
+    """Templates and data that lie in the folder of a module's package."""
+    folder = _source(module).parent
+    return sorted(path for path in (*folder.glob("templates/*"), *folder.glob("*.yaml")) if path.is_file())
 
 
 def _without_messages(tree: ast.Module) -> ast.Module:

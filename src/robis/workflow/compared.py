@@ -9,6 +9,7 @@ from pathlib import Path
 
 from robis.errors import ConfigError, one_of
 from robis.report.inputs import RunFiles
+from robis.workflow import results
 from robis.workflow.report_inputs import run_files
 
 Part = tuple[str, str]
@@ -65,7 +66,7 @@ def compared_runs(paths: Sequence[str], samples: Mapping[Part, Path]) -> list[Ru
 def _finished(folder: Path, label: str, samples: Mapping[Part, Path]) -> Iterator[RunFiles]:
     for detector in _detectors(folder):
         for part, table in samples.items():
-            run = run_files(folder / detector, f"{label}: {detector}", part, table, own=False)
+            run = replace(run_files(folder, detector, f"{label}: {detector}", part, own=False), samples=table)
             tables, folders = (run.scores, run.thresholds), (run.maps, run.coarse_masks, run.masks)
             if all(path.is_file() for path in tables) and all(path.is_dir() for path in folders):
                 there = {name: path for name in ("metrics", "curves") if (path := getattr(run, name)).is_file()}
@@ -75,4 +76,4 @@ def _finished(folder: Path, label: str, samples: Mapping[Part, Path]) -> Iterato
 
 def _detectors(folder: Path) -> list[str]:
     """Names of the runs below a results folder, sorted."""
-    return sorted(path.parent.name for path in folder.glob("*/image_scores") if path.is_dir())
+    return sorted({path.relative_to(folder).parts[0] for path in results.places(results.IMAGE_SCORES, folder)})

@@ -154,28 +154,21 @@ class Project:
         """Every [detector, category, split] of the config."""
         return [[d, c, s] for d in self.detectors for c in self.categories for s in self.splits]
 
-    @property
-    def sample_tables(self) -> dict[tuple[str, str], Path]:
-        """Category and split -> the table that `index` writes, for everything that is reported."""
-        parts = dict.fromkeys((c, s) for _, c, s in self.runs)
-        return {(c, s): results.place(results.SAMPLES, self.results, category=c, split=s) for c, s in parts}
-
     @cached_property
     def reported(self) -> list[RunFiles]:
         """What the report reads: this config's runs, then those of `report.compare`.
 
         Raises ConfigError when a folder of `report.compare` has nothing of what is reported.
         """
-        tables = self.sample_tables
         runs = []
-        for d, c, s in self.runs:
-            files = run_files(self.results / d, d, (c, s), tables[c, s])
-            if s not in self.labeled_splits(c):
+        for run, category, split in self.runs:
+            files = run_files(self.results, run, run, (category, split))
+            if split not in self.labeled_splits(category):
                 files = replace(files, metrics=None, curves=None)
-            if not self.trains(detector=d, category=c, split=s):
+            if not self.trains(detector=run, category=category, split=split):
                 files = replace(files, history=None)
             runs.append(files)
-        return [*runs, *compared_runs(self.settings.report.compare, tables)]
+        return [*runs, *compared_runs(self.settings.report.compare, {run.part: run.samples for run in runs})]
 
     def labeled_splits(self, category: str) -> list[str]:
         """Configured splits of a category in which some image's label is known."""
@@ -235,8 +228,8 @@ class Project:
             return Derived({"hold_out": learned and self.hold_out(job.category)})
         if name == "report":
             values = {
-                "runs": described(self.reported),
                 "dataset": self.name,
+                "runs": described(self.reported),
                 "encoder": encoder_names(self),
                 "notice": random_weights_notice(self),
                 "facts": report_facts(self.settings, self.variants, read_literature().setup_keys()),

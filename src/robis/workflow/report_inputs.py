@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +11,9 @@ from robis.workflow import results
 
 # What of RunFiles is no file.
 NAMES = ("name", "category", "split", "own")
-# Files of a run, and where they lie.
+# Where its files lie.
 PATTERNS = {
+    "samples": results.SAMPLES,
     "maps": results.ANOMALY_MAPS,
     "thresholds": results.THRESHOLDS,
     "coarse_masks": results.COARSE_MASKS,
@@ -23,22 +23,22 @@ PATTERNS = {
     "curves": results.CURVES,
     "history": results.HISTORY,
 }
-FILES = tuple(field.name for field in fields(RunFiles) if field.name not in NAMES)
+FILES = tuple(PATTERNS)
 
 
-def run_files(run: Path, name: str, part: tuple[str, str], samples: Path, *, own: bool = True) -> RunFiles:
-    """Where the files of a run of a results folder are, whether or not they exist.
+def run_files(folder: Path, run: str, name: str, part: tuple[str, str], *, own: bool = True) -> RunFiles:
+    """Where the files of a run are, whether or not they exist.
 
     Args:
-        run: results/NAME/DETECTOR.
+        folder: results/NAME.
+        run: name of the run's folder.
         name: of the run, as the page shows it.
         part: category and split.
-        samples: sample table of the category and split.
         own: whether it is a run of this report.
     """
-    fields = {"detector": run.name, "category": part[0], "split": part[1]}
-    files: dict[str, Any] = {file: results.place(pattern, run.parent, **fields) for file, pattern in PATTERNS.items()}
-    return RunFiles(name, *part, samples=samples, own=own, **files)
+    fields = {"detector": run, "category": part[0], "split": part[1]}
+    paths: dict[str, Any] = {kind: results.place(pattern, folder, **fields) for kind, pattern in PATTERNS.items()}
+    return RunFiles(name, *part, **paths, own=own)
 
 
 def inputs_of(runs: Sequence[RunFiles]) -> dict[str, list[str]]:

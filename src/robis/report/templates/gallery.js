@@ -157,6 +157,8 @@ function placed(position, element) {
   const { height, columns } = gallery.layout;
   element.style.setProperty("top", `${Math.floor(position / columns) * height}px`);
   element.style.setProperty("height", `${height - 12}px`);
+  // On paper, where rows follow each other.
+  element.style.setProperty("order", position);
   if (columns > 1 || gallery.layout.grid) {
     element.style.setProperty("left", `calc(100% / ${columns} * ${position % columns})`);
     element.style.setProperty("width", `calc(100% / ${columns} - 12px)`);

@@ -17,7 +17,7 @@ from robis.io.images import read_mask
 from robis.report.runs import ANOMALOUS
 
 # Result of one image -> what it means; in the order of the page.
-RESULTS = {
+VERDICTS = {
     "missed": "anomalous, but the final mask is empty",
     "found elsewhere": "anomalous, but the final mask marks other places and touches no defect",
     "false alarm": "normal, but the final mask is not empty",
@@ -27,11 +27,11 @@ RESULTS = {
     "unknown": "the image's label is not known",
 }
 # Of images whose label or ground truth is not known.
-RARE_RESULTS = ("marked", "unknown")
+RARE_VERDICTS = ("marked", "unknown")
 
 
-def result_of(label: str | None, marked: bool, overlaps: bool | None) -> str:
-    """One of RESULTS.
+def verdict_of(label: str | None, marked: bool, overlaps: bool | None) -> str:
+    """One of VERDICTS.
 
     Args:
         label: of the image; None where it is not known.
@@ -47,10 +47,10 @@ def result_of(label: str | None, marked: bool, overlaps: bool | None) -> str:
     return {None: "marked", True: "found", False: "found elsewhere"}[overlaps]
 
 
-def count_results(results: Iterable[str | None]) -> dict[str, int]:
-    """How many images have each of RESULTS; images that a run does not have (None) do not count."""
+def count_verdicts(results: Iterable[str | None]) -> dict[str, int]:
+    """How many images have each of VERDICTS; images that a run does not have (None) do not count."""
     counts = Counter(results)
-    return {name: counts[name] for name in RESULTS}
+    return {name: counts[name] for name in VERDICTS}
 
 
 @dataclass(frozen=True)
