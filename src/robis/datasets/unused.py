@@ -12,6 +12,7 @@ from robis.datasets.layouts import LAYOUTS, Listed, category_folder, list_splits
 from robis.datasets.problems import Problem
 from robis.datasets.samples import Sample, Source, sample_files
 from robis.datasets.words import is_hidden
+from robis.errors import DataError
 from robis.io.images import IMAGE_SUFFIXES, is_image
 from robis.io.names import composed, shown
 from robis.io.signatures import IMAGES, content_kind
@@ -37,10 +38,9 @@ def unused_in_dataset(source: Source, categories: Sequence[str], samples: Iterab
     used = {composed(name) for sample in samples for name in sample_files(source.root, sample)}
     masks = [folder for category in categories for folder in LAYOUTS[source.layout].mask_folders(source, category)]
     unreadable: list[OSError] = []
-    folders = walk(source.root, unreadable)
-    if source.root.resolve() in (Path(source.root.resolve().anchor), Path.home()):
-        # Images of a table in the midst of a whole computer: only the folders that have some are looked at.
-        folders = iter(sorted({(source.root / name).parent for name in used}))
+    # Where the root is a whole computer or home, only the folders that hold some of the images are looked at.
+    is_vast = source.root.resolve() in (Path(source.root.resolve().anchor), Path.home())
+    folders = _folders_of(source.root, used) if is_vast else walk(source.root, unreadable)
     unused = [*_unused(source.root, folders, used), *_unread(source.root, unreadable)]
     return _problems(source, source.root, unused, used, masks)
 
@@ -55,9 +55,8 @@ def unused_beside(source: Source, category: str, split: str, samples: Listed) ->
     layout, root = LAYOUTS[source.layout], source.root
     if layout.listed_files:
         used = layout.listed_files(source)
-        places = sorted({(root / name).parent for sample in samples[split] for name in sample_files(root, sample)})
-        inside = [place for place in places if place.is_relative_to(root)]
-        return _problems(source, root, list(_unused(root, inside, used)), used, ())
+        folders = _folders_of(root, [name for sample in samples[split] for name in sample_files(root, sample)])
+        return _problems(source, root, list(_unused(root, folders, used)), used, ())
     if len(samples) < len(list_splits(source)):
         return []
     used = {composed(name) for listed in samples.values() for sample in listed for name in sample_files(root, sample)}
@@ -69,10 +68,21 @@ def unused_beside(source: Source, category: str, split: str, samples: Listed) ->
     return _problems(source, folder, unused, used, layout.mask_folders(source, category))
 
 
+def _folders_of(root: Path, names: Iterable[str]) -> list[Path]:
+    """Folders below the root that hold the named files, sorted."""
+    folders = {(root / name).parent for name in names}
+    return sorted(folder for folder in folders if folder.is_relative_to(root))
+
+
 def _unused(root: Path, folders: Iterable[Path], used: Collection[str]) -> Iterator[_Unused]:
     for folder in folders:
         place = folder.relative_to(root).as_posix()
-        for entry in sorted(entries(folder), key=lambda entry: entry.name):
+        try:
+            listing = sorted(entries(folder), key=lambda entry: entry.name)
+        except DataError:
+            yield _Unused(place, "cannot be listed")
+            continue
+        for entry in listing:
             path = entry.name if place == "." else f"{place}/{entry.name}"
             if not is_hidden(entry.name) and composed(path) not in used and entry.is_file():
                 reason = _why_no_image(folder / entry.name)
@@ -92,7 +102,7 @@ def _why_no_image(path: Path) -> str | None:
     suffix = path.suffix.lower()
     if suffix in OTHER_IMAGES:
         return f"{suffix} files are not read; save it as PNG"
-    if suffix.strip(" .~") in IMAGE_SUFFIXES or content_kind(path) in IMAGES:
+    if f".{suffix.strip(' .~')}" in IMAGE_SUFFIXES or content_kind(path) in IMAGES:
         return f"the suffix {suffix!r} is not that of an image" if suffix else "the name has no suffix"
     return None
 
