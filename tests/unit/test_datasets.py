@@ -63,7 +63,7 @@ def test_an_empty_split_is_an_error(tmp_path: Path) -> None:
     shutil.rmtree(root / "nut" / "test")
     with pytest.raises(
         DataError,
-        match=r"nut/test: no images in .*data where layout 'mvtec_ad' has them\. Folders of nut: ground_truth",
+        match=r"nut/test: no images in .*data where layout 'mvtec_ad' has them \(images .*\)\. Folders of nut: ground_",
     ):
         index(root)
 

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import logging
+import os
 import shutil
 import unicodedata
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import cv2
@@ -31,7 +34,7 @@ def remarks(root: Path, layout: str) -> dict[str, list[str]]:
     """Texts of the remarks by kind, in the words for one problem of the kind."""
     by_kind: dict[str, list[str]] = {}
     for remark in check(root, layout).remarks:
-        by_kind.setdefault(remark.kind.one, []).append(remark.text.replace(f"{root}/", ""))
+        by_kind.setdefault(remark.kind.singular, []).append(remark.text.replace(f"{root}/", ""))
     return by_kind
 
 
@@ -414,9 +417,59 @@ def test_masks_of_normal_images_are_read_where_they_are_given(tmp_path: Path) ->
     assert remarks(root, "mvtec_ad") == {}
     write_mask(root / "nut" / "ground_truth" / "good" / "000_mask.png")
     (problem,) = check(root, "mvtec_ad").problems
-    assert problem.kind.one == "mask of a normal image has defect pixels"
+    assert problem.kind.singular == "mask of a normal image has defect pixels"
 
 
 def test_every_layout_says_where_it_reads() -> None:
     assert all(layout.reads for layout in LAYOUTS.values())
     assert all(layout.mask_name or layout.listed_files for layout in LAYOUTS.values())
+
+
+def test_names_that_cannot_be_printed_are_escaped(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    root = mvtec_ad(tmp_path / "data")
+    write_image(root / "nut" / "extra" / "a\n\x1b[31m.png")
+    write_image(root / "nut" / "0.png")
+    (root / "nut" / "0.png").rename(os.fsdecode(os.fsencode(root) + b"/nut/Pr\xfcfling.png"))
+    found = remarks(root, "mvtec_ad")
+    assert found["image is not used"] == ["nut/Pr\\udcfcfling.png"]
+    assert found["folder of images is not read"] == ["nut/extra: 1 file, such as nut/extra/a\\n\\x1b[31m.png"]
+    logged(caplog, root).encode()
+
+
+def test_a_folder_that_is_not_utf_8_is_refused(tmp_path: Path) -> None:
+    write_image(tmp_path / "nut" / "test" / "dent" / "0.png")
+    (tmp_path / "nut" / "test" / "dent").rename(os.fsdecode(os.fsencode(tmp_path) + b"/nut/test/Pr\xfcf"))
+    with pytest.raises(DataError, match=r"'nut/test/Pr\\udcfcf/0\.png' is not UTF-8"):
+        rows(tmp_path, "test", "folder")
+
+
+def test_a_folder_that_cannot_be_read_hides_nothing_else(tmp_path: Path) -> None:
+    """What nobody reads stops neither `index` nor `data check`."""
+    root = mvtec_ad(tmp_path / "data")
+    write_image(root / "nut" / "extra" / "0.png")
+    write_image(root / "nut" / "secret" / "0.png")
+    with unreadable(root / "nut" / "secret", tmp_path):
+        found = remarks(root, "mvtec_ad")
+        index(root)
+    assert found == {
+        "image is not used": ["nut/secret: cannot be read (Permission denied)"],
+        "folder of images is not read": ["nut/extra: 1 file, such as nut/extra/0.png"],
+    }
+
+
+@contextmanager
+def unreadable(folder: Path, above: Path) -> Iterator[None]:
+    """Take away the right to list a folder; root has every right and becomes nobody in the meantime."""
+    rights = {folder: 0, above: 0o777, **dict.fromkeys(above.parents[:2], 0o711)} if os.geteuid() == 0 else {folder: 0}
+    before = {place: place.stat().st_mode for place in rights}
+    for place, mode in rights.items():
+        place.chmod(mode)
+    user = os.geteuid()
+    if user == 0:
+        os.seteuid(65534)
+    try:
+        yield
+    finally:
+        os.seteuid(user)
+        for place, mode in before.items():
+            place.chmod(mode)

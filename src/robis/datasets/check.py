@@ -118,26 +118,26 @@ class _Check:
     def split(self, category: str, split: str) -> None:
         """List the samples of a split, open their files, and report on them."""
         is_needed = self.needs is None or (category, split) in self.needs.places
-        found = self.report.problems if is_needed else self.report.elsewhere
+        wrong = self.report.problems if is_needed else self.report.elsewhere
         hold_out = self.needs is not None and category in self.needs.lending
         try:
             samples = list_samples(self.source, category, split, hold_out=hold_out)
         except DataError as error:
             self.is_complete = False
-            found += error.problems if isinstance(error, ProblemsError) else [Problem(problems.SPLIT, str(error))]
+            wrong += error.problems if isinstance(error, ProblemsError) else [Problem(problems.SPLIT, str(error))]
             return
         self.samples[category, split] = samples
         if samples:
-            found += self._open(category, split, samples)
+            wrong += self._open(category, split, samples)
         elif self.needs and is_needed:
-            found.append(Problem(problems.SPLIT, nothing_found(self.source, category, split)))
+            wrong.append(Problem(problems.SPLIT, nothing_found(self.source, category, split)))
 
     def _open(self, category: str, split: str, samples: Sequence[Sample]) -> list[Problem]:
         checked = check_samples(self.source, category, samples, threads=self.threads)
-        remarks = [*label_remarks(category, split, samples), *(one.remark for one in checked if one.remark)]
+        remarks = [*label_remarks(category, split, samples), *(result.remark for result in checked if result.remark)]
         self.report.remarks += remarks
         self.report.summaries.append(_summary(category, split, samples, checked, self.count_tiles))
-        return [one.problem for one in checked if one.problem]
+        return [result.problem for result in checked if result.problem]
 
     def whole(self, categories: Sequence[str]) -> None:
         """Report on what only shows over all splits: images that are not used, and images that are there twice."""
@@ -153,9 +153,9 @@ def _summary(
     category: str, split: str, samples: Sequence[Sample], checked: Sequence[Checked], count_tiles: TileCount
 ) -> SplitSummary:
     labels = Counter(sample.label for sample in samples)
-    sizes = Counter((one.height, one.width) for one in checked if one.height)
+    sizes = Counter((result.height, result.width) for result in checked if result.height)
     by_area = sorted(sizes, key=lambda size: (size[0] * size[1], size))
-    shares = [one.defect_share for one in checked if one.defect_share]
+    shares = [result.defect_share for result in checked if result.defect_share]
     defects = Counter(sample.defect or "unnamed" for sample in samples if sample.label == ANOMALOUS)
     tiles = tile_bytes = 0
     for size, number in sizes.items():
@@ -189,7 +189,7 @@ _LEFT = ("category", "split", "defects")
 def format_summary(summaries: Iterable[SplitSummary]) -> str:
     """Set the summaries out as plain text, one line per category and split, with a line for all of them."""
     summaries = list(summaries)
-    rows = [_cells(one) for one in summaries]
+    rows = [_cells(summary) for summary in summaries]
     if len(rows) > 1:
         rows.append(_total(summaries))
     widths = [max(len(row[column]) for row in [HEADER, *rows]) for column in range(len(HEADER))]
@@ -203,23 +203,22 @@ def format_summary(summaries: Iterable[SplitSummary]) -> str:
     return "\n".join(lines)
 
 
-def _cells(one: SplitSummary) -> tuple[str, ...]:
+def _cells(summary: SplitSummary) -> tuple[str, ...]:
     size = "-"
-    if one.smallest and one.largest:
-        least, most = (f"{width} x {height}" for height, width in (one.smallest, one.largest))
-        size = least if one.sizes == 1 else f"{least} to {most} ({one.sizes} sizes)"
-    shares = "-" if one.mask_shares is None else " / ".join(f"{100 * share:.2g}" for share in one.mask_shares)
-    defects = ", ".join(f"{name} {number}" for name, number in one.defects.items())
-    counts = [str(number) for number in (one.images, one.normal, one.anomalous, one.unlabeled)]
-    return (one.category, one.split, *counts, size, shares, str(one.tiles), size_text(one.tile_bytes), defects)
+    if summary.smallest and summary.largest:
+        least, most = (f"{width} x {height}" for height, width in (summary.smallest, summary.largest))
+        size = least if summary.sizes == 1 else f"{least} to {most} ({summary.sizes} sizes)"
+    shares = "-" if summary.mask_shares is None else " / ".join(f"{100 * share:.2g}" for share in summary.mask_shares)
+    defects = ", ".join(f"{name} {number}" for name, number in summary.defects.items())
+    counts = [str(number) for number in (summary.images, summary.normal, summary.anomalous, summary.unlabeled)]
+    disk = size_text(summary.tile_bytes)
+    return (summary.category, summary.split, *counts, size, shares, str(summary.tiles), disk, defects)
 
 
 def _total(summaries: Sequence[SplitSummary]) -> tuple[str, ...]:
-    counts = [
-        str(sum(getattr(one, name) for one in summaries)) for name in ("images", "normal", "anomalous", "unlabeled")
-    ]
-    tiles, tile_bytes = sum(one.tiles for one in summaries), sum(one.tile_bytes for one in summaries)
-    return ("all", "", *counts, "", "", str(tiles), size_text(tile_bytes), "")
+    names = ("images", "normal", "anomalous", "unlabeled", "tiles", "tile_bytes")
+    *counts, tiles, tile_bytes = (sum(getattr(summary, name) for summary in summaries) for name in names)
+    return ("all", "", *map(str, counts), "", "", str(tiles), size_text(tile_bytes), "")
 
 
 def size_text(number: int) -> str:

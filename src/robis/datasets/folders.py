@@ -53,8 +53,8 @@ def check_encoding(path: Path) -> None:
 def entries(folder: Path) -> list[os.DirEntry[str]]:
     """List what a folder holds. Raises DataError where it cannot be read."""
     try:
-        with os.scandir(folder) as found:
-            return list(found)
+        with os.scandir(folder) as listing:
+            return list(listing)
     except OSError as error:
         raise DataError(f"{folder}: cannot be read ({error.strerror}). Allow reading it, or take it out.") from error
 
@@ -82,22 +82,25 @@ def subfolder(folder: Path, name: str) -> Path:
     return matches[0]
 
 
-def walk(folder: Path) -> Iterator[Path]:
+def walk(folder: Path, unreadable: list[OSError] | None = None) -> Iterator[Path]:
     """A folder and all below it, links followed, each real folder once: a link upwards must not go on forever.
 
-    Hidden folders below it are left out. Raises DataError where one cannot be read.
+    Hidden folders below it are left out. A folder that cannot be read joins `unreadable`; without that list, raises
+    DataError.
     """
 
     def stop(error: OSError) -> None:
-        raise DataError(f"{error.filename}: cannot be read ({error.strerror}). Allow reading it, or take it out.")
+        if unreadable is None:
+            raise DataError(f"{error.filename}: cannot be read ({error.strerror}). Allow reading it, or take it out.")
+        unreadable.append(error)
 
     seen = {folder.resolve()}
     for name, folders, _ in os.walk(folder, followlinks=True, onerror=stop):
         yield Path(name)
         kept = []
-        for below in sorted(folders):
-            place = Path(name, below).resolve()
-            if not is_hidden(below) and place not in seen:
+        for child in sorted(folders):
+            place = Path(name, child).resolve()
+            if not is_hidden(child) and place not in seen:
                 seen.add(place)
-                kept.append(below)
+                kept.append(child)
         folders[:] = kept

@@ -11,13 +11,15 @@ import numpy as np
 from tqdm import tqdm
 
 from robis.datasets import problems
+from robis.datasets.folders import subfolders
 from robis.datasets.identical import Placed, identical_images
-from robis.datasets.layouts import LAYOUTS, list_category, list_samples
+from robis.datasets.layouts import LAYOUTS, category_folder, list_category, list_samples
 from robis.datasets.problems import Problem, grouped
 from robis.datasets.samples import ANOMALOUS, NORMAL, Sample, Source
 from robis.datasets.unused import unused_beside
 from robis.errors import DataError
 from robis.io.images import MaskContent, image_size, read_mask_content
+from robis.io.names import shown
 from robis.io.samples import IndexedSample, write_samples
 from robis.io.threads import threaded
 
@@ -152,7 +154,7 @@ def _check(source: Source, category: str, sample: Sample, masks_exist: bool) -> 
 
 
 def _missing_mask(source: Source, category: str, sample: Sample) -> Problem:
-    """Say which image has no mask, and where one was looked for."""
+    """Say which image has no mask, and where it was looked for."""
     layout, image = LAYOUTS[source.layout], source.root / sample.image
     if not layout.mask_name:
         return Problem(problems.MISSING_MASK, f"{image}: its row names none")
@@ -165,7 +167,7 @@ def _missing_mask(source: Source, category: str, sample: Sample) -> Problem:
 
 
 def _odd_mask(path: Path, mask: MaskContent, share: float) -> Problem | None:
-    """What shows that a mask may not be one: lossy compression, many gray levels, too much of the image marked."""
+    """What makes a mask doubtful: lossy compression, many gray levels, too much of the image marked."""
     if mask.lossy:
         return Problem(problems.LOSSY_MASK, str(path))
     if mask.levels > MOST_LEVELS:
@@ -182,12 +184,13 @@ def _marks_border(marked: np.ndarray) -> bool:
 
 
 def nothing_found(source: Source, category: str, split: str) -> str:
-    folder = source.root / category
-    found = [*folder.glob("*/"), *folder.glob("*/*/")] if folder.is_dir() else []
-    names = sorted(path.relative_to(folder).as_posix() for path in found if path.is_dir())[:20]
-    seen = f"Folders of {category}: {', '.join(names)}" if names else f"Expected {LAYOUTS[source.layout].expects}"
+    """Say that a split has no images, where they were looked for, and what is there."""
+    layout, folder = LAYOUTS[source.layout], category_folder(source, category)
+    inside = [below for child in subfolders(folder) for below in (child, *subfolders(child))]
+    names = [shown(path.relative_to(folder).as_posix()) for path in inside][:20]
+    there = f"Folders of {category}: {', '.join(names)}" if names else f"Expected {layout.expects}"
     too_few = ", or too few in train to hold some out" if split == "validation" else ""
     return (
-        f"{category}/{split}: no images in {source.root} where layout {source.layout!r} has them{too_few}. {seen}. "
-        f"See docs/datasets.md, or change dataset.layout or dataset.splits."
+        f"{category}/{split}: no images in {source.root} where layout {source.layout!r} has them{too_few} "
+        f"({layout.reads}). {there}. See docs/datasets.md, or change dataset.layout or dataset.splits."
     )

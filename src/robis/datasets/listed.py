@@ -86,10 +86,10 @@ def listed_splits(source: Source, form: Form) -> list[str]:
 def read_listed(source: Source, category: str, split: str, form: Form) -> list[Sample]:
     """Samples of one split. Raises DataError that lists all that is wrong in its rows."""
     path = _table_file(source, form)
-    found: list[Problem] = []
+    wrong: list[Problem] = []
     rows = _rows(path, form, _stamp(path)).get((category, split), [])
-    samples = [sample for _, _, sample in _read_rows(source, form, rows, found)]
-    _raise(path, found)
+    samples = [sample for _, _, sample in _read_rows(source, form, rows, wrong)]
+    _raise(path, wrong)
     return samples
 
 
@@ -112,14 +112,14 @@ def _files_of(folder: Path) -> list[Path]:
 def _check_all(source: Source, form: Form, stamp: object) -> None:
     """Check every row, and that its files are there."""
     path = _table_file(source, form)
-    found: list[Problem] = []
+    wrong: list[Problem] = []
     for rows in _rows(path, form, stamp).values():
-        for row, place, sample in _read_rows(source, form, rows, found):
+        for row, place, sample in _read_rows(source, form, rows, wrong):
             missing = [] if _is_file(source.root / sample.image) else [sample.image]
             if sample.mask and not (_is_file(mask := source.root / sample.mask) or _files_of(mask)):
                 missing.append(sample.mask)
-            found += [Problem(problems.NO_FILE, f"{place}: {name}", row.number) for name in missing]
-    _raise(path, found)
+            wrong += [Problem(problems.NO_FILE, f"{place}: {name}", row.number) for name in missing]
+    _raise(path, wrong)
 
 
 def _is_file(path: Path) -> bool:
@@ -130,25 +130,25 @@ def _is_file(path: Path) -> bool:
         return False
 
 
-def _raise(path: Path, found: Sequence[Problem]) -> None:
-    if found:
-        raise ProblemsError(str(path), found)
+def _raise(path: Path, wrong: Sequence[Problem]) -> None:
+    if wrong:
+        raise ProblemsError(str(path), wrong)
 
 
 def _table_file(source: Source, form: Form) -> Path:
-    return source.root / Path(source.table or form.file).expanduser()
+    return on_disk(source.root / Path(source.table or form.file).expanduser())
 
 
 def _stamp(path: Path) -> tuple[int, ...]:
     """What changes when the file does."""
     try:
-        found = os.stat(path)
+        status = os.stat(path)
     except OSError as error:
         raise DataError(
             f"{path}: cannot be read ({error.strerror}). Expected a table with one row per image there; "
             f"dataset.table names another file."
         ) from error
-    return found.st_size, found.st_mtime_ns, found.st_ino
+    return status.st_size, status.st_mtime_ns, status.st_ino
 
 
 @lru_cache(maxsize=8)
@@ -222,9 +222,9 @@ def _row_maker(path: Path, header: Sequence[str], form: Form) -> Callable[[int, 
 
 
 def _read_rows(
-    source: Source, form: Form, rows: Sequence[_Row], found: list[Problem]
+    source: Source, form: Form, rows: Sequence[_Row], wrong: list[Problem]
 ) -> Iterator[tuple[_Row, str, Sample]]:
-    """Samples of one category and split with their rows and places; what is wrong with the others joins `found`."""
+    """Samples of one category and split with their rows and places; what is wrong with the others joins `wrong`."""
     # By its letters alone: a link inside the root may lead anywhere.
     root = os.path.normpath(source.root.absolute())
     unit = "row" if _table_file(source, form).suffix.lower() in PARQUET else "line"
@@ -232,10 +232,10 @@ def _read_rows(
     by_mask: dict[str, str] = {}
     for row in rows:
         place = f"{unit} {row.number}"
-        before = len(found)
+        before = len(wrong)
 
         def report(kind: Kind, text: str, place: str = place, line: int = row.number) -> None:
-            found.append(Problem(kind, f"{place}: {text}", line))
+            wrong.append(Problem(kind, f"{place}: {text}", line))
 
         sample = _read_row(source, root, form, row, report)
         first, image = by_id.setdefault(sample.sample_id, (place, sample.image)) if sample.image else (place, "")
@@ -245,7 +245,7 @@ def _read_rows(
             report(problems.SAME_ID, f"{sample.image}, and {image} in {first}")
         elif sample.mask and sample.label != NORMAL and (other := by_mask.setdefault(sample.mask, place)) != place:
             report(problems.SHARED_MASK, f"{sample.mask}, as in {other}")
-        if len(found) == before:
+        if len(wrong) == before:
             yield row, place, sample
 
 

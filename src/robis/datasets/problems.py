@@ -12,10 +12,10 @@ from robis.io.images import IMAGE_SUFFIXES
 
 @dataclass(frozen=True)
 class Kind:
-    """A kind of problem in words, for one and for many of it, and what to do."""
+    """A kind of problem in words, singular and plural, and what to do."""
 
-    one: str
-    many: str
+    singular: str
+    plural: str
     cure: str
 
 
@@ -25,7 +25,7 @@ class Problem:
 
     Attributes:
         kind: what kind of problem it is.
-        text: the file or the line of a table, and what was found there.
+        text: the file or the line of a table, and what is wrong there.
         line: the line or row of a table; 0 for other files.
         files: the files concerned where `text` names only some of them.
     """
@@ -166,7 +166,7 @@ def grouped(problems: Iterable[Problem], limit: int | None = 5) -> str:
         files = [f"  {file}" for file in problem.files] if limit is None else []
         by_kind.setdefault(problem.kind, []).append("\n  ".join([problem.text, *files]))
     return "\n".join(
-        f"{len(texts)} {kind.one if len(texts) == 1 else kind.many}. {kind.cure}:\n"
+        f"{len(texts)} {kind.singular if len(texts) == 1 else kind.plural}. {kind.cure}:\n"
         f"{first_few(texts, limit or len(texts))}"
         for kind, texts in by_kind.items()
     )

@@ -12,8 +12,9 @@ from robis.datasets.layouts import LAYOUTS, Listed, category_folder, list_splits
 from robis.datasets.problems import Problem
 from robis.datasets.samples import Sample, Source, sample_files
 from robis.datasets.words import is_hidden
+from robis.errors import DataError
 from robis.io.images import IMAGE_SUFFIXES, is_image
-from robis.io.names import composed
+from robis.io.names import composed, shown
 from robis.io.signatures import IMAGES, content_kind
 
 # Other suffixes of images, and of arrays that people save masks as.
@@ -36,7 +37,12 @@ def unused_in_dataset(source: Source, categories: Sequence[str], samples: Iterab
     """List all files below the root that look like images or masks and are none of these samples' files."""
     used = {composed(name) for sample in samples for name in sample_files(source.root, sample)}
     masks = [folder for category in categories for folder in LAYOUTS[source.layout].mask_folders(source, category)]
-    return _problems(source, source.root, list(_unused(source.root, walk(source.root), used)), used, masks)
+    unreadable: list[OSError] = []
+    # Where the root is a whole computer or home, only the folders that hold some of the images are looked at.
+    is_vast = source.root.resolve() in (Path(source.root.resolve().anchor), Path.home())
+    folders = _folders_of(source.root, used) if is_vast else walk(source.root, unreadable)
+    unused = [*_unused(source.root, folders, used), *_unread(source.root, unreadable)]
+    return _problems(source, source.root, unused, used, masks)
 
 
 def unused_beside(source: Source, category: str, split: str, samples: Listed) -> list[Problem]:
@@ -49,28 +55,44 @@ def unused_beside(source: Source, category: str, split: str, samples: Listed) ->
     layout, root = LAYOUTS[source.layout], source.root
     if layout.listed_files:
         used = layout.listed_files(source)
-        places = sorted({(root / name).parent for sample in samples[split] for name in sample_files(root, sample)})
-        inside = [place for place in places if place.is_relative_to(root)]
-        return _problems(source, root, list(_unused(root, inside, used)), used, ())
+        folders = _folders_of(root, [name for sample in samples[split] for name in sample_files(root, sample)])
+        return _problems(source, root, list(_unused(root, folders, used)), used, ())
     if len(samples) < len(list_splits(source)):
         return []
     used = {composed(name) for listed in samples.values() for sample in listed for name in sample_files(root, sample)}
     folder = category_folder(source, category)
     others = [subfolder(folder, other) for other in samples if other != split]
-    outside = (place for place in walk(folder) if not any(place.is_relative_to(other) for other in others))
-    masks = layout.mask_folders(source, category)
-    return _problems(source, folder, list(_unused(root, outside, used)), used, masks)
+    unreadable: list[OSError] = []
+    outside = (place for place in walk(folder, unreadable) if not any(place.is_relative_to(other) for other in others))
+    unused = [*_unused(root, outside, used), *_unread(root, unreadable)]
+    return _problems(source, folder, unused, used, layout.mask_folders(source, category))
+
+
+def _folders_of(root: Path, names: Iterable[str]) -> list[Path]:
+    """Folders below the root that hold the named files, sorted."""
+    folders = {(root / name).parent for name in names}
+    return sorted(folder for folder in folders if folder.is_relative_to(root))
 
 
 def _unused(root: Path, folders: Iterable[Path], used: Collection[str]) -> Iterator[_Unused]:
     for folder in folders:
         place = folder.relative_to(root).as_posix()
-        for entry in sorted(entries(folder), key=lambda entry: entry.name):
+        try:
+            listing = sorted(entries(folder), key=lambda entry: entry.name)
+        except DataError:
+            yield _Unused(place, "cannot be listed")
+            continue
+        for entry in listing:
             path = entry.name if place == "." else f"{place}/{entry.name}"
             if not is_hidden(entry.name) and composed(path) not in used and entry.is_file():
                 reason = _why_no_image(folder / entry.name)
                 if reason is not None:
                     yield _Unused(path, reason)
+
+
+def _unread(root: Path, errors: Iterable[OSError]) -> Iterator[_Unused]:
+    for error in errors:
+        yield _Unused(Path(error.filename).relative_to(root).as_posix(), f"cannot be read ({error.strerror})")
 
 
 def _why_no_image(path: Path) -> str | None:
@@ -80,7 +102,7 @@ def _why_no_image(path: Path) -> str | None:
     suffix = path.suffix.lower()
     if suffix in OTHER_IMAGES:
         return f"{suffix} files are not read; save it as PNG"
-    if suffix.strip(" .~") in IMAGE_SUFFIXES or content_kind(path) in IMAGES:
+    if f".{suffix.strip(' .~')}" in IMAGE_SUFFIXES or content_kind(path) in IMAGES:
         return f"the suffix {suffix!r} is not that of an image" if suffix else "the name has no suffix"
     return None
 
@@ -95,23 +117,23 @@ def _problems(
     unused_image = replace(problems.UNUSED_IMAGE, cure=f"{reads}. {problems.UNUSED_IMAGE.cure}")
     read_folders = {folder for path in used for folder in _parents(path)}
     level = len(base.relative_to(root).parts)
-    found: list[Problem] = []
+    remarks: list[Problem] = []
     folders: dict[str, list[str]] = {}
     for file in unused:
         path = root / file.path
         if not file.reason and any(path.is_relative_to(folder) for folder in masks):
-            found.append(Problem(problems.UNPAIRED_MASK, str(path)))
+            remarks.append(Problem(problems.UNPAIRED_MASK, shown(path)))
             continue
         tops = [folder for folder in _parents(file.path) if folder.count("/") >= level]
         top = next((folder for folder in tops if composed(folder) not in read_folders), None)
         if top is None:
-            found.append(Problem(unused_image, f"{path}: {file.reason}" if file.reason else str(path)))
+            remarks.append(Problem(unused_image, f"{shown(path)}: {file.reason}" if file.reason else shown(path)))
         else:
-            folders.setdefault(top, []).append(str(path))
+            folders.setdefault(top, []).append(shown(path))
     for folder, paths in folders.items():
         number = f"{len(paths)} file{'s' * (len(paths) > 1)}"
-        found.append(Problem(unread, f"{root / folder}: {number}, such as {paths[0]}", files=tuple(paths)))
-    return found
+        remarks.append(Problem(unread, f"{shown(root / folder)}: {number}, such as {paths[0]}", files=tuple(paths)))
+    return remarks
 
 
 def _parents(path: str) -> list[str]:

@@ -32,6 +32,11 @@ def composed(name: str) -> str:
     return name if name.isascii() else unicodedata.normalize("NFC", name)
 
 
+def shown(name: object) -> str:
+    """A name for a message: bytes that are no UTF-8 and control characters escaped, all others as they are."""
+    return "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in str(name))
+
+
 @lru_cache(maxsize=10_000)
 def folder_problem(name: str) -> str | None:
     """Say why a folder of the results cannot have this name, as the end of a sentence; None where it can.
@@ -62,6 +67,8 @@ def _unprintable(name: str) -> str | None:
     if name.isascii() and name.isprintable():
         return None
     for letter in name:
+        if "\udc80" <= letter <= "\udcff":
+            return "is not UTF-8"
         if unicodedata.category(letter) in _UNPRINTABLE:
             return f"contains the control character {letter!r}"
     return None
