@@ -30,7 +30,7 @@ from robis.detectors.musc.scores import (
     token_store,
 )
 from robis.encoders.build import build_encoder
-from robis.errors import ConfigError, DataError
+from robis.errors import ConfigError, DataError, DiskFullError
 from robis.io.arrays import scratch_array
 from robis.io.tables import read_table, write_table
 from robis.tiles.store import TILE_COLUMNS
@@ -256,7 +256,7 @@ def test_scratch_files_vanish_on_error_too(tmp_path: Path, monkeypatch: pytest.M
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(os, "posix_fallocate", full)
-    with pytest.raises(OSError, match="No space left"):
+    with pytest.raises(DiskFullError, match=r"maps\.npy: the disk is full\. It takes 48 bytes"):
         scratch_array(tmp_path / "maps.npy", np.float32, (3, 4))
     assert list(tmp_path.iterdir()) == []
 

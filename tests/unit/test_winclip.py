@@ -387,7 +387,7 @@ def test_files_that_do_not_belong_together(folder: Path, stored: dict, encoder_o
         infer(stored, folder, {"name": "clip_vitb16"}, model=model)
     with pytest.raises(WeightsError, match=r"nowhere\.safetensors: does not exist\. The stage `train` writes it"):
         infer(stored, folder, encoder_options, model=folder / "nowhere.safetensors")
-    with pytest.raises(DataError, match=r"features\.npy: has no 'windows_4', only image, patches, windows_2"):
+    with pytest.raises(DataError, match=r"features\.npy: no field 'windows_4'; found image, patches, windows_2"):
         infer(stored, folder, encoder_options, scales=[2, 4])
     save_file({"normal": torch.ones(8), "anomalous": torch.ones(8)}, folder / "narrow.safetensors")
     with pytest.raises(WeightsError, match=r"narrow\.safetensors: 'normal' is \(8,\); expected 24 numbers each"):
