@@ -27,19 +27,21 @@ from filelock import FileLock
 from torch import Tensor
 
 from benchmarks.plain.statistics import patch_statistics
-from robis.binarization.stage import binarize_split
+from robis.binarization.stage import Thresholding, binarize_split
 from robis.config.settings import parse
 from robis.datasets.index import index_split
 from robis.detectors.inference import tile_batches, write_tile_maps
 from robis.detectors.superadd.bank import Bank, token_maps
 from robis.evaluation.metrics import METRICS
-from robis.evaluation.stage import evaluate_split
+from robis.evaluation.stage import SplitFiles, evaluate_split
 from robis.io.atomic import atomic_file
 from robis.io.tables import read_table
+from robis.refinement.methods import Refining
 from robis.refinement.stage import refine_split
-from robis.scoring.image_scores import score_images
+from robis.scoring.image_scores import Scoring, score_images
+from robis.tiles.files import TileMaps, TileStore
 from robis.tiles.merge import merge_split
-from robis.tiles.store import crop_split, map_size, open_tiles
+from robis.tiles.store import Cutting, crop_split, map_size, open_tiles
 from robis.workflow.project import Project
 
 RESULTS = Path(__file__).parent / "results" / "encoders.json"
@@ -186,24 +188,23 @@ class _Steps:
             self.folder / "maps" / reference,
             at["coarse"],
             at["coarse"].with_suffix(".parquet"),
+            Thresholding(**options),
             threads=self.threads,
-            **options,
         )
         root = Path(self._options("refine", split)["root"])
         samples = self.folder / f"{split}.samples.parquet"
         refine = {name: value for name, value in self._options("refine", split).items() if name != "root"}
-        refine_split(samples, root, at["coarse"], at["masks"], threads=self.threads, **refine)
+        refine_split(samples, root, at["coarse"], at["masks"], Refining(**refine), threads=self.threads)
         scores = at["masks"].with_suffix(".parquet")
-        options = {**self._options("score_images", split), "embeddings": None}
+        options = {name: value for name, value in self._options("score_images", split).items() if name != "embeddings"}
         table = self.folder / f"{split}.maps.parquet"
-        score_images(samples, at["maps"], at["masks"], table, scores, threads=self.threads, **options)
+        score_images(samples, at["maps"], at["masks"], table, scores, Scoring(**options), threads=self.threads)
         found = at["masks"].with_suffix(".metrics.parquet")
         options = {name: value for name, value in self._options("evaluate", split).items() if name != "root"}
         names = {"category": self.category, "split": split, "detector": self.kind}
         curves = found.with_suffix(".curves.parquet")
-        evaluate_split(
-            samples, root, at["maps"], at["masks"], scores, found, curves, threads=self.threads, **names, **options
-        )
+        files = SplitFiles(samples, root, at["maps"], at["masks"], scores)
+        evaluate_split(files, found, curves, threads=self.threads, **names, **options)
         return dict(read_table(found).iloc[0])
 
     def _job(self, split: str) -> dict[str, str]:
@@ -223,7 +224,8 @@ class _Steps:
         root = Path(options.pop("root"))
         index_split(samples, root=root, category=self.category, split=split, threads=self.threads, **options)
         options = self._options("crop", split)
-        crop_split(samples, Path(options.pop("root")), *self._store(split), threads=self.threads, **options)
+        root, store = Path(options.pop("root")), TileStore(*self._store(split))
+        crop_split(samples, root, store, Cutting(**options), threads=self.threads)
 
     def _train(self) -> None:
         options = self._options("train", "train")
@@ -246,8 +248,7 @@ class _Steps:
         samples, table = self.folder / f"{split}.samples.parquet", self.folder / f"{split}.maps.parquet"
         merge_split(
             samples,
-            maps[0],
-            table,
+            TileMaps(maps[0], table),
             maps[1],
             self.folder / "maps" / split,
             threads=self.threads,

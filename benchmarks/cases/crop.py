@@ -12,7 +12,8 @@ import numpy as np
 
 from benchmarks import harness, inputs
 from benchmarks.plain import crop as plain
-from robis.tiles.store import crop_split
+from robis.tiles.files import TileStore
+from robis.tiles.store import Cutting, crop_split
 
 OVERLAP = 0.1
 
@@ -39,17 +40,8 @@ def rows(options: harness.Options, sizes: Sizes) -> Iterator[harness.Row]:
 
     def ours() -> np.ndarray:
         store = folder / "tiles.npy"
-        crop_split(
-            folder / "samples.parquet",
-            folder,
-            store,
-            folder / "tiles.parquet",
-            window=window,
-            overlap=OVERLAP,
-            edge="pad",
-            size=tile,
-            threads=options.threads,
-        )
+        output, cutting = TileStore(store, folder / "tiles.parquet"), Cutting(window, OVERLAP, "pad", tile)
+        crop_split(folder / "samples.parquet", folder, output, cutting, threads=options.threads)
         return np.load(store, mmap_mode="r")
 
     def by_files(crop: Callable[[list[Path], Path, int, float], list[Path]]) -> np.ndarray:

@@ -18,41 +18,62 @@ from robis.io.maps import write_mask
 
 TABLE = "Peak memory by the number of images, MB (the libraries alone: `imports`)"
 SIZE, WINDOW = (512, 612), 256
-# Stage, the function that its script calls, paths in and out, and options.
-CALLS: dict[str, tuple[str, list[str], dict[str, Any]]] = {
+# Stage, the function that its script calls, what it takes by position, and by name. A string is a path below the
+# folder, and {"module:class": ...} an object made of such paths or of named values; see `benchmarks.child.stage`.
+Argument = str | dict[str, Any]
+CALLS: dict[str, tuple[str, list[Argument], dict[str, Any]]] = {
     "crop": (
         "robis.tiles.store:crop_split",
-        ["samples.parquet", "", "out/tiles.npy", "out/tiles.parquet"],
-        {"window": WINDOW, "overlap": 0.1, "edge": "pad", "size": 128},
+        [
+            "samples.parquet",
+            "",
+            {"robis.tiles.files:TileStore": ["out/tiles.npy", "out/tiles.parquet"]},
+            {"robis.tiles.store:Cutting": {"window": WINDOW, "overlap": 0.1, "edge": "pad", "size": 128}},
+        ],
+        {},
     ),
     "merge": (
         "robis.tiles.merge:merge_split",
-        ["samples.parquet", "tile_maps.npy", "tile_maps.parquet", "tile_maps.npy", "out/maps"],
+        [
+            "samples.parquet",
+            {"robis.tiles.files:TileMaps": ["tile_maps.npy", "tile_maps.parquet"]},
+            "tile_maps.npy",
+            "out/maps",
+        ],
         {"scale": 0.25, "blend": "mean"},
     ),
     "binarize": (
         "robis.binarization.stage:binarize_split",
-        ["maps", "maps", "out/coarse", "out/thresholds.parquet"],
-        {"method": "robis"},
+        [
+            *("maps", "maps", "out/coarse", "out/thresholds.parquet"),
+            {"robis.binarization.stage:Thresholding": {"method": "robis"}},
+        ],
+        {},
     ),
     "refine (grabcut)": (
         "robis.refinement.stage:refine_split",
-        ["samples.parquet", "", "masks", "out/grabcut"],
-        {"method": "grabcut"},
+        ["samples.parquet", "", "masks", "out/grabcut", {"robis.refinement.methods:Refining": {"method": "grabcut"}}],
+        {},
     ),
     "refine (none)": (
         "robis.refinement.stage:refine_split",
-        ["samples.parquet", "", "masks", "out/none"],
-        {"method": "none"},
+        ["samples.parquet", "", "masks", "out/none", {"robis.refinement.methods:Refining": {"method": "none"}}],
+        {},
     ),
     "score_images": (
         "robis.scoring.image_scores:score_images",
-        ["samples.parquet", "maps", "masks", "tile_maps.parquet", "out/scores.parquet"],
-        {"top_fraction": 0.01, "method": "none"},
+        [
+            *("samples.parquet", "maps", "masks", "tile_maps.parquet", "out/scores.parquet"),
+            {"robis.scoring.image_scores:Scoring": {"top_fraction": 0.01, "method": "none"}},
+        ],
+        {},
     ),
     "evaluate": (
         "robis.evaluation.stage:evaluate_split",
-        ["samples.parquet", "", "maps", "masks", "scores.parquet", "out/metrics.parquet", "out/curves.parquet"],
+        [
+            {"robis.evaluation.stage:SplitFiles": ["samples.parquet", "", "maps", "masks", "scores.parquet"]},
+            *("out/metrics.parquet", "out/curves.parquet"),
+        ],
         {"category": "c", "split": "test", "detector": "d"},
     ),
 }
@@ -76,12 +97,13 @@ def rows(options: harness.Options, sizes: Sizes) -> Iterator[harness.Fact]:
     for count, folder in folders.items():
         _prepare(folder, count)
     for stage in sizes.stages:
-        target, paths, chosen = CALLS[stage]
+        target, positional, chosen = CALLS[stage]
         values: dict[str, str | float | None] = {}
         for count, folder in folders.items():
             arguments = {
                 "call": target,
-                "paths": [str(folder / path) for path in paths],
+                "folder": str(folder),
+                "positional": positional,
                 "options": {**chosen, "threads": options.threads},
             }
             run = harness.run_alone(harness.Call("benchmarks.child:stage", arguments), options.threads)

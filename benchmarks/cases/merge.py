@@ -13,6 +13,7 @@ import tifffile
 
 from benchmarks import harness, inputs
 from benchmarks.plain import merge as plain
+from robis.tiles.files import TileMaps
 from robis.tiles.merge import merge_split
 from robis.tiles.store import TILE_COLUMNS, map_size
 from robis.tiles.windows import windows
@@ -73,7 +74,7 @@ def rows(options: harness.Options, sizes: Sizes) -> Iterator[harness.Row]:
 
     def ours() -> Path:
         target = folder / "ours"
-        merge_split(samples, maps, tiles, maps, target, scale=SCALE, blend="mean", threads=options.threads)
+        merge_split(samples, TileMaps(maps, tiles), maps, target, scale=SCALE, blend="mean", threads=options.threads)
         return target
 
     work = harness.Work(

@@ -256,7 +256,7 @@ def test_scratch_files_vanish_on_error_too(tmp_path: Path, monkeypatch: pytest.M
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(os, "posix_fallocate", full)
-    with pytest.raises(DiskFullError, match="the disk is full"):
+    with pytest.raises(DiskFullError, match=r"maps\.npy: the disk is full\. It takes 48 bytes"):
         scratch_array(tmp_path / "maps.npy", np.float32, (3, 4))
     assert list(tmp_path.iterdir()) == []
 

@@ -164,6 +164,20 @@ def test_augmentation_changes_half_of_the_tiles() -> None:
     assert augment(np.full((8, 8, 3), 255, np.uint8), np.random.default_rng(0)).dtype == np.uint8
 
 
+def test_augmentation_truncates_as_the_published_code_does() -> None:
+    """Written out from RoBiS: exposure, clip, noise, clip, `astype(np.uint8)`."""
+    tile = np.random.default_rng(7).integers(0, 256, (32, 32, 3), dtype=np.uint8)
+    for seed in range(20):
+        rng = np.random.default_rng(seed)
+        if rng.random() < 0.5:
+            continue
+        exposed = np.clip(tile * np.float32(2 ** rng.uniform(-0.2, 0.2)), 0, 255)
+        noisy = exposed + 15 * rng.standard_normal(tile.shape, dtype=np.float32)
+        np.testing.assert_array_equal(
+            augment(tile, np.random.default_rng(seed)), np.clip(noisy, 0, 255).astype(np.uint8)
+        )
+
+
 def test_augmentation_clips_instead_of_wrapping() -> None:
     bright = np.full((64, 64, 3), 255, np.uint8)
     found = [augment(bright, np.random.default_rng(n)) for n in range(20)]

@@ -15,6 +15,7 @@ from robis.detectors.checks import require_finite
 from robis.detectors.jobs import InferJob, Shard
 from robis.encoders.devices import autocast, pick_device
 from robis.io.arrays import atomic_array, blocks, open_array, release
+from robis.io.damage import damaged
 from robis.io.tables import read_table, write_table
 from robis.tiles.files import TileMaps
 from robis.tiles.store import MAP_TYPES, map_size, open_tiles
@@ -34,11 +35,14 @@ def gather_maps(parts: Sequence[TileMaps], output: TileMaps) -> None:
     """Join the maps (n, m, m) and tables of shards, in their order, into one array and one table."""
     arrays = [open_array(part.maps, stage=SHARDS, dtypes=MAP_TYPES, shape=(None, None, None)) for part in parts]
     tables = [read_table(part.table, stage=SHARDS) for part in parts]
+    for part, array, table in zip(parts, arrays, tables, strict=True):
+        if len(array) != len(table):
+            raise damaged(part.maps, f"{len(array)} maps, but its table {part.table} has {len(table)} rows", SHARDS)
     with atomic_array(output.maps, arrays[0].dtype, (sum(map(len, arrays)), *arrays[0].shape[1:])) as maps:
         start = 0
         for array in arrays:
-            for first, part in blocks(array, MAPS_AT_ONCE):
-                maps[start + first : start + first + len(part)] = part
+            for first, block in blocks(array, MAPS_AT_ONCE):
+                maps[start + first : start + first + len(block)] = block
                 release(maps)
             start += len(array)
         write_table(output.table, pd.concat(tables, ignore_index=True))

@@ -17,9 +17,13 @@ from pathlib import Path
 
 from robis.errors import DataError
 from robis.io.disk import reporting_full_disk
+from robis.io.threads import threaded
 
 # Of a file or folder while it is written, and of a folder that is being replaced.
 PARTIAL, REPLACED = "partial", "replaced"
+# Files of a folder that are brought to the disk at the same time. The threads only wait, and file systems write what
+# waits together: one after the other takes ten times as long.
+WAITING = 8
 
 
 @contextmanager
@@ -138,10 +142,13 @@ def _make_folder(folder: Path) -> list[Path]:
 
 
 def _sync_tree(folder: Path) -> None:
-    for path, _, names in os.walk(folder, topdown=False):
-        for name in names:
-            _sync(Path(path, name))
-        _sync_folder(Path(path))
+    """Bring all files below a folder to the disk, then the folders' entries."""
+    folders = [(Path(path), names) for path, _, names in os.walk(folder, topdown=False)]
+    files = (path / name for path, names in folders for name in names)
+    for _ in threaded(_sync, files, WAITING):
+        pass
+    for path, _ in folders:
+        _sync_folder(path)
 
 
 def _sync(file: Path) -> None:
