@@ -5,8 +5,7 @@ from __future__ import annotations
 import json
 import resource
 import sys
-from collections.abc import Callable, Mapping, Sequence
-from functools import partial
+from collections.abc import Callable, Sequence
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -23,11 +22,6 @@ def imports(modules: Sequence[str]) -> Callable[[], dict[str, bool]]:
         return {"torch": "torch" in sys.modules}
 
     return run
-
-
-def stage(call: str, paths: Sequence[str], options: Mapping[str, Any]) -> Callable[[], object]:
-    """Call a stage's function ("module:function") as its script does."""
-    return partial(_function(call), *map(Path, paths), **options)
 
 
 def _function(target: str) -> Callable[..., Any]:

@@ -11,8 +11,9 @@ from torch import Tensor
 from benchmarks.plain.statistics import PATCH, patch_statistics
 from robis.detectors.batches import tile_batches
 from robis.detectors.inference import write_tile_maps
-from robis.detectors.jobs import InferJob, TileStore
+from robis.detectors.jobs import InferJob
 from robis.detectors.superadd.bank import Bank, token_maps
+from robis.tiles.files import TileStore
 from robis.tiles.store import open_tiles
 
 # Patches of the normal images that are kept, drawn at random.

@@ -7,16 +7,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from robis.binarization.stage import binarize_split
+from robis.binarization.stage import Thresholding, binarize_split
 from robis.datasets.index import index_split
-from robis.detectors.jobs import InferJob, MapScale, TileMaps, TileStore, TrainJob
+from robis.detectors.jobs import InferJob, MapScale, TrainJob
 from robis.detectors.registry import DETECTORS
-from robis.evaluation.stage import evaluate_split
+from robis.evaluation.stage import SplitFiles, evaluate_split
 from robis.io.tables import read_table
+from robis.refinement.methods import Refining
 from robis.refinement.stage import refine_split
-from robis.scoring.image_scores import score_images
+from robis.scoring.image_scores import Scoring, score_images
+from robis.tiles.files import TileMaps, TileStore
 from robis.tiles.merge import merge_split
-from robis.tiles.store import crop_split
+from robis.tiles.store import Cutting, crop_split
 from robis.workflow import results
 from robis.workflow.jobs import compute_of
 from robis.workflow.project import Project
@@ -84,7 +86,7 @@ class Pipeline:
         index_split(samples, root=root, category=self.category, split=split, threads=self.threads, **options)
         options = self._options("crop", split)
         root = Path(options.pop("root"))
-        crop_split(samples, root, store.tiles, store.table, threads=self.threads, **options)
+        crop_split(samples, root, store, Cutting(**options), threads=self.threads)
 
     def _train(self) -> None:
         options = self._options("train", "train")
@@ -120,7 +122,7 @@ class Pipeline:
         maps, reference = self._maps(split), self._maps(self._reference("merge.normalize", split))
         samples, target = self._place(results.SAMPLES, split), self._place(results.ANOMALY_MAPS, split)
         options = self._options("merge", split)
-        merge_split(samples, maps.maps, maps.table, reference.maps, target, threads=self.threads, **options)
+        merge_split(samples, maps, reference.maps, target, threads=self.threads, **options)
 
     def _mask(self, split: str) -> None:
         """Coarse masks, then final ones."""
@@ -131,26 +133,26 @@ class Pipeline:
             reference,
             coarse,
             self._place(results.THRESHOLDS, split),
+            Thresholding(**self._options("binarize", split)),
             threads=self.threads,
-            **self._options("binarize", split),
         )
         options = self._options("refine", split)
         root, samples = Path(options.pop("root")), self._place(results.SAMPLES, split)
-        refine_split(samples, root, coarse, self._place(results.MASKS, split), threads=self.threads, **options)
+        masks = self._place(results.MASKS, split)
+        refine_split(samples, root, coarse, masks, Refining(**options), threads=self.threads)
 
     def _evaluate(self, split: str) -> dict[str, Any]:
         """Image scores, then all metrics."""
         patterns = (results.SAMPLES, results.ANOMALY_MAPS, results.MASKS, results.IMAGE_SCORES)
         samples, maps, masks, scores = (self._place(pattern, split) for pattern in patterns)
-        options = {**self._options("score_images", split), "embeddings": None}
-        score_images(samples, maps, masks, self._maps(split).table, scores, threads=self.threads, **options)
+        options = self._options("score_images", split)
+        options.pop("embeddings", None)
+        table = self._maps(split).table
+        score_images(samples, maps, masks, table, scores, Scoring(**options), threads=self.threads)
         metrics, options = self._place(results.METRICS, split), self._options("evaluate", split)
+        root = Path(options.pop("root"))
         evaluate_split(
-            samples,
-            Path(options.pop("root")),
-            maps,
-            masks,
-            scores,
+            SplitFiles(samples=samples, root=root, maps=maps, masks=masks, scores=scores),
             metrics,
             self._place(results.CURVES, split),
             detector=self.run,

@@ -12,7 +12,7 @@ import numpy as np
 
 from benchmarks import harness, inputs
 from benchmarks.plain import binarize as plain
-from robis.binarization.stage import binarize_split
+from robis.binarization.stage import Thresholding, binarize_split
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ def _row(options: harness.Options, size: tuple[int, int, int], threads: int, tar
 
     def ours() -> Path:
         cv2.setNumThreads(threads)
-        binarize_split(maps, maps, folder / "ours", folder / "ours.parquet", method="robis", threads=threads)
+        binarize_split(maps, maps, folder / "ours", folder / "ours.parquet", Thresholding("robis"), threads=threads)
         return folder / "ours"
 
     work = harness.Work(

@@ -12,7 +12,8 @@ import numpy as np
 
 from benchmarks import harness, inputs
 from benchmarks.plain import crop as plain
-from robis.tiles.store import crop_split
+from robis.tiles.files import TileStore
+from robis.tiles.store import Cutting, crop_split
 
 OVERLAP = 0.1
 
@@ -36,21 +37,12 @@ def rows(options: harness.Options, sizes: Sizes) -> Iterator[harness.Row]:
     """Against crop-to-PNG then load-and-resize, with Pillow and with OpenCV, and against one loop without files."""
     folder, window, tile = options.folder, sizes.window, sizes.tile
     images = write_images(folder, sizes)
+    store = TileStore(folder / "tiles.npy", folder / "tiles.parquet")
+    cutting = Cutting(window, OVERLAP, edge="pad", size=tile)
 
     def ours() -> np.ndarray:
-        store = folder / "tiles.npy"
-        crop_split(
-            folder / "samples.parquet",
-            folder,
-            store,
-            folder / "tiles.parquet",
-            window=window,
-            overlap=OVERLAP,
-            edge="pad",
-            size=tile,
-            threads=options.threads,
-        )
-        return np.load(store, mmap_mode="r")
+        crop_split(folder / "samples.parquet", folder, store, cutting, threads=options.threads)
+        return np.load(store.tiles, mmap_mode="r")
 
     def by_files(crop: Callable[[list[Path], Path, int, float], list[Path]]) -> np.ndarray:
         shutil.rmtree(folder / "png", ignore_errors=True)
