@@ -48,7 +48,7 @@ def rows(options: harness.Options, sizes: Sizes) -> Iterator[harness.Row]:
         shutil.rmtree(folder / "png", ignore_errors=True)
         return plain.load_and_resize(crop(images, folder / "png", window, OVERLAP), tile)
 
-    sides = [
+    sides: list[tuple[str, Callable[[], np.ndarray], float | None]] = [
         ("crop to PNG, then load and resize, with Pillow", partial(by_files, plain.crop_with_pillow), 4.0),
         ("the same, cropped with OpenCV", partial(by_files, plain.crop_with_opencv), None),
         ("Pillow loop in memory", lambda: plain.crop_in_memory(images, window, OVERLAP, tile), None),
