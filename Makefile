@@ -62,11 +62,12 @@ config: setup
 	$(BIN)/python -m robis.workflow.reference
 
 bench: setup
-	$(BIN)/python benchmarks/bench.py
+	$(BIN)/python -m benchmarks.bench $(ARGS)
 
-# Also on a machine that has torch, timm, NumPy and OpenCV only; ARGS are the benchmark's.
+# Also on a machine that has torch, timm, NumPy and OpenCV only; for example ARGS='--set batch=8'.
 bench-gpu:
-	PYTHONPATH=src $$(test -x $(BIN)/python && echo $(BIN)/python || echo $(PYTHON)) benchmarks/gpu.py $(ARGS)
+	PYTHONPATH=src $$(test -x $(BIN)/python && echo $(BIN)/python || echo $(PYTHON)) \
+		-m benchmarks.bench gpu --device cuda $(ARGS)
 
 clean:
 	rm -rf data/demo results/demo

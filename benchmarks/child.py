@@ -5,8 +5,7 @@ from __future__ import annotations
 import json
 import resource
 import sys
-from collections.abc import Callable, Mapping, Sequence
-from functools import partial
+from collections.abc import Callable, Sequence
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -23,25 +22,6 @@ def imports(modules: Sequence[str]) -> Callable[[], dict[str, bool]]:
         return {"torch": "torch" in sys.modules}
 
     return run
-
-
-def stage(
-    call: str, folder: str, positional: Sequence[str | Mapping[str, Any]], options: Mapping[str, Any]
-) -> Callable[[], object]:
-    """Call a stage's function ("module:function") as its script does.
-
-    A positional argument is a path below the folder, or {"module:class": values} for an object: a list of such paths,
-    or named values.
-    """
-    return partial(_function(call), *(_built(argument, Path(folder)) for argument in positional), **options)
-
-
-def _built(argument: str | Mapping[str, Any], folder: Path) -> Any:
-    if isinstance(argument, str):
-        return folder / argument
-    ((target, values),) = argument.items()
-    made = _function(target)
-    return made(**values) if isinstance(values, Mapping) else made(*(folder / path for path in values))
 
 
 def _function(target: str) -> Callable[..., Any]:

@@ -53,7 +53,7 @@ def map_and_truth(rng: np.random.Generator, size: tuple[int, int], defects: int)
         row, column = rng.uniform(0.1, 0.9) * height, rng.uniform(0.1, 0.9) * width
         radius = rng.uniform(0.02, 0.08) * height
         reach = np.exp(-(((y - row) / radius) ** 2 + ((x - column) / radius) ** 2) / 2).astype(np.float32)
-        values += rng.uniform(60, 180) * reach
+        values = values + rng.uniform(60, 180) * reach
         axes = [max(1, int(radius * rng.uniform(0.7, 1.5))) for _ in range(2)]
         center = (int(column + rng.normal(0, radius / 4)), int(row + rng.normal(0, radius / 4)))
         cv2.ellipse(truth, center, axes, float(rng.uniform(0, 180)), 0, 360, 1, -1)

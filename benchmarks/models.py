@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -111,8 +112,9 @@ class Pair:
         out. A step takes three times the maps' share of what is trained.
         """
         encoder = self.ours.encoder
+        vit: Any = encoder.vit
         width, tokens, blocks = encoder.width, encoder.grid**2, len(encoder.blocks)
-        every = tokens + encoder.vit.num_prefix_tokens
+        every = tokens + int(vit.num_prefix_tokens)
         depth = encoder.blocks[-1] + 1
         frozen = depth * (24 * width**2 * every + 4 * width * every**2)
         frozen += 2 * 3 * (encoder.input_size // encoder.grid) ** 2 * width * tokens

@@ -50,8 +50,7 @@ def _row(options: harness.Options, size: tuple[int, int, int], threads: int, tar
 
     def ours() -> Path:
         cv2.setNumThreads(threads)
-        chosen = Thresholding("robis")
-        binarize_split(maps, maps, folder / "ours", folder / "ours.parquet", chosen, threads=threads)
+        binarize_split(maps, maps, folder / "ours", folder / "ours.parquet", Thresholding("robis"), threads=threads)
         return folder / "ours"
 
     work = harness.Work(
@@ -68,7 +67,7 @@ def _row(options: harness.Options, size: tuple[int, int, int], threads: int, tar
 def identical(plain_folder: Path, our_folder: Path) -> str:
     """Every pixel of every mask; the masks are not all empty."""
     plain_masks, our_masks = (
-        {path.name: cv2.imread(str(path), cv2.IMREAD_UNCHANGED) for path in sorted(folder.glob("*.png"))}
+        {path.name: np.asarray(cv2.imread(str(path), cv2.IMREAD_UNCHANGED)) for path in sorted(folder.glob("*.png"))}
         for folder in (plain_folder, our_folder)
     )
     harness.require(plain_masks.keys() == our_masks.keys(), "the files have different names")

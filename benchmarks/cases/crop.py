@@ -37,18 +37,18 @@ def rows(options: harness.Options, sizes: Sizes) -> Iterator[harness.Row]:
     """Against crop-to-PNG then load-and-resize, with Pillow and with OpenCV, and against one loop without files."""
     folder, window, tile = options.folder, sizes.window, sizes.tile
     images = write_images(folder, sizes)
+    store = TileStore(folder / "tiles.npy", folder / "tiles.parquet")
+    cutting = Cutting(window, OVERLAP, edge="pad", size=tile)
 
     def ours() -> np.ndarray:
-        store = folder / "tiles.npy"
-        output, cutting = TileStore(store, folder / "tiles.parquet"), Cutting(window, OVERLAP, "pad", tile)
-        crop_split(folder / "samples.parquet", folder, output, cutting, threads=options.threads)
-        return np.load(store, mmap_mode="r")
+        crop_split(folder / "samples.parquet", folder, store, cutting, threads=options.threads)
+        return np.load(store.tiles, mmap_mode="r")
 
     def by_files(crop: Callable[[list[Path], Path, int, float], list[Path]]) -> np.ndarray:
         shutil.rmtree(folder / "png", ignore_errors=True)
         return plain.load_and_resize(crop(images, folder / "png", window, OVERLAP), tile)
 
-    sides = [
+    sides: list[tuple[str, Callable[[], np.ndarray], float | None]] = [
         ("crop to PNG, then load and resize, with Pillow", partial(by_files, plain.crop_with_pillow), 4.0),
         ("the same, cropped with OpenCV", partial(by_files, plain.crop_with_opencv), None),
         ("Pillow loop in memory", lambda: plain.crop_in_memory(images, window, OVERLAP, tile), None),

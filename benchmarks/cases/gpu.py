@@ -26,6 +26,7 @@ from benchmarks.harness import Fact, Options, require, say, synchronize
 from benchmarks.models import BASE, LEARNING_RATE, TINY, Pair, Size, recipe, same_maps, same_steps, same_updates
 from benchmarks.rates import busy_share, matrix_rate, per_call
 from robis.detectors.batches import one_behind, tile_batches
+from robis.detectors.inp_former.maps import tile_maps
 from robis.detectors.inp_former.step import Order, train_step, training_batches
 from robis.detectors.jobs import Compute
 from robis.encoders.devices import autocast
@@ -101,7 +102,7 @@ class Bench:
 
     def maps(self, variant: Variant) -> Callable[[Tensor], Tensor]:
         """A function from tiles to their maps."""
-        function: Callable[..., Tensor] = self.pair.ours.tile_maps
+        function: Callable[..., Tensor] = partial(tile_maps, self.pair.ours)
         # Compiled code of inference mode is not yet reliable in every supported torch.
         without_gradients: Callable[[], AbstractContextManager] = torch.inference_mode
         if variant.compiled:

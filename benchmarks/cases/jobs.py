@@ -76,7 +76,7 @@ def _jobs(options: harness.Options, workflows: int) -> dict[str, list[dict[str, 
         config = folder / "config.yaml"
         config.write_text(CONFIG, encoding="utf-8")
         load(config)  # reports a mistake in one line
-        snakemake(folder, config, "--quiet", "all")
+        snakemake(folder, config)
         for rule, figures in rule_benchmarks(folder / "results" / "tiny").items():
             jobs.setdefault(rule, []).extend(figures)
     return jobs
@@ -88,7 +88,7 @@ tiling: {window: 48, overlap: 0.25, edge: shift}
 encoder: {name: vit_tiny_patch16_224, weights: random, input_size: 32, blocks: [2, 5]}
 inp_former: {epochs: 2, batch_size: 2, warmup_steps: 1, prototypes: 3, checkpoint_every: 1}
 merge: {scale: 0.5}
-binarize: {erosion: 2}
+binarize: {erosion_size: 2}
 refine: {method: grabcut}
 report: {images: 3}
 """

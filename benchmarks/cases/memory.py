@@ -6,7 +6,6 @@ import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import cv2
 import numpy as np
@@ -18,64 +17,15 @@ from robis.io.maps import write_mask
 
 TABLE = "Peak memory by the number of images, MB (the libraries alone: `imports`)"
 SIZE, WINDOW = (512, 612), 256
-# Stage, the function that its script calls, what it takes by position, and by name. A string is a path below the
-# folder, and {"module:class": ...} an object made of such paths or of named values; see `benchmarks.child.stage`.
-Argument = str | dict[str, Any]
-CALLS: dict[str, tuple[str, list[Argument], dict[str, Any]]] = {
-    "crop": (
-        "robis.tiles.store:crop_split",
-        [
-            "samples.parquet",
-            "",
-            {"robis.tiles.files:TileStore": ["out/tiles.npy", "out/tiles.parquet"]},
-            {"robis.tiles.store:Cutting": {"window": WINDOW, "overlap": 0.1, "edge": "pad", "size": 128}},
-        ],
-        {},
-    ),
-    "merge": (
-        "robis.tiles.merge:merge_split",
-        [
-            "samples.parquet",
-            {"robis.tiles.files:TileMaps": ["tile_maps.npy", "tile_maps.parquet"]},
-            "tile_maps.npy",
-            "out/maps",
-        ],
-        {"scale": 0.25, "blend": "mean"},
-    ),
-    "binarize": (
-        "robis.binarization.stage:binarize_split",
-        [
-            *("maps", "maps", "out/coarse", "out/thresholds.parquet"),
-            {"robis.binarization.stage:Thresholding": {"method": "robis"}},
-        ],
-        {},
-    ),
-    "refine (grabcut)": (
-        "robis.refinement.stage:refine_split",
-        ["samples.parquet", "", "masks", "out/grabcut", {"robis.refinement.methods:Refining": {"method": "grabcut"}}],
-        {},
-    ),
-    "refine (none)": (
-        "robis.refinement.stage:refine_split",
-        ["samples.parquet", "", "masks", "out/none", {"robis.refinement.methods:Refining": {"method": "none"}}],
-        {},
-    ),
-    "score_images": (
-        "robis.scoring.image_scores:score_images",
-        [
-            *("samples.parquet", "maps", "masks", "tile_maps.parquet", "out/scores.parquet"),
-            {"robis.scoring.image_scores:Scoring": {"top_fraction": 0.01, "method": "none"}},
-        ],
-        {},
-    ),
-    "evaluate": (
-        "robis.evaluation.stage:evaluate_split",
-        [
-            {"robis.evaluation.stage:SplitFiles": ["samples.parquet", "", "maps", "masks", "scores.parquet"]},
-            *("out/metrics.parquet", "out/curves.parquet"),
-        ],
-        {"category": "c", "split": "test", "detector": "d"},
-    ),
+# Stage -> the function of `benchmarks.stage_calls` and its options.
+CALLS: dict[str, tuple[str, dict[str, str]]] = {
+    "crop": ("crop", {}),
+    "merge": ("merge", {}),
+    "binarize": ("binarize", {}),
+    "refine (grabcut)": ("refine", {"method": "grabcut"}),
+    "refine (none)": ("refine", {"method": "none"}),
+    "score_images": ("score_images", {}),
+    "evaluate": ("evaluate", {}),
 }
 
 
@@ -97,16 +47,11 @@ def rows(options: harness.Options, sizes: Sizes) -> Iterator[harness.Fact]:
     for count, folder in folders.items():
         _prepare(folder, count)
     for stage in sizes.stages:
-        target, positional, chosen = CALLS[stage]
+        function, chosen = CALLS[stage]
         values: dict[str, str | float | None] = {}
         for count, folder in folders.items():
-            arguments = {
-                "call": target,
-                "folder": str(folder),
-                "positional": positional,
-                "options": {**chosen, "threads": options.threads},
-            }
-            run = harness.run_alone(harness.Call("benchmarks.child:stage", arguments), options.threads)
+            arguments = {"folder": str(folder), "threads": options.threads, **chosen}
+            run = harness.run_alone(harness.Call(f"benchmarks.stage_calls:{function}", arguments), options.threads)
             held, peak = run.held_mb or 0.0, run.peak_mb or 0.0
             values.setdefault("imports", round(held))
             values[f"{count} images"] = round(held + peak)

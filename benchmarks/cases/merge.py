@@ -64,17 +64,17 @@ def rows(options: harness.Options, sizes: Sizes) -> Iterator[harness.Row]:
     inputs.write_samples(samples, count, size)
     owners = table["sample_id"].tolist()
     places = list(table[["x", "y", "width", "height"]].itertuples(index=False, name=None))
-    maps, tiles = folder / "tile_maps.npy", folder / "tile_maps.parquet"
+    maps = TileMaps(folder / "tile_maps.npy", folder / "tile_maps.parquet")
 
     def plainly() -> Path:
         target = folder / "plain"
         shutil.rmtree(target, ignore_errors=True)
-        plain.merge_split(maps, owners, places, size, SCALE, target)
+        plain.merge_split(maps.maps, owners, places, size, SCALE, target)
         return target
 
     def ours() -> Path:
         target = folder / "ours"
-        merge_split(samples, TileMaps(maps, tiles), maps, target, scale=SCALE, blend="mean", threads=options.threads)
+        merge_split(samples, maps, maps.maps, target, scale=SCALE, blend="mean", threads=options.threads)
         return target
 
     work = harness.Work(

@@ -32,7 +32,8 @@ QUICK = Sizes((64, 80, 3), (96, 130, 3))
 def rows(options: harness.Options, sizes: Sizes) -> Iterator[harness.Row | harness.Fact]:
     """What a library has is compared where the library is installed."""
     libraries: dict[str, Side] = {}
-    for name, side in (("adeval", _adeval), ("anomalib", _anomalib)):
+    known: tuple[tuple[str, Side], ...] = (("adeval", _adeval), ("anomalib", _anomalib))
+    for name, side in known:
         try:
             side([np.eye(8, dtype=np.float16)], [np.eye(8) > 0])
             libraries[name] = side
@@ -69,7 +70,7 @@ def _ours(maps: Sequence[np.ndarray], masks: Sequence[np.ndarray], threads: int)
 def _adeval(maps: Sequence[np.ndarray], masks: Sequence[np.ndarray]) -> dict[str, float]:
     """Its accumulator with 1,000 steps, for any number of images; it has no F1 and one limit of AU-PRO."""
     if not hasattr(np, "trapz"):
-        np.trapz = np.trapezoid  # adeval 1.1 calls it; NumPy 2.4 has removed it
+        np.trapz = np.trapezoid  # type: ignore[attr-defined]  # adeval 1.1 calls it; NumPy 2.4 has removed it
     from adeval import EvalAccumulator
 
     accumulator = EvalAccumulator(0.0, 255.0, 0.0, 255.0)

@@ -69,8 +69,10 @@ def _shape(images: int, grid: int, width: int) -> str:
 
 
 def _compare(kind: str, work: Work, options: Options, **arguments: int) -> Row:
-    sides = (Call(f"benchmarks.cases.musc:{kind}", {"side_name": name, **arguments}) for name in ("plain", "robis"))
-    return compare_processes(work, *sides, agree, options)
+    plain_side, our_side = (
+        Call(f"benchmarks.cases.musc:{kind}", {"side_name": name, **arguments}) for name in ("plain", "robis")
+    )
+    return compare_processes(work, plain_side, our_side, agree, options)
 
 
 def scoring(side_name: str, images: int, grid: int, width: int) -> Callable[[], Tensor]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import cv2
@@ -39,7 +40,7 @@ def rows(options: Options, sizes: Sizes) -> Iterator[Fact]:
         dataset = {"name": "plan", "root": "data", "splits": ["test_public", "test_private"]}
         config = folder / "config.yaml"
         config.write_text(yaml.safe_dump({"dataset": dataset, "refine": {"method": "grabcut"}}), encoding="utf-8")
-        first, again = (timed(lambda folder=folder, config=config: plan(folder, config)) for _ in range(2))
+        first, again = (timed(partial(plan, folder, config)) for _ in range(2))
         require(first.result == again.result, f"the plans have {first.result} and {again.result} jobs")
         values = {"jobs": again.result, "first plan, s": first.seconds, "next plan, s": again.seconds}
         yield Fact("Dry run", f"{count} categories", values | {"ms per job": again.seconds / again.result * 1000})

@@ -46,7 +46,7 @@ def rows(options: Options, sizes: Sizes) -> Iterator[Fact]:
         write_many(folder / "data", results, results / "inp_former", "nut", "test", images, size=size)
         arguments = {"folder": str(folder), "shown": shown, "threads": options.threads}
         run = run_alone(Call("benchmarks.cases.report:build", arguments), options.threads)
-        opened = open_page(results / "report" / "index.html") if images <= sizes.images and not options.quick else None
+        opened = open_page(folder / "report" / "index.html") if images <= sizes.images and not options.quick else None
         values = {
             "in the gallery": shown,
             "build, s": run.seconds,
@@ -62,16 +62,15 @@ def rows(options: Options, sizes: Sizes) -> Iterator[Fact]:
 
 def build(folder: str, shown: int, threads: int) -> Callable[[], dict[str, int]]:
     """Build the report; runs in the child, where OpenCV has one thread as in a job. Returns sizes in bytes."""
-    runs = [made_files(Path(folder) / "results" / "many" / "inp_former", "nut", "test")]
-    outputs = report_files(Path(folder) / "results" / "many" / "report")
+    run, outputs = Path(folder) / "results" / "many" / "inp_former", report_files(Path(folder) / "report")
     facts = made_facts(Path(folder) / "data", "inp_former")
 
-    def run() -> dict[str, int]:
-        build_report(runs, outputs, facts, images=shown, threads=threads)
+    def write() -> dict[str, int]:
+        build_report([made_files(run, "nut", "test")], outputs, facts, images=shown, threads=threads)
         assets = sum(path.stat().st_size for path in outputs.assets.rglob("*") if path.is_file())
         return {"assets": assets, "page": outputs.page.stat().st_size}
 
-    return run
+    return write
 
 
 def open_page(page: Path) -> float | str:

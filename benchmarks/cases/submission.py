@@ -5,6 +5,7 @@ from __future__ import annotations
 import tarfile
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import cv2
@@ -47,11 +48,12 @@ def rows(options: Options, sizes: Sizes) -> Iterator[Row | Fact]:
 
     for threads in dict.fromkeys((1, options.threads)):
         work = Work("submit", f"pack {what}, {threads} thread{'s' * (threads > 1)}", "tarfile, level 9")
-        sides = (lambda: pack(root, theirs), lambda threads=threads: written(threads))
-        yield compare(work, *sides, same_members, min(options.repeats, 2))
+        yield compare(
+            work, partial(pack, root, theirs), partial(written, threads), same_members, min(options.repeats, 2)
+        )
     for name, path, threads in (("the folder", root, 1), ("the archive", ours, options.threads)):
-        run = timed(lambda path=path, threads=threads: check_upload(path, upload, threads=threads).is_good)
-        require(run.result, f"{name} of the upload is not good")
+        run = timed(partial(check_upload, path, upload, threads=threads))
+        require(run.result.is_good, f"{name} of the upload is not good")
         values = {"threads": threads, "s": run.seconds, "CPU s": run.cpu_seconds, "MB/s": total / run.seconds}
         yield Fact(f"Checking {what}", name, values)
 

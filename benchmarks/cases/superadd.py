@@ -19,6 +19,7 @@ from benchmarks.plain import superadd as plain
 from robis.detectors.superadd.bank import Bank, neighbor_distances
 
 NEIGHBORS = 100
+NAMES = ("plain", "robis")
 
 
 @dataclass(frozen=True)
@@ -58,14 +59,11 @@ def rows(options: Options, sizes: Sizes) -> Iterator[Row]:
 
 def _row(kind: str, what: str, arguments: dict[str, Any], options: Options) -> Row:
     work = Work("superadd", what, "the full distance matrix")
-    names = ("plain", "robis")
     if options.on_gpu:
-        sides = [SIDES[kind](side=name, device=options.device, **arguments) for name in names]
-        return compare(
-            work, *sides, lambda x, y: agree(x.cpu().numpy(), y.cpu().numpy()), options.repeats, options.device
-        )
-    calls = [Call(f"benchmarks.cases.superadd:{kind}", {"side": name, **arguments}) for name in names]
-    return compare_processes(work, *calls, agree, options)
+        plain_side, our_side = (SIDES[kind](side=name, device=options.device, **arguments) for name in NAMES)
+        return compare(work, plain_side, our_side, agree_on_gpu, options.repeats, options.device)
+    plain_call, our_call = (Call(f"benchmarks.cases.superadd:{kind}", {"side": name, **arguments}) for name in NAMES)
+    return compare_processes(work, plain_call, our_call, agree, options)
 
 
 def nearest(side: str, width: int, queries: int, tokens: int, device: str = "cpu") -> Callable[[], Tensor]:
@@ -105,3 +103,8 @@ def agree(plain_distances: np.ndarray, our_distances: np.ndarray) -> str:
     difference = float(np.abs(plain_distances - our_distances).max())
     require(difference < 1e-3 * plain_distances.mean(), f"distances differ by {difference:.1e}")
     return f"differ by at most {difference:.0e}"
+
+
+def agree_on_gpu(plain_distances: Tensor, our_distances: Tensor) -> str:
+    """The same for tensors on a GPU."""
+    return agree(plain_distances.cpu().numpy(), our_distances.cpu().numpy())

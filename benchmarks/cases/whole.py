@@ -31,7 +31,7 @@ def rows(options: Options, sizes: Sizes) -> Iterator[Fact]:
         write_category(folder / "data" / "nut")
         config = folder / "config.yaml"
         config.write_text(CONFIG, encoding="utf-8")
-    run = timed(lambda: snakemake(folder, config, "--max-threads", "1", "--quiet", "all", cores=options.threads))
+    run = timed(lambda: snakemake(folder, config, "--max-threads", "1", cores=options.threads))
     table = f"Images to metrics and report ({sizes.data}): `snakemake --cores {options.threads} --max-threads 1`"
     jobs = rule_benchmarks(folder / "results" / sizes.data)
     yield Fact(table, "whole run", {"jobs": sum(map(len, jobs.values())), "seconds": run.seconds})

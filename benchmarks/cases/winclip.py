@@ -89,7 +89,7 @@ class _Model:
     def anomalib(self) -> Callable[[], tuple[Tensor, Tensor]]:
         """The same by anomalib. Raises ImportError where it is not installed."""
         known = CLIP_ARCHITECTURES.get(self.name)
-        backbone = known.open_clip_name if known else self.name
+        backbone = known.model if known else self.name
         model = plain.anomalib_model(self.clip.state_dict(), backbone, self.text)
         mean, std = torch.tensor(open_clip.OPENAI_DATASET_MEAN), torch.tensor(open_clip.OPENAI_DATASET_STD)
         return partial(model, ((self.tiles / 255 - mean) / std).permute(0, 3, 1, 2))

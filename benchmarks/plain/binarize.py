@@ -52,4 +52,4 @@ def binarize_split(maps: list[Path], folder: Path) -> None:
         values = anomaly_map.astype(np.float32)
         by_mebin = cv2.erode((values > np.float32(mebin_threshold(anomaly_map, low, high))).astype(np.uint8), KERNEL)
         by_mean_std = cv2.erode((values > fixed).astype(np.uint8), KERNEL)
-        cv2.imwrite(str(folder / f"{path.stem}.png"), (by_mebin | by_mean_std) * np.uint8(255))
+        cv2.imwrite(str(folder / f"{path.stem}.png"), np.bitwise_or(by_mebin, by_mean_std) * np.uint8(255))

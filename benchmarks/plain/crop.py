@@ -37,6 +37,7 @@ def crop_with_opencv(images: list[Path], tiles: Path, window: int, overlap: floa
     written = []
     for path in images:
         image = cv2.imread(str(path), cv2.IMREAD_COLOR)
+        assert image is not None
         height, width = image.shape[:2]
         for row, y in enumerate(starts(height, window, overlap)):
             for column, x in enumerate(starts(width, window, overlap)):

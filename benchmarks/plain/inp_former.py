@@ -8,6 +8,7 @@ as a state dict under the names of robis's model, so that both sides compute wit
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
@@ -112,7 +113,7 @@ class PlainInpFormer:
         cosines = F.normalize(x, dim=-1) @ F.normalize(inps, dim=-1).transpose(-2, -1)
         coherence = (1 - cosines).min(-1).values.mean()
         x = self.mlp(x, "bottleneck.0")
-        decoded = []
+        decoded: list[Tensor] = []
         for block in range(len(self.blocks)):
             name = f"decoder.{block}"
             queries, keys = self.norm(x, f"{name}.norm1", 1e-8), self.norm(inps, f"{name}.norm1", 1e-8)
@@ -156,7 +157,7 @@ def plain_loss(encoded: list[Tensor], decoded: list[Tensor], coherence: Tensor) 
 class PlainStableAdamW:
     """AdamW with amsgrad, its step divided per tensor by max(1, RMS(gradient / denominator)); one tensor at a time."""
 
-    def __init__(self, parameters: list[Tensor], weight_decay: float = 1e-4) -> None:
+    def __init__(self, parameters: Sequence[Tensor], weight_decay: float = 1e-4) -> None:
         self.parameters, self.weight_decay, self.steps = parameters, weight_decay, 0
         self.mean, self.square, self.largest = ([torch.zeros_like(p) for p in parameters] for _ in range(3))
 
@@ -165,6 +166,7 @@ class PlainStableAdamW:
         self.steps += 1
         for p, mean, square, largest in zip(self.parameters, self.mean, self.square, self.largest, strict=True):
             g = p.grad
+            assert g is not None
             p.mul_(1 - lr * self.weight_decay)
             mean.mul_(0.9).add_(g, alpha=0.1)
             square.mul_(0.999).addcmul_(g, g, value=0.001)

@@ -1,4 +1,4 @@
-"""The rows infer and train of `make bench`, and `make bench-gpu` on a CPU, at tiny sizes: they run and compare."""
+"""The benchmarks infer, train and gpu at tiny sizes on the CPU."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from benchmarks import gpu, harness
+from benchmarks import harness
+from benchmarks.cases import gpu, infer, train
 from benchmarks.models import TINY, Pair, same_maps, same_steps, same_updates
-from benchmarks.stages import infer, train
 from tests.conftest import REPOSITORY
 
 # What a machine with torch, timm, NumPy and OpenCV need not have.
@@ -28,8 +28,7 @@ class Hiding(PathFinder):
         return None if name.split(".")[0] in {ABSENT!r} else PathFinder.find_spec(name, path, target)
 
 sys.meta_path = [Hiding if finder is PathFinder else finder for finder in sys.meta_path]
-sys.argv = sys.argv[1:]
-runpy.run_path(sys.argv[0], run_name="__main__")
+runpy.run_module("benchmarks.bench", run_name="__main__", alter_sys=True)
 """
 
 
@@ -41,9 +40,9 @@ def pair() -> Pair:
 
 @pytest.mark.parametrize("stage", [infer, train])
 def test_rows_compare_and_time(tmp_path: Path, stage) -> None:
-    rows = list(stage.rows(harness.Options(tmp_path, repeats=1, threads=1, quick=True)))
-    assert [row.stage for row in rows] == [stage.__name__.rpartition(".")[2]] * len(rows)
-    assert all("differ" in row.equal and row.target for row in rows)
+    rows = list(stage.rows(harness.Options(tmp_path, repeats=1, threads=1, quick=True), stage.QUICK))
+    assert [row.work.stage for row in rows] == [stage.__name__.rpartition(".")[2]] * len(rows)
+    assert all("differ" in row.equal and row.work.target for row in rows)
     assert all(row.extra["gflop"] > 0 and row.extra["matrix_gflops_per_s"] > 0 for row in rows)
 
 
@@ -90,33 +89,30 @@ def test_steps_that_differ_are_not_timed(pair: Pair) -> None:
 
 def test_the_gpu_benchmark_runs_without_the_workflow(tmp_path: Path) -> None:
     """On the CPU, with nothing importable but what its docstring names."""
-    command = [sys.executable, "-c", HIDING, str(REPOSITORY / "benchmarks" / "gpu.py")]
-    arguments = ["--device", "cpu", "--quick", "--no-compile", "--threads", "1", "--json", str(tmp_path / "gpu.json")]
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": ""}
-    done = subprocess.run([*command, *arguments], capture_output=True, text=True, cwd=tmp_path, env=environment)
+    command = [sys.executable, "-c", HIDING, "gpu", "--quick", "--threads", "1", "--json", str(tmp_path / "gpu.json")]
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": f"{REPOSITORY / 'src'}:{REPOSITORY}"}
+    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, env=environment)
     assert done.returncode == 0, done.stderr[-2000:]
-    found = json.loads((tmp_path / "gpu.json").read_text())
-    assert found["failures"] == []
-    lines = [(fact["table"].split(",")[0].split(" ")[0], fact["stage"]) for fact in found["facts"]]
+    results = json.loads((tmp_path / "gpu.json").read_text())
+    assert "failures" not in results
+    lines = [(fact["table"].split(",")[0].split(" ")[0], fact["stage"]) for fact in results["facts"]]
     for table in ("Inference", "Training"):
         assert [name for kind, name in lines if kind == table] == ["plain, float32", "robis, float32", "robis, bf16"]
-    estimated = next(fact for fact in found["facts"] if fact["table"].startswith("200 epochs"))
+    estimated = next(fact for fact in results["facts"] if fact["table"].startswith("200 epochs"))
     # 300 images of 2448 x 2048, nine tiles each; two tiles a step here.
     assert estimated["values"]["tiles"] == 2700
     assert estimated["values"]["steps"] == 200 * 1350
-    assert "no GPU" in done.stdout
+    assert done.stdout.count("| robis, bf16 |") == 3
 
 
-def test_a_difference_fails_the_gpu_benchmark_after_its_other_figures(pair: Pair) -> None:
-    bench = gpu.Bench(pair, seconds=0.0, stored=2, threads=1, backend=None)
-
+def test_a_difference_fails_the_gpu_benchmark_and_leaves_its_other_figures() -> None:
     def differing() -> str:
         raise harness.DifferentResultsError("maps differ by 0.5")
 
-    bench.check("maps", differing)
-    bench.measure("table", "row", lambda: {"tiles/s": 1.0})
-    assert bench.failures == ["maps: FAILED: DifferentResultsError: maps differ by 0.5"]
-    assert bench.facts[1].values == {"tiles/s": 1.0}
+    failed = gpu.check("maps", differing)
+    assert failed.failed and failed.note == "FAILED: DifferentResultsError: maps differ by 0.5"
+    measured = gpu.attempt("table", "row", lambda: {"tiles/s": 1.0})
+    assert not measured.failed and measured.values == {"tiles/s": 1.0}
 
 
 def test_maps_in_less_precision_are_held_to_a_limit() -> None:

@@ -1,0 +1,77 @@
+"""The stages without a model on the files of `benchmarks.cases.memory`, each for a process of its own.
+
+Imports are inside the functions: what a stage imports is part of what its process holds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+
+def crop(folder: str, threads: int) -> Callable[[], object]:
+    """Images to tiles of 128 px."""
+    from robis.tiles.files import TileStore
+    from robis.tiles.store import Cutting, crop_split
+
+    root = Path(folder)
+    output = TileStore(root / "out" / "tiles.npy", root / "out" / "tiles.parquet")
+    cutting = Cutting(window=256, overlap=0.1, edge="pad", size=128)
+    return partial(crop_split, root / "samples.parquet", root, output, cutting, threads=threads)
+
+
+def merge(folder: str, threads: int) -> Callable[[], object]:
+    """Tile maps to anomaly maps at a quarter of the images' size."""
+    from robis.tiles.files import TileMaps
+    from robis.tiles.merge import merge_split
+
+    root = Path(folder)
+    maps = TileMaps(root / "tile_maps.npy", root / "tile_maps.parquet")
+    arguments = (root / "samples.parquet", maps, maps.maps, root / "out" / "maps")
+    return partial(merge_split, *arguments, scale=0.25, blend="mean", threads=threads)
+
+
+def binarize(folder: str, threads: int) -> Callable[[], object]:
+    """Anomaly maps to coarse masks."""
+    from robis.binarization.stage import Thresholding, binarize_split
+
+    root = Path(folder)
+    arguments = (root / "maps", root / "maps", root / "out" / "coarse", root / "out" / "thresholds.parquet")
+    return partial(binarize_split, *arguments, Thresholding("robis"), threads=threads)
+
+
+def refine(folder: str, threads: int, method: str) -> Callable[[], object]:
+    """Coarse masks to final masks."""
+    from robis.refinement.methods import Refining
+    from robis.refinement.stage import refine_split
+
+    root = Path(folder)
+    arguments = (root / "samples.parquet", root, root / "masks", root / "out" / method)
+    return partial(refine_split, *arguments, Refining(method), threads=threads)
+
+
+def score_images(folder: str, threads: int) -> Callable[[], object]:
+    """Maps and masks to image scores."""
+    from robis.scoring.image_scores import Scoring
+    from robis.scoring.image_scores import score_images as score
+
+    root = Path(folder)
+    files = (root / "samples.parquet", root / "maps", root / "masks", root / "tile_maps.parquet")
+    return partial(score, *files, root / "out" / "scores.parquet", Scoring(0.01, "none"), threads=threads)
+
+
+def evaluate(folder: str, threads: int) -> Callable[[], object]:
+    """All metrics."""
+    from robis.evaluation.stage import SplitFiles, evaluate_split
+
+    root = Path(folder)
+    files = SplitFiles(
+        samples=root / "samples.parquet",
+        root=root,
+        maps=root / "maps",
+        masks=root / "masks",
+        scores=root / "scores.parquet",
+    )
+    outputs = (root / "out" / "metrics.parquet", root / "out" / "curves.parquet")
+    return partial(evaluate_split, files, *outputs, detector="d", category="c", split="test", threads=threads)
