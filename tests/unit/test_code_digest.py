@@ -23,13 +23,7 @@ BEFORE = {roots: code_digest.code_digest(*roots) for roots in STAGES.values()}
 
 
 def forget() -> None:
-    for cached in (
-        code_digest.code_digest,
-        code_digest.reached,
-        code_digest._module,
-        code_digest._references,
-        code_digest._text_digest,
-    ):
+    for cached in (code_digest.code_digest, code_digest.reached, code_digest._module):
         cached.cache_clear()
 
 
@@ -203,6 +197,4 @@ def test_no_stage_reaches_the_settings_or_the_workflow() -> None:
     assert not train("robis.encoders.clip") and not infer("robis.encoders.clip"), "it counts where a CLIP is used"
     assert infer("robis.detectors.inference") and not train("robis.detectors.inference")
     assert train("robis.detectors.inp_former.loop") and not infer("robis.detectors.inp_former.loop")
-    assert code_digest.code_digest("robis.encoders.clip:build_clip_encoder") != code_digest.code_digest(
-        *STAGES["inp_former.infer"]
-    )
+    assert code_digest.code_digest("robis.encoders.clip:build_clip_encoder") != code_digest.code_digest(*STAGES["inp_former.infer"])
