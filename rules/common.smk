@@ -6,7 +6,7 @@ import sys
 from snakemake.exceptions import WorkflowError
 from snakemake.logging import logger
 
-from robis.detectors.settings import parse as parse_settings
+from robis.detectors.settings import load
 from robis.errors import RobisError
 from robis.workflow import results
 from robis.workflow.checks import check_plan, without_effect
@@ -17,8 +17,11 @@ from robis.workflow.stages import owner_of
 # A plan of many categories makes objects that all stay: looking for garbage among them takes 7 % of its time.
 gc.set_threshold(200_000, 50, 100)
 
+# Snakemake's own reading of these files converts values silently and takes the second of two equal keys.
+config_files = workflow.overwrite_configfiles or [DEFAULT_CONFIG]
+
 try:
-    project = Project(parse_settings(config))
+    project = Project(load(*config_files, changes=workflow.config_settings.config))
     # Linting looks at the rules alone and needs neither data nor weights.
     linting = "--lint" in sys.argv
     categories = [] if linting else project.categories
