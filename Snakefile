@@ -4,12 +4,18 @@ from snakemake.utils import min_version
 
 min_version("9.0")
 
+DEFAULT_CONFIG = "config/config.yaml"
+
+
+# Reads and checks the config first: its messages are better than those of `configfile`.
+include: "rules/common.smk"
+
+
 if not workflow.overwrite_configfiles:
 
-    configfile: "config/config.yaml"
+    configfile: DEFAULT_CONFIG
 
 
-include: "rules/common.smk"
 include: "rules/index.smk"
 include: "rules/crop.smk"
 include: "rules/winclip_embed_prompts.smk"

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from snakemake.exceptions import WorkflowError
 from snakemake.logging import logger
 
-from robis.detectors.settings import parse as parse_settings
+from robis.detectors.settings import load
 from robis.errors import RobisError
 from robis.workflow import results
 from robis.workflow.checks import check_plan, without_effect
@@ -30,8 +30,10 @@ def readable_errors():
 
 # Linting looks at the rules alone and needs neither data nor weights.
 linting = "--lint" in sys.argv
+# Snakemake's own reading of these files converts values silently and takes the second of two equal keys.
+config_files = workflow.overwrite_configfiles or [DEFAULT_CONFIG]
 try:
-    project = Project(parse_settings(config))
+    project = Project(load(*config_files, changes=workflow.config_settings.config))
     categories = [] if linting else project.categories
     if not linting:
         check_plan(project)
@@ -63,8 +65,7 @@ def settings(stage):
     return of_job
 
 
-def run_of_job(wildcards):
-    return {kind: wildcards[kind] for kind in ("detector", "category", "split")}
+run_of_job = lambda wildcards: {kind: wildcards[kind] for kind in ("detector", "category", "split")}
 
 
 def tiles_of(part, stage=None):

@@ -20,6 +20,8 @@ with job(snakemake) as options:
         paired(options.pop("runs"), snakemake.input),
         outputs,
         facts,
+        images=options.pop("max_images"),
+        vis=options.pop("heatmap_range"),
         threads=snakemake.threads,
         **options,
     )

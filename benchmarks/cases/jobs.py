@@ -90,7 +90,7 @@ inp_former: {epochs: 2, batch_size: 2, warmup_steps: 1, prototypes: 3, checkpoin
 merge: {scale: 0.5}
 binarize: {erosion_size: 2}
 refine: {method: grabcut}
-report: {images: 3}
+report: {max_images: 3}
 """
 
 

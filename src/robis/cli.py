@@ -7,16 +7,45 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from robis import __version__
 from robis.errors import DataError, RobisError
 from robis.io.names import on_disk
 
+if TYPE_CHECKING:
+    from robis.config.settings import SharedSettings
+
+
 DEFAULT_CONFIG = Path("config/config.yaml")
+# What a shell reports of a command that SIGPIPE or SIGINT ended.
+_BROKEN_PIPE, _INTERRUPTED = 128 + 13, 128 + 2
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command; a user's mistake gives its message and exit status 1."""
+    """Run one command.
+
+    Returns the exit status: 1 for a user's mistake, after its message. A reader of the output that has gone, such as
+    `head`, ends the command without a message.
+    """
+    try:
+        try:
+            return _run(arguments)
+        finally:
+            # While the output is still in our hands: Python would report its failure at exit in words of its own.
+            sys.stdout.flush()
+    except BrokenPipeError:
+        _discard_output()
+        return _BROKEN_PIPE
+    except OSError as error:
+        _discard_output()
+        print(f"robis: the output cannot be written: {error.strerror or error}.", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return _INTERRUPTED
+
+
+def _run(arguments: Sequence[str] | None) -> int:
     options = _parser().parse_args(arguments)
     try:
         options.run(options)
@@ -24,9 +53,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"robis: {error}", file=sys.stderr)
         return 1
     except OSError as error:
-        print(f"robis: {error.filename or ''}: {error.strerror or error}", file=sys.stderr)
+        if error.filename is None:
+            raise
+        print(f"robis: {error.filename}: {error.strerror or error}.", file=sys.stderr)
         return 1
     return 0
+
+
+def _discard_output() -> None:
+    """Send what is still buffered for the standard output nowhere."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -52,9 +88,7 @@ def _parser() -> argparse.ArgumentParser:
     check_data.add_argument("--outside-root", action="store_true", help="as dataset.allow_outside_root: true")
     check_data.add_argument("--all", action="store_true", help="name every file, not five of a kind")
     check_data.add_argument("--threads", type=int, default=os.cpu_count() or 1, help="default: %(default)s")
-    check_data.add_argument(
-        "--configfile", type=Path, help=f"config file (default: {DEFAULT_CONFIG} where it exists, else the defaults)"
-    )
+    _add_config(check_data)
     check_data.set_defaults(run=_check_data)
 
     metrics = commands.add_parser("metrics", help="print the metrics of a finished run")
@@ -98,37 +132,50 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _add_config(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--configfile", type=Path, default=DEFAULT_CONFIG, help="config file (default: %(default)s)")
+    parser.add_argument(
+        "--configfile", type=Path, help=f"config file (default: {DEFAULT_CONFIG} where it exists, else the defaults)"
+    )
+
+
+def _settings(options: argparse.Namespace) -> SharedSettings:
+    """The settings of the config file that is given, of the default one where it exists, or the defaults."""
+    from robis.detectors.settings import load, parse
+
+    if options.configfile:
+        return load(options.configfile)
+    if DEFAULT_CONFIG.is_file():
+        return load(DEFAULT_CONFIG)
+    print(f"{DEFAULT_CONFIG}: no such file. These are the defaults.", file=sys.stderr)
+    return parse({})
 
 
 def _explain(options: argparse.Namespace) -> None:
-    from robis.detectors.settings import load
     from robis.workflow.reference import explain
 
-    print(explain(options.key, load(options.configfile)))
+    print(explain(options.key, _settings(options)))
 
 
 def _show_config(options: argparse.Namespace) -> None:
-    import yaml
-
+    from robis.config.yaml_files import to_yaml
     from robis.detectors.registry import DETECTORS
-    from robis.detectors.settings import load
     from robis.errors import ConfigError, one_of
     from robis.workflow.checks import check_names
     from robis.workflow.project import Project
     from robis.workflow.runs import effective, runs_of
 
-    settings = load(options.configfile)
+    settings = _settings(options)
     chosen = {kind: getattr(options, kind) for kind in ("category", "split", "detector") if getattr(options, kind)}
     known = [*DETECTORS, *runs_of(settings)]
     if options.detector and options.detector not in known:
-        raise ConfigError(f"--detector: {options.detector!r} is none of this config. {one_of(options.detector, known)}")
+        raise ConfigError(
+            f"--detector: unknown detector or run {options.detector!r}. {one_of(options.detector, known)}"
+        )
     if Path(settings.dataset.root).is_dir():
         check_names(Project(settings), **chosen)
     else:
-        print(f"{settings.dataset.root} is not here: names are taken as they are.", file=sys.stderr)
+        print(f"{settings.dataset.root}: no such folder. Category and split are not checked.", file=sys.stderr)
     values = effective(settings, **chosen).model_dump(mode="json", exclude={"overrides"})
-    print(yaml.safe_dump(values, sort_keys=False, default_flow_style=None, width=118), end="")
+    print(to_yaml(values, default_flow_style=None, width=118), end="")
 
 
 def _check_submission(options: argparse.Namespace) -> None:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pandas as pd
@@ -10,8 +13,11 @@ import pytest
 from robis import __version__
 from robis.cli import main
 from robis.demo import generate as demo
+from robis.detectors.settings import load, parse
 from robis.evaluation.metrics import METRICS
 from robis.io.tables import write_table
+from robis.workflow.runs import effective
+from tests.conftest import REPOSITORY
 
 
 def test_version_and_help(capsys: pytest.CaptureFixture[str]) -> None:
@@ -74,3 +80,72 @@ def test_the_demo_of_each_layout_has_a_folder_of_its_own(
     assert (tmp_path / "data" / "demo_visa" / "split_csv" / "1cls.csv").is_file()
     assert main(["data", "demo", "--layout", "vsa"]) == 1
     assert "'vsa' is no layout. Valid: mvtec_ad_2" in capsys.readouterr().err
+
+
+ROBIS = [sys.executable, "-c", "import sys; from robis.cli import main; sys.exit(main())"]
+COMMANDS = [
+    ["--help"],
+    ["--version"],
+    ["explain", "binarize"],
+    ["config", "show"],
+    ["config", "show", "--configfile", "config/mvtec_ad_2.yaml"],
+    ["data", "check", "--help"],
+]
+
+
+def run_robis(arguments: list[str], output: int, folder: Path = REPOSITORY) -> subprocess.CompletedProcess[str]:
+    # Output is buffered as in a shell.
+    environment = os.environ | {"PYTHONPATH": str(REPOSITORY / "src"), "PYTHONUNBUFFERED": ""}
+    return subprocess.run(
+        [*ROBIS, *arguments], cwd=folder, env=environment, stdout=output, stderr=subprocess.PIPE, text=True, check=False
+    )
+
+
+@pytest.mark.parametrize("arguments", COMMANDS, ids=" ".join)
+def test_a_reader_that_has_gone_ends_a_command_quietly(arguments: list[str]) -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    done = run_robis(arguments, writer)
+    os.close(writer)
+    assert "Broken pipe" not in done.stderr and "Traceback" not in done.stderr
+    assert done.returncode == 141, "as a shell reports a command that SIGPIPE ended"
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="only Linux has a device that is always full")
+def test_output_that_cannot_be_written_is_named() -> None:
+    with open("/dev/full", "w") as full:
+        done = run_robis(["explain", "merge.scale"], full.fileno())
+    assert done.stderr == "robis: the output cannot be written: No space left on device.\n"
+    assert done.returncode == 1
+
+
+def test_a_key_is_explained_and_the_config_shown_without_a_config(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(["explain", "merge.scale"]) == 0
+    printed = capsys.readouterr()
+    assert "value:    0.25" in printed.out
+    assert printed.err == "config/config.yaml: no such file. These are the defaults.\n"
+    assert main(["config", "show"]) == 0
+    (tmp_path / "shown.yaml").write_text(capsys.readouterr().out)
+    assert effective(load(tmp_path / "shown.yaml")) == effective(parse({}))
+    assert main(["explain", "merge.scale", "--configfile", "absent.yaml"]) == 1
+    assert capsys.readouterr().err == (
+        "robis: absent.yaml: this config file cannot be read (No such file or directory).\n"
+    )
+    (tmp_path / "config").mkdir()
+    (tmp_path / "config" / "config.yaml").write_text("merge: {scale: 0.5}")
+    assert main(["explain", "merge.scale"]) == 0
+    printed = capsys.readouterr()
+    assert "value:    0.5" in printed.out and not printed.err
+
+
+def test_a_failure_of_the_system_names_its_file(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(demo, "CATEGORIES", ("weave",))
+    (tmp_path / "file").touch()
+    assert main(["data", "demo", "--out", str(tmp_path / "file" / "below")]) == 1
+    error = capsys.readouterr().err
+    assert error.startswith(f"robis: {tmp_path / 'file'}") and error.endswith(": File exists.\n")

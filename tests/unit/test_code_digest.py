@@ -23,13 +23,7 @@ BEFORE = {roots: code_digest.code_digest(*roots) for roots in STAGES.values()}
 
 
 def forget() -> None:
-    for cached in (
-        code_digest.code_digest,
-        code_digest.reached,
-        code_digest._module,
-        code_digest._references,
-        code_digest._text_digest,
-    ):
+    for cached in (code_digest.code_digest, code_digest.reached, code_digest._module):
         cached.cache_clear()
 
 

@@ -317,7 +317,7 @@ def test_the_command_needs_no_config(
     assert main(["data", "check"]) == 1
     assert "config/config.yaml: no such file. Give the data set's folder and its --layout" in capsys.readouterr().err
     assert main(["data", "check", str(whole), "--configfile", "absent.yaml"]) == 1
-    assert "absent.yaml: not a readable YAML file" in capsys.readouterr().err
+    assert "absent.yaml: this config file cannot be read" in capsys.readouterr().err
 
 
 def test_the_command_takes_a_table_from_anywhere(

@@ -11,11 +11,15 @@ import pytest
 import yaml
 
 from robis.cli import main
+from robis.config.messages import RENAMED
+from robis.config.settings import every_key
+from robis.config.stage import NUMBER, When
+from robis.config.words import words_of
 from robis.detectors.registry import DETECTORS
 from robis.detectors.settings import Settings, load, parse
 from robis.errors import ConfigError
-from robis.workflow.reference import explain, written_files
-from robis.workflow.stages import STAGES, every_key, followers, readers, stages
+from robis.workflow.reference import commented_yaml, explain, field_of, written_files
+from robis.workflow.stages import STAGES, followers, readers, stages
 from tests.conftest import PRESETS, REPOSITORY
 
 
@@ -28,7 +32,7 @@ def test_generated_files_are_up_to_date(path: str) -> None:
 def test_the_commented_config_holds_every_key_and_is_the_demo() -> None:
     values = yaml.safe_load((REPOSITORY / "config" / "config.yaml").read_text())
     written = [f"{section}.{key}" for section, keys in values.items() if isinstance(keys, dict) for key in keys]
-    assert set(written) == {key for key in every_key() if "." in key}
+    assert set(written) == {key for key in every_key(Settings) if "." in key}
     assert load(REPOSITORY / "config" / "config.yaml") == load(REPOSITORY / "config" / "demo.yaml")
 
 
@@ -51,7 +55,7 @@ def test_the_schema_refuses_what_robis_refuses() -> None:
 
 def test_every_key_has_a_meaning_and_a_row() -> None:
     table = (REPOSITORY / "docs" / "config.md").read_text()
-    for key in every_key():
+    for key in every_key(Settings):
         text = explain(key, Settings())
         assert len(text.splitlines()) >= 5
         assert f"| `{key}` |" in table
@@ -61,7 +65,7 @@ def test_explain_names_value_range_and_what_re_runs() -> None:
     text = explain("binarize.std_factor", parse({"binarize": {"std_factor": 2.5}}))
     assert re.search(r"value: +2\.5", text)
     assert re.search(r"default: +3\.0", text)
-    assert re.search(r"allowed: +number >= 0", text)
+    assert re.search(r"allowed: +a number from 0 to 1000", text)
     assert re.search(r"re-runs: +binarize \(with binarize\.method mean_std or robis\)", text)
     assert re.search(r"then: +refine, score_images, evaluate, report, submit", text)
     assert explain("tiling", Settings()).count("re-runs:") == 4
@@ -73,16 +77,16 @@ def test_explain_names_value_range_and_what_re_runs() -> None:
 
 
 def test_what_is_declared_exists() -> None:
-    known = set(every_key())
+    known = set(every_key(Settings))
     for detector in DETECTORS:
         assert set(DETECTORS[detector].published) <= known
         assert set(stages(detector)) <= set(STAGES)
         for stage in stages(detector).values():
-            assert set(stage.also) | {f"encoder.{name}" for name in stage.encodes} <= known
-            assert set(stage.sometimes) <= known
-            options = dict(stage.option_keys())
-            assert set(options.values()) <= known
-            assert set(stage.only_with) | set(stage.unwatched) <= set(options)
+            for option in (*stage.reads, *stage.stale_options()):
+                assert option.key in known
+                if isinstance(option.when, When):
+                    words = words_of(field_of(option.when.key).annotation)
+                    assert set(option.when.values) <= {NUMBER, *words}
             assert set(stage.after) <= set(STAGES)
     assert readers("merge.blend") == {"merge": None}
     assert followers({"merge"}) == {"merge", "binarize", "refine", "score_images", "evaluate", "report", "submit"}
@@ -105,3 +109,27 @@ def test_config_show_applies_overrides(tmp_path: Path, capsys: pytest.CaptureFix
     assert yaml.safe_load(capsys.readouterr().out)["refine"]["method"] == "sam"
     assert main([*arguments, "--category", "rise"]) == 1
     assert "category: 'rise' matches nothing here. Valid: rice. Did you mean 'rice'?" in capsys.readouterr().err
+
+
+def test_renamed_keys_lead_to_keys_that_exist() -> None:
+    known = set(every_key(Settings))
+    assert not set(RENAMED) & known
+    for old, new in RENAMED.items():
+        section, _, name = old.partition(".")
+        assert f"{section}.{new}" in known
+        with pytest.raises(ConfigError, match=rf"{section}\.{name}: unknown key\. It is now called {new}\.$"):
+            parse({section: {name: 1}})
+        with pytest.raises(
+            ConfigError, match=rf"set\.{section}\.{name}: .*It is now called {new}\.|cannot be overridden"
+        ):
+            parse({"overrides": [{"where": {"category": "a"}, "set": {old: 1}}]})
+        with pytest.raises(
+            ConfigError, match=rf"{section}\.{name}: no such key\. It is now called {section}\.{new}\.$"
+        ):
+            explain(old, Settings())
+
+
+def test_values_that_look_like_others_survive_the_generated_config(tmp_path: Path) -> None:
+    settings = parse({"dataset": {"name": "1e5", "categories": ["01", "no", "1:30"]}})
+    (tmp_path / "c.yaml").write_text(commented_yaml(settings, "A head."))
+    assert load(tmp_path / "c.yaml") == settings

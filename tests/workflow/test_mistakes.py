@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
@@ -51,7 +52,7 @@ def unmatched_override(workspace: Workspace) -> None:
         ),
         (change(dataset={"splits": ["test_publc"]}), ["dataset.splits", "Did you mean 'test_public'?"]),
         (change(tiling={"windw": 3}), ["tiling.windw: unknown key", "Did you mean 'window'?"]),
-        (change(merge={"scale": 0}), ["merge.scale: found 0; expected greater than 0"]),
+        (change(merge={"scale": 0}), ["merge.scale: found 0; expected a number above 0 and at most 1."]),
         (
             change(encoder={"weights": "weights/absent.safetensors"}),
             ["encoder.weights: weights/absent.safetensors does not exist. Put the file there"],
@@ -70,6 +71,52 @@ def test_before_any_job_starts(workspace: Workspace, spoil, messages: list[str])
         assert message in output
     assert "Traceback" not in output
     assert not workspace.results.exists(), "nothing has run"
+
+
+def write(text: str | bytes) -> Callable[[Workspace], None]:
+    return lambda workspace: workspace.configfile.write_bytes(text if isinstance(text, bytes) else text.encode())
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        # Snakemake itself takes the second of two equal keys, and reads `yes` as true and 010 as 8.
+        (
+            write("dataset: {root: data}\nmerge: {scale: 0.5}\nmerge: {blend: mean}\n"),
+            "config.yaml, line 3: the key 'merge' is given twice, first in line 2. Remove one of them.",
+        ),
+        (write("inp_former: {epochs: yes}\n"), "inp_former.epochs: found 'yes'; expected an integer from 1 to 100000."),
+        (write("inp_former: {epochs: 010}\n"), "inp_former.epochs: found '010'; expected an integer from 1 to 100000."),
+        (write("dataset: {categories: [01], root: data}\n"), "dataset.categories: '01' is not in data."),
+    ],
+)
+def test_config_files_are_read_as_robis_reads_them(workspace: Workspace, spoil, message: str) -> None:
+    spoil(workspace)
+    output = workspace.snakemake("--dry-run", "all", ok=False)
+    assert message in output
+    assert "Traceback" not in output
+
+
+def test_the_default_config_gives_one_message_too(workspace: Workspace) -> None:
+    folder = workspace.folder / "config"
+    folder.mkdir()
+    (folder / "config.yaml").write_bytes(b"# f\xfcr alle\nmerge: {scale: 0.5}\n")
+    command = [
+        part for part in workspace.command("--dry-run") if part not in ("--configfile", str(workspace.configfile))
+    ]
+    command.remove("--")
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=workspace.environment)
+    assert done.returncode != 0
+    output = done.stdout + done.stderr
+    assert "config/config.yaml, line 1: found the byte 0xfc, which is not UTF-8" in output
+    assert "Traceback" not in output
+
+
+def test_values_of_the_command_line_get_the_type_of_their_option(workspace: Workspace) -> None:
+    wrong = workspace.snakemake("--dry-run", "--config=merge={scale: .nan}", ok=False)
+    assert "merge.scale: found .nan; expected a number above 0 and at most 1." in wrong
+    nulls = workspace.snakemake("--dry-run", "--config=refine={sha256: null, method: none}", "masks")
+    assert "refine" in nulls
 
 
 @pytest.mark.parametrize(
@@ -105,7 +152,7 @@ def test_before_any_job_starts(workspace: Workspace, spoil, messages: list[str])
             ["encoder.blocks: found [2, 40]; expected ascending numbers from 0 to 11"],
         ),
         (
-            change(inp_former={"learning_rate": 1e30, "gradient_clip": 1e30, "warmup_steps": 0}),
+            change(inp_former={"learning_rate": 1000.0, "gradient_clip": 1e6, "warmup_steps": 0}),
             ["inp_former/models/nut/model.safetensors"],
             ["train: the loss or its gradient is", "Lower inp_former.learning_rate"],
         ),

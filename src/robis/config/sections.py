@@ -6,114 +6,115 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator
 
+from robis.config.types import BatchSize, Bounds, Digest, Fraction, Text, at_most, odd, unique
 from robis.io.names import composed, folder_problem
 
 Precision = Literal["float32", "bf16", "fp16"]
-Share = Annotated[float, Field(ge=0, le=1)]
-Count = Annotated[int, Field(ge=1)]
-Shots = Annotated[int, Field(ge=0)]
-Seed = Annotated[int, Field(ge=0)]
-Prompts = Annotated[list[Annotated[str, Field(pattern=r"\{\}")]], Field(min_length=1)]
 
 
 def _folder_name(name: str) -> str:
-    """The name in composed Unicode, as names are compared; raises ValueError where results cannot be named so."""
+    """Give a name in composed Unicode, as names are compared; raise ValueError where results cannot have it."""
     if reason := folder_problem(composed(name)):
         raise ValueError(f"a name for a folder of results; this name {reason}")
     return composed(name)
 
 
-Name = Annotated[str, Field(pattern=r"^[^/\\{}<>]+$", min_length=1), AfterValidator(_folder_name)]
+Name = Annotated[str, Field(pattern=r"^[^/\\{}<>]+$"), AfterValidator(_folder_name)]
 DatasetName = Annotated[str, Field(pattern=r"^[^\s./\\{}<>]([^/\\{}<>]*[^\s./\\{}<>])?$"), AfterValidator(_folder_name)]
 
 
-def without_doubles(names: list[str]) -> list[str]:
-    """The names; raises ValueError when one is there twice."""
-    if len(set(names)) < len(names):
-        raise ValueError("names that differ")
-    return names
-
-
 class Section(BaseModel):
-    """What all sections have in common: no unknown keys, no changes."""
+    """What all sections have in common: no unknown keys, no conversions, finite numbers, no changes."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
 
 class Dataset(Section):
-    """Which images."""
+    """The images to work on."""
 
-    name: DatasetName = Field("demo", description="Names the folder of the results: results/NAME/.")
+    name: DatasetName = Field("demo", description="Name of the data set, and of its results folder: results/NAME/.")
     layout: Literal["mvtec_ad_2", "mvtec_ad", "mvtec_loco", "mpdd", "btad", "visa", "folder", "table"] = Field(
-        "mvtec_ad_2", description="How the images lie on disk (docs/datasets.md shows each layout)."
+        "mvtec_ad_2", description="How the images are arranged on disk; docs/datasets.md shows each layout."
     )
-    root: str = Field("data/demo", description="The folder that holds one folder per category.")
-    table: str | None = Field(
+    root: Text = Field("data/demo", description="Folder that holds one folder per category.")
+    table: Text | None = Field(
         None,
-        description="The file that lists the images, relative to the root or absolute (layouts table and visa); "
-        "null: samples.csv, in visa split_csv/1cls.csv.",
+        description="File that lists the images, absolute or relative to the root (layouts table and visa). null: "
+        "samples.csv, or split_csv/1cls.csv for visa.",
     )
-    allow_outside_root: bool = Field(False, description="Whether that file may name images outside the root.")
+    allow_outside_root: bool = Field(False, description="Whether this file may list images outside the root.")
     categories: Literal["all"] | Annotated[list[Name], Field(min_length=1)] = Field(
         "all", description="Categories (products) to run: all, or a list of folder names."
     )
     splits: list[Name] = Field(
         ["test_public"],
         min_length=1,
-        description="Splits to inspect: test_public, test, ... (a table's may have any name).",
+        description="Splits to inspect, such as test_public or test; a table may name its splits freely.",
     )
 
     @field_validator("splits", "categories")
     @classmethod
     def _each_once(cls, value: Any) -> Any:
-        return without_doubles(value) if isinstance(value, list) else value
+        return unique(value) if isinstance(value, list) else value
 
 
 class Tiling(Section):
-    """Overlapping windows that cover an image (RoBiS, Swin-Cropping)."""
+    """Overlapping windows that cover an image (Swin-Cropping in RoBiS)."""
 
-    window: Literal["auto", "image"] | Annotated[int, Field(ge=8)] = Field(
-        "auto",
-        description="Side of the square window in image pixels, or image: one tile per image.",
-    )
-    overlap: float = Field(0.1, ge=0, lt=1, description="Share of a window that its neighbor covers too.")
+    window: (
+        Literal["auto", "image"]
+        | Annotated[
+            int, at_most(16384, "A larger window takes more than 0.8 GB of memory; image takes whole images.", least=8)
+        ]
+    ) = Field("auto", description="Side of the square window in image pixels. image: one tile per image.")
+    overlap: float = Field(0.1, ge=0, lt=1, description="Fraction of a window that the next window covers too.")
     edge: Literal["pad", "shift"] = Field(
         "pad",
-        description="A window that leaves the image is filled with zeros (pad, published) or moved inward (shift).",
+        description="What happens to a window that extends beyond the image. pad: it is filled with zeros (published). "
+        "shift: it is moved inward.",
     )
     resample: Literal["bilinear", "bicubic"] = Field(
         "bilinear",
-        description="Antialiased filter that resizes a tile; the public code of musc and winclip is bicubic.",
+        description="Antialiased filter that resizes tiles to the encoder's input. The public code of the CLIP-based "
+        "methods uses bicubic.",
     )
 
 
 class Encoder(Section):
     """The frozen network whose tokens detectors compare."""
 
-    name: str = Field(
+    name: Text = Field(
         "auto",
-        description="A short name (dinov2_reg_vitb14, efficientnet_lite0, clip_vitl14_336, ...), timm's name of any "
-        "ViT or CNN, open_clip's of any ViT, or the path of an open_clip model config (.json). Detectors that read text "
-        "need a CLIP.",
+        description="A short name (dinov2_reg_vitb14, efficientnet_lite0, clip_vitl14_336, ...), timm's name of a ViT "
+        "or CNN, open_clip's name of a ViT, or the path of an open_clip model config (.json). Detectors that read text "
+        "need a CLIP model.",
     )
-    weights: str = Field(
+    weights: Text = Field(
         "auto",
-        description="auto (those of efficientnet_lite0 come with a Python package, timm or open_clip downloads others), "
-        "random (seeded), a pretrained tag of open_clip's (openai, laion400m_e32, ...), or the path of a .safetensors, "
-        ".pth or .pt file in the key names of timm, DINO, DINOv2, DINOv3 or open_clip.",
+        description="auto: the weights of the installed package (efficientnet_lite0), else those that timm or "
+        "open_clip downloads. random: seeded random weights. Otherwise a pretrained tag of open_clip (openai, laion400m_e32, "
+        "...), or the path of a .safetensors, .pth or .pt file with the key names of timm, DINO, DINOv2, DINOv3 or "
+        "open_clip.",
     )
-    sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")] | None = Field(
-        None, description="Digest that a local weights file must have; null: not checked."
-    )
-    input_size: Annotated[int, Field(ge=14)] | None = Field(
+    sha256: Digest | None = Field(None, description="SHA-256 digest that a local weights file must have.")
+    input_size: (
+        Annotated[int, at_most(4096, "Attention over a larger tile does not fit into the memory of a GPU.", least=14)]
+        | None
+    ) = Field(
         None,
-        description="Side of the tile that the encoder sees, pixels; null: the encoder's own (518 for DINOv2, 640 for "
+        description="Side of a tile after resizing, in pixels. null: the encoder's default (518 for DINOv2, 640 for "
         "DINOv3, 256 for CNNs). A ViT needs a multiple of its patch.",
     )
-    blocks: Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1)] | None = Field(
+    blocks: (
+        Annotated[
+            list[Annotated[int, at_most(999, "No encoder has 1,000 blocks.", least=0)]],
+            Field(min_length=1),
+        ]
+        | None
+    ) = Field(
         None,
-        description="Transformer blocks, or stages of a CNN, whose tokens are used, 0-based; null: the published ones "
-        "(musc: the last of each quarter; superadd: these, or 3, 5, 8, 10 of 12; winclip uses none).",
+        description="Transformer blocks, or stages of a CNN, whose tokens are used, counted from 0, in ascending "
+        "order. null: those that the detector was published with (docs/methods.md).",
     )
 
     @field_validator("blocks")
@@ -127,28 +128,31 @@ class Encoder(Section):
 class Infer(Section):
     """From tiles to raw tile maps."""
 
-    batch_size: Count = Field(16, description="Tiles per forward pass.")
-    precision: Precision = Field("float32", description="Arithmetic on a GPU; the CPU always uses float32.")
-    shards: Annotated[int, Field(ge=1, le=1000)] = Field(
+    batch_size: BatchSize = Field(16, description="Tiles per forward pass.")
+    precision: Precision = Field(
+        "float32", description="Number format of the computation on a GPU. The CPU always uses float32."
+    )
+    shards: Annotated[int, at_most(1000, "Each shard is a job that loads the model once more.")] = Field(
         1,
-        description="Jobs that share the inference of one category's split, each on a GPU of its own; "
-        "the maps are the same to the bit. Detectors with short inference ignore it.",
+        description="Number of jobs that share the inference of one category and split, each on its own GPU. The maps "
+        "are identical to the bit. Detectors with short inference ignore it.",
     )
 
 
 class Merge(Section):
     """From tile maps to one anomaly map per image."""
 
-    scale: float = Field(0.25, gt=0, le=1, description="Size of maps and masks as a share of the image's.")
+    scale: float = Field(0.25, gt=0, le=1, description="Size of maps and masks as a fraction of the image size.")
     blend: Literal["mean", "feather", "central"] = Field(
         "mean",
-        description="Overlapping tiles are averaged (mean, RoBiS) or weighted to their centers (feather), or each "
-        "pixel is taken from the tile whose center is nearest (central, SuperADD).",
+        description="How overlapping tiles are joined. mean: average (RoBiS). feather: weighted average, highest at "
+        "the center of a tile. central: each pixel from the tile whose center is nearest (SuperADD).",
     )
     normalize: Literal["split", "validation"] = Field(
         "split",
-        description="Raw maps become 0..255 by the range of the test split itself (split, published) "
-        "or of the validation split (validation: one new image can be judged alone; values above 255 are kept).",
+        description="Which maps set the range that becomes 0 to 255. split: those of the test split itself "
+        "(published). validation: those of the validation split, so that a new image can be judged alone; values above "
+        "255 are kept.",
     )
 
 
@@ -156,99 +160,127 @@ class Binarize(Section):
     """From anomaly maps to coarse masks."""
 
     method: Literal["robis", "mebin", "mean_std", "percentile"] = Field(
-        "robis", description="robis (mebin or mean_std), mebin, mean_std, or percentile (SuperADD)."
+        "robis",
+        description="How thresholds are found. robis: mebin or mean_std, whichever RoBiS chooses for an image. "
+        "percentile: as in SuperADD.",
     )
     calibrate: Literal["split", "validation"] = Field(
         "split",
-        description="Where thresholds come from: the test split (published) or the validation split, "
-        "which then gives the range of the maps, too.",
+        description="Which maps thresholds are taken from. split: the test split itself (published). validation: the "
+        "validation split, which then also sets the range of the maps.",
     )
-    std_factor: float = Field(3.0, ge=0, description="Standard deviations above the mean (mean_std, robis).")
-    threshold_step: Annotated[int, Field(ge=1, le=254)] = Field(
-        4, description="Gray levels between two of MEBin's thresholds."
+    std_factor: Annotated[
+        float, Bounds("No map has pixels 1,000 standard deviations above its mean.", ge=0, le=1000)
+    ] = Field(3.0, description="Threshold in standard deviations above the mean (mean_std, robis).")
+    threshold_step: Annotated[int, at_most(254, "Maps have gray levels from 0 to 255.")] = Field(
+        4, description="Gray levels between neighboring thresholds that MEBin tries (mebin, robis)."
     )
-    min_interval: Count = Field(4, description="Thresholds that a stable interval of MEBin must span.")
-    erosion_size: Count = Field(6, description="Side of the erosion block, map pixels; 1: no erosion.")
-    percentile: float = Field(95.0, ge=0, le=100, description="Percentile of the map pixels (percentile).")
-    percentile_factor: float = Field(1.421, gt=0, description="Factor on that percentile (percentile).")
-    closing_sizes: list[Annotated[int, Field(ge=1)]] = Field(
+    min_interval: Annotated[int, at_most(255, "MEBin tries at most 255 thresholds.")] = Field(
+        4, description="Smallest number of thresholds in a stable interval of MEBin (mebin, robis)."
+    )
+    erosion_size: Annotated[int, at_most(1000, "A larger block erases every defect.")] = Field(
+        6, description="Side of the square that erodes masks, in map pixels. 1: no erosion (mebin, mean_std, robis)."
+    )
+    percentile: float = Field(
+        95.0, ge=0, le=100, description="Percentile of the map pixels that the threshold is based on (percentile)."
+    )
+    percentile_factor: Annotated[
+        float, Bounds("A larger factor puts the threshold above every pixel.", gt=0, le=1000)
+    ] = Field(1.421, description="Factor that turns this percentile into the threshold (percentile).")
+    closing_sizes: Annotated[
+        list[Annotated[int, at_most(999, "A larger block joins all that is in the map.")]], Field(max_length=20)
+    ] = Field(
         [],
-        description="Sides of blocks, map pixels, odd numbers: the mask at the threshold is closed with the first, at "
-        "closing_threshold_factor times the threshold with the next, and so on; then holes are filled. Empty: neither "
-        "(percentile).",
+        description="Sides of the squares that close masks, in map pixels, odd numbers (percentile). The mask at the "
+        "threshold is closed with the first, the mask at closing_threshold_factor times the threshold with the second, "
+        "and so on; then holes are filled. Empty: no closing, no filling.",
     )
-    closing_threshold_factor: float = Field(
-        1.25, ge=1, description="Factor from one of these thresholds to the next (percentile)."
-    )
+    closing_threshold_factor: Annotated[
+        float, Bounds("A larger factor puts the next threshold above every pixel.", ge=1, le=10)
+    ] = Field(1.25, description="Ratio of successive thresholds in closing_sizes (percentile).")
 
     @field_validator("closing_sizes")
     @classmethod
     def _odd(cls, value: list[int]) -> list[int]:
-        if any(side % 2 == 0 for side in value):
-            raise ValueError("odd numbers")
-        return value
+        return odd(value)
 
 
 class Refine(Section):
     """From coarse masks and images to final masks."""
 
-    method: Literal["sam", "grabcut", "none"] = Field("sam", description="sam, grabcut (no weights), or none.")
-    max_boxes: Count = Field(3, description="Largest components of the coarse mask that become box prompts.")
-    multimask: bool = Field(False, description="Join the three masks SAM offers per box instead of taking its one.")
-    model: Literal["vit_b", "vit_l", "vit_h"] = Field("vit_h", description="SAM's image encoder.")
-    checkpoint: str | None = Field(
-        None, description="Path of SAM's checkpoint; null: weights/ and the official file name of the model."
+    method: Literal["sam", "grabcut", "none"] = Field(
+        "sam", description="How coarse masks are refined: by SAM, by GrabCut (needs no weights), or not at all."
     )
-    sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")] | None = Field(
-        None, description="Digest that SAM's checkpoint must have; null: not checked."
+    max_boxes: Annotated[int, at_most(1000, "SAM or GrabCut runs once per box.")] = Field(
+        3, description="Number of components of the coarse mask, the largest first, that become box prompts."
     )
-    precision: Precision = Field("float32", description="SAM's arithmetic on a GPU; the CPU always uses float32.")
+    multimask: bool = Field(
+        False, description="Whether to join the three masks that SAM proposes per box instead of taking its single one."
+    )
+    model: Literal["vit_b", "vit_l", "vit_h"] = Field("vit_h", description="Image encoder of SAM.")
+    checkpoint: Text | None = Field(
+        None, description="Path of the SAM checkpoint. null: the official file name in the folder weights/."
+    )
+    sha256: Digest | None = Field(None, description="SHA-256 digest that the SAM checkpoint must have.")
+    precision: Precision = Field(
+        "float32", description="Number format of SAM's computation on a GPU. The CPU always uses float32."
+    )
 
 
 class ScoreImages(Section):
     """One anomaly score per image."""
 
-    top_fraction: Literal["auto", "own"] | Share = Field(
+    top_fraction: Literal["auto", "own"] | Fraction = Field(
         "auto",
-        description="Fraction of the highest map pixels to average, 0: the maximum. own: the score that the detector "
-        "itself gives an image.",
+        description="Fraction of the map pixels, the highest, whose mean is the image score. 0: the maximum. own: the "
+        "score that the detector computes itself.",
     )
 
 
 class Rescore(Section):
-    """Scores of similar images smoothed over each other (MuSc's RsCIN)."""
+    """Image scores smoothed over similar images (RsCIN in MuSc)."""
 
     method: Literal["auto", "rscin", "none"] = Field(
-        "auto", description="rscin: re-score by the image embeddings. none: keep the scores."
+        "auto", description="rscin: smooth scores over images with similar embeddings. none: keep the scores."
     )
-    neighborhood_sizes: Annotated[list[Count], Field(min_length=1)] = Field(
+    neighborhood_sizes: Annotated[
+        list[Annotated[int, at_most(1_000_000, "A neighborhood has at most as many images as the split.")]],
+        Field(min_length=1),
+    ] = Field(
         [1, 2, 3],
-        description="Sizes of the neighborhoods, the image included. Published: 1, 2, 3 for MVTec AD and BTAD, "
-        "1, 8, 9 for VisA.",
+        description="Numbers of images in a neighborhood, the image itself included; results are averaged over them. "
+        "Published: 1, 2, 3 for MVTec AD and BTAD, 1, 8, 9 for VisA.",
     )
-    embeddings: str = Field(
+    embeddings: Text = Field(
         "own",
-        description="Image embeddings that measure similarity: own, the detector's; the name of another run that has "
-        "embeddings; or a .npy (N, D) or Parquet file, with {category} and {split} in its path.",
+        description="Image embeddings that measure similarity. own: those of the detector. Otherwise the name of "
+        "another run that has embeddings, or the path of a .npy (N, D) or Parquet file; {category} and {split} in it "
+        "are replaced.",
     )
 
 
 class Evaluate(Section):
     """Metrics, where there is ground truth."""
 
-    resolution: Literal["ground_truth"] | Annotated[int, Field(ge=8)] = Field(
+    resolution: (
+        Literal["ground_truth"]
+        | Annotated[int, at_most(16384, "A larger map takes more than 1 GB of memory.", least=8)]
+    ) = Field(
         "ground_truth",
-        description="Where pixels are compared: ground_truth, or a side in pixels (518, 256: the papers').",
+        description="Resolution at which pixels are compared: that of the ground truth, or the side of a square in "
+        "pixels (518 and 256 in publications).",
     )
 
 
 class Report(Section):
-    """The HTML page."""
+    """The HTML report."""
 
-    images: Count = Field(200, description="Most images shown per detector, category and split.")
-    vis: Literal["split", "single"] = Field(
-        "split", description="Heatmaps are colored by the range of the whole split, or of each single image."
+    max_images: Annotated[int, at_most(10_000, "Browsers cannot show a page with more images.")] = Field(
+        200, description="Largest number of images shown per detector, category and split."
     )
-    compare: list[Annotated[str, Field(min_length=1)]] = Field(
-        [], description="Other results folders (results/NAME) whose runs are shown beside these, image by image."
+    heatmap_range: Literal["split", "single"] = Field(
+        "split", description="Values that the colors of a heatmap span: those of the whole split, or of each image."
+    )
+    compare: list[Text] = Field(
+        [], description="Other results folders (results/NAME) whose runs are shown next to these, image by image."
     )

@@ -5,15 +5,14 @@
 
 from __future__ import annotations
 
-import copy
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal, Self, TypeVar
+from typing import Annotated, Any, ClassVar, Self, TypeVar
 
-import yaml
-from pydantic import AfterValidator, BaseModel, Field, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, Field, ValidationError, field_validator
 
-from robis.config.messages import explain_mistakes
+from robis.config.messages import explain_mistakes, locate, value_at
+from robis.config.overrides import Override, overridden_sections, override_errors
 from robis.config.sections import (
     Binarize,
     Dataset,
@@ -27,30 +26,12 @@ from robis.config.sections import (
     ScoreImages,
     Section,
     Tiling,
-    without_doubles,
 )
-from robis.errors import ConfigError, one_of
-from robis.io.names import composed
+from robis.config.types import unique
+from robis.config.yaml_files import Scalar, Tree, from_command_line, merged, plain, read_config
+from robis.errors import ConfigError
 
-# What these say is fixed before a category is known, so an override cannot change them.
-_GLOBAL = ("dataset", "detectors", "overrides", "report")
-_OVERRIDDEN = "overridden config"
-
-Composed = Annotated[str, AfterValidator(composed)]
 S = TypeVar("S", bound="SharedSettings")
-
-
-class Override(Section):
-    """Other settings for some categories, splits or detectors."""
-
-    where: dict[Literal["category", "split", "detector"], Composed | Annotated[list[Composed], Field(min_length=1)]] = (
-        Field(min_length=1, description="Names that must all match: category, split, detector.")
-    )
-    set: dict[str, Any] = Field(min_length=1, description="Dotted keys and their values, e.g. refine.method: none.")
-
-    def matches(self, job: Mapping[str, Collection[str]]) -> bool:
-        """Whether every `where` names something of the job (kind -> the names that it goes by)."""
-        return all(set(job.get(kind, ())) & set(as_list(names)) for kind, names in self.where.items())
 
 
 class SharedSettings(Section):
@@ -76,17 +57,7 @@ class SharedSettings(Section):
     @field_validator("detectors")
     @classmethod
     def _each_once(cls, value: list[str]) -> list[str]:
-        return without_doubles(value)
-
-    @model_validator(mode="after")
-    def _overrides_are_valid(self) -> Self:
-        for number, override in enumerate(self.overrides):
-            try:
-                self._with([override])
-            except ConfigError as error:
-                mistakes = str(error).removeprefix(f"{_OVERRIDDEN} cannot be used:").strip()
-                raise ValueError(f"overrides.{number}.set.{mistakes}") from error
-        return self
+        return unique(value)
 
     def get(self, key: str) -> Any:
         """The value of a dotted key, e.g. "merge.scale"."""
@@ -99,7 +70,8 @@ class SharedSettings(Section):
 
         Each is given with all names it goes by. An override whose `where` names something not given does not apply.
         """
-        return self._with([override for override in self.overrides if override.matches(job)])
+        overrides = [override for override in self.overrides if override.matches(job)]
+        return self.model_copy(update=overridden_sections(self, overrides) | {"overrides": []}) if overrides else self
 
     def with_values(self, values: Mapping[str, Any]) -> Self:
         """These settings with other values of some dotted keys."""
@@ -115,24 +87,6 @@ class SharedSettings(Section):
         defaults = type(self).model_validate({})
         keys = [key for key in every_key(type(self)) if self.get(key) != defaults.get(key)]
         return list(dict.fromkeys([*keys, *(key for override in self.overrides for key in override.set)]))
-
-    def _with(self, overrides: Sequence[Override]) -> Self:
-        if not overrides:
-            return self
-        values = self.model_dump()
-        values["overrides"] = []
-        for override in overrides:
-            for dotted, value in override.set.items():
-                section, _, key = dotted.partition(".")
-                sections = [name for name in type(self).model_fields if name not in _GLOBAL]
-                if section not in sections:
-                    raise ConfigError(f"{dotted}: no such section. {one_of(section, sections)}")
-                if key not in values[section]:
-                    raise ConfigError(f"{dotted}: no such key. {one_of(key, values[section])}")
-                if dotted in self.RUN_KEYS:
-                    raise ConfigError(f"{dotted}: decides which runs there are; set it in the config itself.")
-                values[section][key] = copy.deepcopy(value)
-        return parse(values, type(self), _OVERRIDDEN)
 
 
 def section_names(model: type[SharedSettings]) -> list[str]:
@@ -163,26 +117,63 @@ def section_of(model: type[SharedSettings], name: str) -> type[BaseModel]:
     return section
 
 
-def parse(values: Mapping[str, Any], model: type[S], source: str = "config") -> S:
-    """Check a config given as nested dicts. Raises ConfigError that lists every mistake in it."""
+def parse(values: Mapping[str, Tree], model: type[S], source: str = "config") -> S:
+    """Check a config given as nested dicts. Raises ConfigError that lists every mistake in it.
+
+    Args:
+        values: the config, as plain values or as it is written.
+        model: the model of the whole config.
+        source: what to call the config in messages.
+    """
+    settings, errors = _validated(plain(values), model)
+    if settings and not errors:
+        return settings
+    retried = values
+    for error in errors:
+        path = locate(error["loc"], model).path
+        scalar = value_at(values, path)
+        if error["type"] == "string_type" and isinstance(scalar, Scalar) and scalar.from_command_line:
+            retried = _replaced(retried, path, scalar.text)
+    if retried is not values:
+        return parse(retried, model, source)
+    lines = [f"  {line}" for line in explain_mistakes(errors, model, values)]
+    raise ConfigError(f"{source} cannot be used:\n" + "\n".join(lines))
+
+
+def load(paths: Iterable[str | Path], model: type[S], changes: Mapping[str, Any] | None = None) -> S:
+    """Read and check config files.
+
+    Args:
+        paths: the files; later ones win, key by key at every depth.
+        model: the model of the whole config.
+        changes: what `snakemake --config` made of its arguments; they win over the files.
+
+    Raises ConfigError.
+    """
+    sources = [str(path) for path in paths]
+    tree: Tree = {}
+    for path in sources:
+        tree = merged(tree, read_config(path))
+    if changes:
+        tree = merged(tree, from_command_line(changes))
+        sources.append("--config")
+    return parse(tree, model, " with ".join(sources) or "config")
+
+
+def _validated(values: Any, model: type[S]) -> tuple[S | None, list[Any]]:
+    """Give the settings and the mistakes in them, in pydantic's form."""
     try:
-        return model.model_validate(values)
+        settings = model.model_validate(values)
     except ValidationError as error:
-        lines = [f"  {line}" for line in explain_mistakes(error, model)]
-        raise ConfigError(f"{source} cannot be used:\n" + "\n".join(lines)) from error
+        return None, list(error.errors())
+    return settings, list(override_errors(settings, settings.overrides, model.RUN_KEYS))
 
 
-def load(path: str | Path, model: type[S]) -> S:
-    """Read and check a YAML config file."""
-    try:
-        values = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
-    except (OSError, yaml.YAMLError) as error:
-        raise ConfigError(f"{path}: not a readable YAML file ({error}).") from error
-    if not isinstance(values, dict):
-        raise ConfigError(f"{path}: holds {type(values).__name__}; expected keys such as dataset: and tiling:.")
-    return parse(values, model, str(path))
-
-
-def as_list(value: str | list[str]) -> list[str]:
-    """A name or a list of names as a list."""
-    return [value] if isinstance(value, str) else value
+def _replaced(tree: Tree, path: list[str | int], value: Any) -> Tree:
+    """Give a tree with another value at a path that exists."""
+    if not path:
+        return value
+    first, *rest = path
+    changed = dict(tree) if isinstance(tree, dict) else list(tree)
+    changed[first] = _replaced(tree[first], rest, value)  # type: ignore[index]
+    return changed

@@ -15,7 +15,7 @@ from robis.detectors.registry import BASE, DETECTORS
 
 def _settings() -> type[SharedSettings]:
     names: Any = Literal[tuple(DETECTORS)]
-    default = Field([BASE.name], description="Methods to run.")
+    default = Field([BASE.name], description="Detectors to run.")
     sections: dict[str, Any] = {
         name: (detector.option_model, detector.option_model()) for name, detector in DETECTORS.items()
     }
@@ -38,6 +38,11 @@ def parse(values: Mapping[str, Any], source: str = "config") -> SharedSettings:
     return config.parse(values, Settings, source)
 
 
-def load(path: str | Path) -> SharedSettings:
-    """Read and check a YAML config file. Raises ConfigError."""
-    return config.load(path, Settings)
+def load(*paths: str | Path, changes: Mapping[str, Any] | None = None) -> SharedSettings:
+    """Read and check YAML config files; later ones win, key by key. Raises ConfigError.
+
+    Args:
+        paths: the files.
+        changes: what `snakemake --config` made of its arguments; they win over the files.
+    """
+    return config.load(paths, Settings, changes)

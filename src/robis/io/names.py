@@ -51,9 +51,10 @@ def folder_problem(name: str) -> str | None:
         return "begins with a dot"
     if name[-1] == "." or name != name.strip():
         return "begins or ends with a space, or ends with a dot"
-    if repeated := _REPEATED.search(name):
-        return f"ends in {repeated[1]!r} 20 times over"
-    return _unprintable(name) or _too_long(name, LONGEST_FOLDER)
+    if problem := _unprintable(name) or _too_long(name, LONGEST_FOLDER):
+        return problem
+    repeated = _REPEATED.search(name)
+    return f"ends in {repeated[1]!r} 20 times over" if repeated else None
 
 
 @lru_cache(maxsize=10_000)

@@ -6,7 +6,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from robis.config.settings import SharedSettings, as_list
+from robis.config.overrides import as_list
+from robis.config.settings import SharedSettings
 from robis.datasets.index import nothing_found
 from robis.datasets.layouts import list_categories, list_splits
 from robis.detectors import base

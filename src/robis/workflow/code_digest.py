@@ -32,7 +32,7 @@ def code_digest(*roots: str, scripts: tuple[Path, ...] = ()) -> str:
     """
     total = hashlib.sha256()
     for module, name in sorted(reached(*roots)):
-        total.update(f"{module}:{name}\0{_text_digest(module, name)}\n".encode())
+        total.update(f"{module}:{name}\0{_module(module).text(name)}\n".encode())
         for data in _templates(module):
             total.update(f"{data.name}\0{hashlib.sha256(data.read_bytes()).hexdigest()}\n".encode())
     for script in scripts:
@@ -54,7 +54,8 @@ def reached(*roots: str) -> frozenset[tuple[str, str]]:
         if item in seen or item[0] in MESSAGES:
             continue
         seen.add(item)
-        waiting += [(item[0], ""), *_references(*item)]
+        module = _module(item[0])
+        waiting += [(item[0], ""), *module.references(item[1])]
     return frozenset(seen)
 
 
@@ -85,9 +86,9 @@ class Module:
                 for part in ast.walk(node)
                 if isinstance(part, ast.Attribute) and isinstance(part.value, ast.Name)
             }
-            names = [part for part in ast.walk(node) if isinstance(part, ast.Name)]
-            for known, attribute in {(part.id, modules.get(id(part))) for part in names}:
-                yield from self._resolved(known, attribute)
+            for part in ast.walk(node):
+                if isinstance(part, ast.Name):
+                    yield from self._resolved(part.id, modules.get(id(part)))
 
     def _nodes(self, name: str) -> list[ast.stmt]:
         if not name:
@@ -105,16 +106,6 @@ class Module:
                 yield _defined(module, symbol)
             elif attribute:
                 yield _defined(module, attribute)
-
-
-@cache
-def _text_digest(module: str, name: str) -> str:
-    return hashlib.sha256(_module(module).text(name).encode()).hexdigest()
-
-
-@cache
-def _references(module: str, name: str) -> frozenset[tuple[str, str]]:
-    return frozenset(_module(module).references(name))
 
 
 def _defined(module: str, name: str) -> tuple[str, str]:

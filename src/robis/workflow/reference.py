@@ -7,40 +7,28 @@ from __future__ import annotations
 
 import json
 import textwrap
-import types
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, Literal, Union, get_args, get_origin
+from typing import Any
 
-import yaml
 from pydantic.fields import FieldInfo
 
+from robis.config.messages import RENAMED
 from robis.config.settings import SharedSettings, every_key, section_names, section_of
+from robis.config.words import accepted
+from robis.config.yaml_files import to_yaml
 from robis.detectors.registry import DETECTORS
-from robis.detectors.settings import Settings, parse
+from robis.detectors.settings import Settings, load
 from robis.errors import ConfigError, one_of
 from robis.workflow.stages import STAGES, followers, readers
 
 WIDTH = 118
 MODELINE = "# yaml-language-server: $schema=./schema.json"
 
-DEMO: dict[str, Any] = {
-    "dataset": {"splits": ["test_public", "test_private", "test_private_mixed"]},
-    "detectors": ["inp_former", "superadd"],
-    "tiling": {"window": 256, "edge": "shift"},
-    "encoder": {"name": "efficientnet_lite0"},
-    "inp_former": {"epochs": 12, "batch_size": 4, "warmup_steps": 20},
-    "superadd": {"bank_size": 10_000, "rounds": 20},
-    "merge": {"scale": 0.5},
-    "refine": {"method": "grabcut"},
-}
-FOLDER: dict[str, Any] = {
-    "dataset": {"name": "parts", "layout": "folder", "root": "data/parts", "splits": ["test"]},
-    "tiling": {"edge": "shift"},
-    "merge": {"normalize": "validation"},
-    "binarize": {"calibrate": "validation"},
-    "refine": {"method": "grabcut"},
-}
+REPOSITORY = Path(__file__).parents[3]
+# The values of the two commented configs: config.yaml repeats the demo's.
+DEMO = REPOSITORY / "config" / "demo.yaml"
+FOLDER = REPOSITORY / "src" / "robis" / "config" / "folder.yaml"
 
 DEMO_HEAD = """The default config: it runs the demo, on generated images with an encoder for machines without a GPU.
 Every key is here. Where a value differs from robis's default, which is the published one, the comment says so.
@@ -61,9 +49,8 @@ def schema() -> str:
     return json.dumps(values, indent=2, ensure_ascii=False) + "\n"
 
 
-def commented_yaml(values: Mapping[str, Any], head: str) -> str:
+def commented_yaml(settings: SharedSettings, head: str) -> str:
     """A config file with every key, its meaning, what is allowed, and the default where the value differs."""
-    settings = parse(values)
     lines = [MODELINE, *(f"# {line}" for line in head.splitlines())]
     for name in section_names(Settings):
         info = Settings.model_fields[name]
@@ -112,7 +99,7 @@ def markdown() -> str:
             cells = [
                 f"`{key}`",
                 f"`{_plain(field.get_default(call_default_factory=True))}`",
-                allowed(field),
+                allowed(field, "`"),
                 description(key),
                 rerun_text(key),
             ]
@@ -146,6 +133,8 @@ def explain(key: str, settings: SharedSettings) -> str:
         beside = [known for known in every_key(Settings) if known.startswith(f"{key.partition('.')[0]}.")]
         if key.partition(".")[0] == "overrides":
             raise ConfigError("overrides: a list of other settings for some categories; docs/config.md explains it.")
+        if key in RENAMED:
+            raise ConfigError(f"{key}: no such key. It is now called {key.partition('.')[0]}.{RENAMED[key]}.")
         sections = [name for name in section_names(Settings) if name != "overrides"]
         raise ConfigError(f"{key}: no such key. {one_of(key, beside or sections)}")
     return "\n\n".join(_explain_one(known, settings) for known in keys)
@@ -209,43 +198,15 @@ def field_of(key: str) -> FieldInfo:
     return section_of(Settings, section).model_fields[name] if name else Settings.model_fields[section]
 
 
-def allowed(field: FieldInfo) -> str:
-    """What a key accepts, in words: alternatives, type, range."""
-    return _type_text(field.annotation, field.metadata)
-
-
-def _type_text(annotation: Any, metadata: list[Any]) -> str:
-    origin, arguments = get_origin(annotation), get_args(annotation)
-    if annotation is type(None):
-        return "null"
-    if hasattr(annotation, "__metadata__"):
-        return _type_text(arguments[0], [*annotation.__metadata__])
-    if origin is Literal:
-        return ", ".join(f"`{value}`" for value in arguments)
-    if origin in (Union, types.UnionType):
-        return " or ".join(_type_text(argument, metadata) for argument in arguments)
-    if origin is list:
-        return f"list of {_type_text(arguments[0], [])}"
-    if hasattr(annotation, "model_fields"):
-        return annotation.__name__.lower()
-    names = {int: "integer", float: "number", bool: "true or false", str: "text", dict: "mapping"}
-    return " ".join([names.get(annotation, str(annotation)), *_limits(metadata)])
-
-
-def _limits(metadata: list[Any]) -> Iterator[str]:
-    for item in metadata:
-        nested = getattr(item, "metadata", None)
-        if nested:
-            yield from _limits(nested)
-        for name, sign in (("ge", ">="), ("gt", ">"), ("le", "<="), ("lt", "<")):
-            if getattr(item, name, None) is not None:
-                yield f"{sign} {getattr(item, name)}"
+def allowed(field: FieldInfo, mark: str = "") -> str:
+    """What a key accepts, in words; `mark` stands around words that can be given."""
+    return accepted(field.annotation, field.metadata, mark)
 
 
 def _explained(key: str, field: FieldInfo, value: Any) -> str:
     default = field.get_default(call_default_factory=True)
     differs = f" Default: {_plain(default)}." if value != default else ""
-    return f"{description(key)} [{allowed(field).replace('`', '')}]{differs}"
+    return f"{description(key)} [{allowed(field)}]{differs}"
 
 
 def _comment(text: str, indent: str) -> list[str]:
@@ -254,7 +215,7 @@ def _comment(text: str, indent: str) -> list[str]:
 
 def _plain(value: Any) -> str:
     """A value as one line of YAML."""
-    text: str = yaml.safe_dump(value, default_flow_style=True, width=10_000, sort_keys=False)
+    text = to_yaml(value, default_flow_style=True, width=10_000)
     return text.removesuffix("\n").removesuffix("\n...").strip()
 
 
@@ -270,13 +231,13 @@ def written_files() -> dict[str, str]:
     """Every generated file, by its path in the repository."""
     return {
         "config/schema.json": schema(),
-        "config/config.yaml": commented_yaml(DEMO, DEMO_HEAD),
-        "config/folder.yaml": commented_yaml(FOLDER, FOLDER_HEAD),
+        "config/config.yaml": commented_yaml(load(DEMO), DEMO_HEAD),
+        "config/folder.yaml": commented_yaml(load(FOLDER), FOLDER_HEAD),
         "docs/config.md": markdown(),
     }
 
 
 if __name__ == "__main__":
     for path, text in written_files().items():
-        (Path(__file__).parents[3] / path).write_text(text, encoding="utf-8")
+        (REPOSITORY / path).write_text(text, encoding="utf-8")
         print(path)

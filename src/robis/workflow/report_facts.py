@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-import yaml
-
 from robis.config.settings import SharedSettings, every_key
+from robis.config.yaml_files import to_yaml
 from robis.workflow.runs import Run, effective
 
 if TYPE_CHECKING:
@@ -63,7 +62,7 @@ def random_weights_notice(project: Project) -> str | None:
 def _config_text(settings: SharedSettings, runs: Mapping[str, SharedSettings]) -> str:
     """Every key as given, and below what holds instead for single runs."""
     given = settings.model_dump(mode="json")
-    text = yaml.safe_dump(given, sort_keys=False, default_flow_style=None, width=100, allow_unicode=True)
+    text = to_yaml(given, default_flow_style=None, width=100)
     plain = settings.model_copy(update={"overrides": []})
     keys = every_key(type(settings))
     of_runs = {
@@ -73,7 +72,7 @@ def _config_text(settings: SharedSettings, runs: Mapping[str, SharedSettings]) -
     of_runs = {run: values for run, values in of_runs.items() if values}
     if of_runs:
         # In comments, so that the whole stays a config that can be used.
-        lines = yaml.safe_dump(of_runs, sort_keys=False, default_flow_style=False, width=100, allow_unicode=True)
+        lines = to_yaml(of_runs, default_flow_style=False, width=100)
         text += "\n# Other values of single runs:\n" + "".join(f"#   {line}\n" for line in lines.splitlines())
     return text
 

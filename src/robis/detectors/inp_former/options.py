@@ -1,36 +1,57 @@
-"""Options of InpFormer."""
+"""Options of INP-Former."""
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 
-from robis.config.sections import Count, Section
+from robis.config.sections import Section
+from robis.config.types import BatchSize, Bounds, Seed, Text, at_most
 
 
 class InpFormerOptions(Section):
-    """INP-Former (arXiv 2503.02424), one model per category."""
+    """INP-Former (arXiv 2503.02424): one model per category."""
 
-    weights: str | None = Field(
+    weights: Text | None = Field(
         None,
-        description="Trained model to use instead of training: a .pth or .safetensors file in the key names of the "
-        "public INP-Former and RoBiS code, {category} in its path replaced; null: train.",
+        description="Trained model to use instead of training: a .pth or .safetensors file with the key names of the "
+        "public INP-Former and RoBiS code; {category} in the path is replaced. null: train.",
     )
-    prototypes: Count = Field(6, description="Number of intrinsic normal prototypes.")
-    epochs: Count = Field(200, description="Passes over the training tiles.")
-    batch_size: Count = Field(16, description="Tiles per training step.")
-    learning_rate: float = Field(1e-3, gt=0, description="Highest learning rate.")
-    final_learning_rate: float = Field(1e-4, ge=0, description="Learning rate after the last step.")
-    warmup_steps: int = Field(100, ge=0, description="Steps of linear rise to the highest learning rate.")
-    weight_decay: float = Field(1e-4, ge=0, description="Decoupled weight decay.")
-    gradient_clip: float = Field(0.1, gt=0, description="Largest norm of the gradient of all parameters.")
-    coherence_weight: float = Field(0.2, ge=0, description="Weight of the INP coherence loss.")
-    mining_power: float = Field(3.0, ge=0, description="Exponent of soft mining; 0: every location counts the same.")
-    augment: bool = Field(True, description="Random exposure and noise on the training tiles (RoBiS).")
-    seed: int = Field(0, ge=0, description="Seed of initial weights, order and augmentation.")
+    prototypes: Annotated[int, at_most(1000, "Prototypes summarize a tile, which has about 1,000 tokens.")] = Field(
+        6, description="Number of intrinsic normal prototypes."
+    )
+    epochs: Annotated[int, at_most(100_000, "Training would take years.")] = Field(
+        200, description="Passes over the training tiles."
+    )
+    batch_size: BatchSize = Field(16, description="Tiles per training step.")
+    learning_rate: Annotated[float, Bounds("Larger steps make the loss infinite.", gt=0, le=1000)] = Field(
+        1e-3, description="Peak learning rate."
+    )
+    final_learning_rate: Annotated[float, Bounds("Larger steps make the loss infinite.", ge=0, le=1000)] = Field(
+        1e-4, description="Learning rate at the last step."
+    )
+    warmup_steps: Annotated[int, at_most(10_000_000, "Training would end before the warm-up.", least=0)] = Field(
+        100, description="Steps over which the learning rate rises linearly to its peak."
+    )
+    weight_decay: Annotated[float, Bounds("A larger decay erases the weights at once.", ge=0, le=1000)] = Field(
+        1e-4, description="Decoupled weight decay."
+    )
+    gradient_clip: Annotated[float, Bounds("A larger limit never applies.", gt=0, le=1_000_000)] = Field(
+        0.1, description="Largest norm of the gradient of all parameters; a larger gradient is scaled down."
+    )
+    coherence_weight: Annotated[float, Bounds("The coherence loss would hide the other.", ge=0, le=1000)] = Field(
+        0.2, description="Weight of the INP coherence loss."
+    )
+    mining_power: Annotated[float, Bounds("Higher powers are not representable in float32.", ge=0, le=100)] = Field(
+        3.0, description="Exponent of soft mining. 0: all locations count the same."
+    )
+    augment: bool = Field(True, description="Whether to change exposure and add noise to training tiles at random.")
+    seed: Seed = Field(0, description="Seed of initial weights, order of tiles and augmentation.")
     precision: Literal["float32", "bf16"] = Field(
-        "float32", description="Arithmetic on a GPU; the CPU always uses float32."
+        "float32", description="Number format of training on a GPU. The CPU always uses float32."
     )
-    compile: bool = Field(False, description="torch.compile on a GPU; the CPU never compiles.")
-    checkpoint_every: Count = Field(10, description="Epochs between two resumable states.")
+    compile: bool = Field(False, description="Whether to use torch.compile on a GPU. The CPU never does.")
+    checkpoint_every: Annotated[int, at_most(100_000, "Training has at most 100,000 epochs.")] = Field(
+        10, description="Epochs between saved states from which training can resume."
+    )

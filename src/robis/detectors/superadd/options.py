@@ -1,30 +1,37 @@
-"""Options of Superadd."""
+"""Options of SuperADD."""
 
 from __future__ import annotations
 
+from typing import Annotated
+
 from pydantic import Field
 
-from robis.config.sections import Count, Section, Seed
+from robis.config.sections import Section
+from robis.config.types import Bounds, Fraction, MemoryGb, Seed, at_most
 
 
 class SuperaddOptions(Section):
-    """SuperADD (arXiv 2605.14808): the distance to the nearest of a bank of normal tokens."""
+    """SuperADD (arXiv 2605.14808): distance to the nearest token in a bank of normal tokens."""
 
-    bank_size: Count = Field(100_000, description="Most tokens in the bank of each block.")
-    rounds: Count = Field(
-        100, description="Random parts of the training tokens, each of which gives its share of the bank."
+    bank_size: Annotated[int, at_most(10_000_000, "A larger memory bank does not fit into memory.")] = Field(
+        100_000, description="Largest number of tokens in the memory bank of each block."
     )
-    neighbors: Count = Field(100, description="Nearest tokens of a part that may keep a token out of the bank.")
-    radius_growth: float = Field(
-        1.1, gt=1, description="Factor by which the radius grows within which they do, until few enough tokens remain."
+    rounds: Annotated[int, at_most(100_000, "Each subset costs a pass over its tokens.")] = Field(
+        100, description="Number of random subsets; each contributes an equal part of the memory bank."
     )
-    brightness_jitter: float = Field(
-        0.2, ge=0, le=1, description="Training tiles are brightened by a random factor of 1 - jitter to 1 + jitter."
+    neighbors: Annotated[int, at_most(100_000, "A subset has no more tokens.")] = Field(
+        100, description="Nearest neighbors considered when thinning a subset."
     )
-    seed: Seed = Field(0, description="Seed of parts, choice, brightness and random weights.")
-    memory_gb: float = Field(
+    radius_growth: Annotated[float, Bounds("The first step would remove nearly all tokens.", ge=1.001, le=100)] = Field(
+        1.1,
+        description="Factor by which the thinning radius grows per step, until few enough tokens remain.",
+    )
+    brightness_jitter: Fraction = Field(
+        0.2, description="Training tiles are brightened by a random factor between 1 - jitter and 1 + jitter."
+    )
+    seed: Seed = Field(0, description="Seed of the subsets, their thinning, the brightness and random weights.")
+    memory_gb: MemoryGb = Field(
         4.0,
-        gt=0,
-        description="Memory for training tokens on the computing device, gigabytes; with less the tiles are encoded "
+        description="Memory for training tokens on the computing device, in gigabytes. With less, tiles are encoded "
         "more often.",
     )

@@ -1,4 +1,4 @@
-"""Options of Winclip."""
+"""Options of WinCLIP."""
 
 from __future__ import annotations
 
@@ -6,30 +6,41 @@ from typing import Annotated
 
 from pydantic import Field
 
-from robis.config.sections import Prompts, Section, Seed, Shots
+from robis.config.sections import Section
+from robis.config.types import Bounds, Prompts, Seed, Text, at_most
+
+Shots = Annotated[int, at_most(100_000, "Few-shot detection takes a few images.", least=0)]
 
 
 class WinclipOptions(Section):
     """WinCLIP (arXiv 2303.14814): zero-shot by language, few-shot with k normal images."""
 
     shots: Shots | Annotated[list[Shots], Field(min_length=1)] = Field(
-        0, description="Normal reference images; a list runs every number of them: [0, 1, 2, 4]."
+        0, description="Number of normal reference images; a list makes one run per number, such as [0, 1, 2, 4]."
     )
     seeds: Seed | Annotated[list[Seed], Field(min_length=1)] = Field(
-        0, description="Seed of the draw of the references; a list runs every draw: [0, 1, 2]."
+        0, description="Seed of the random choice of references; a list makes one run per seed, such as [0, 1, 2]."
     )
-    references: list[str] = Field(
-        [], description="sample_ids of training images to take instead of drawn ones; the first `shots` of them."
+    references: list[Text] = Field(
+        [],
+        description="Reference sample ids; the first `shots` are used. Drawn at random from the training images if "
+        "empty.",
     )
-    scales: Annotated[list[Annotated[int, Field(ge=2)]], Field(min_length=1)] = Field(
-        [2, 3], description="Sides of the windows in tokens."
+    scales: Annotated[
+        list[Annotated[int, at_most(255, "A tile has at most 292 tokens per side.", least=2)]], Field(min_length=1)
+    ] = Field([2, 3], description="Sides of the square windows, in tokens.")
+    temperature: Annotated[
+        float, Bounds("Normal and anomalous would become equally likely everywhere.", ge=0.001, le=100)
+    ] = Field(0.07, description="Temperature of the softmax over normal and anomalous.")
+    class_name: Text | None = Field(
+        None, description="Name of the product in prompts. null: the category, with underscores as spaces."
     )
-    temperature: float = Field(0.07, gt=0, description="Temperature of the softmax over normal and anomalous.")
-    class_name: str | None = Field(
-        None, description="The product's name in the prompts; null: the category's, underscores as spaces."
+    normal_states: Prompts | None = Field(
+        None, description="Phrases for normal products, with {} for the name. null: the 7 published ones."
     )
-    normal_states: Prompts | None = Field(None, description="Phrases with {} for the name; null: the 7 published ones.")
     anomalous_states: Prompts | None = Field(
-        None, description="Phrases with {} for the name; null: the 4 published ones."
+        None, description="Phrases for defective products, with {} for the name. null: the 4 published ones."
     )
-    templates: Prompts | None = Field(None, description="Sentences with {} for a phrase; null: the 21 published ones.")
+    templates: Prompts | None = Field(
+        None, description="Sentences around a phrase, with {} for the phrase. null: the 21 published ones."
+    )
