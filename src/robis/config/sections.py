@@ -93,12 +93,12 @@ class Encoder(Section):
     name: str = Field(
         "auto",
         description="A short name (dinov2_reg_vitb14, efficientnet_lite0, clip_vitl14_336, ...), timm's name of any "
-        "ViT or CNN, open_clip's of any ViT, or the path of an open_clip model config (.json). Detectors that read text "
-        "need a CLIP.",
+        "ViT or CNN, open_clip's of any ViT, or the path of an open_clip model config (.json). Detectors that read "
+        "text need a CLIP.",
     )
     weights: str = Field(
         "auto",
-        description="auto (those of efficientnet_lite0 come with a Python package, timm or open_clip downloads others), "
+        description="auto (efficientnet_lite0's come with a Python package, timm or open_clip downloads others), "
         "random (seeded), a pretrained tag of open_clip's (openai, laion400m_e32, ...), or the path of a .safetensors, "
         ".pth or .pt file in the key names of timm, DINO, DINOv2, DINOv3 or open_clip.",
     )
