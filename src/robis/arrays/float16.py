@@ -1,6 +1,6 @@
-"""Half-precision arrays: what NumPy gives, bit by bit, many times as fast.
+"""Half-precision arrays: NumPy's results to the bit, many times as fast.
 
-The bits of non-negative float16 values, read as uint16, sort as the values do: ranges, comparisons and counts
+The bits of non-negative float16 values, read as uint16, sort as the values do. Ranges, comparisons and counts therefore
 need no arithmetic.
 """
 
@@ -33,7 +33,7 @@ def to_float16(values: np.ndarray) -> np.ndarray:
 
 
 def add_to(total: np.ndarray, values: np.ndarray) -> None:
-    """Add float16 or float32 (H, W) to float32 `total`, which may be a part of an array, in place."""
+    """Add float16 or float32 (H, W) in place to float32 `total`, which may be a view of a larger array."""
     if _BY_OPENCV and values.size:
         cv2.add(total, values, dst=total, dtype=cv2.CV_32F)
     else:
@@ -41,7 +41,7 @@ def add_to(total: np.ndarray, values: np.ndarray) -> None:
 
 
 def value_range(values: np.ndarray) -> tuple[float, float]:
-    """Smallest and largest value of an array of any shape; NaN where one is NaN. Fast for float16."""
+    """Smallest and largest value of an array of any shape, both NaN where a value is NaN. Fast for float16."""
     if values.dtype == np.float16:
         bits = values.view(np.int16)
         low, high = bits.min(), bits.max()

@@ -1,4 +1,4 @@
-"""Box prompts from a coarse mask, and filled holes."""
+"""Components of a mask as boxes, and filling of holes."""
 
 from __future__ import annotations
 
@@ -7,12 +7,16 @@ import numpy as np
 
 
 def largest_components(mask: np.ndarray, limit: int) -> tuple[np.ndarray, np.ndarray]:
-    """Find the `limit` 8-connected components of a bool mask (H, W) that have most pixels.
+    """Find the largest 8-connected components of a mask.
 
-    Returns `boxes`, int64 (k, 4), largest component first, each (x, y, x + w, y + h) in pixels: the lower
-    right corner lies just outside, as RoBiS (arXiv 2505.21152) prompts SAM; and `ranks`, int32 (H, W): i + 1
-    where the component of box i is, 0 elsewhere. Equal areas are ordered by the box's top, then its left.
-    An empty mask gives k = 0.
+    Args:
+        mask: bool (H, W).
+        limit: most components; an empty mask has none.
+
+    Returns:
+        Boxes, int64 (k, 4), of the largest component first, each (x, y, x + w, y + h) in pixels: the lower right corner
+        lies just outside, as RoBiS (arXiv 2505.21152) prompts SAM. Equal areas are ordered by the box's top, then its
+        left. And ranks, int32 (H, W): i + 1 inside the component of box i, 0 elsewhere.
     """
     count, labels, stats, _ = cv2.connectedComponentsWithStats(mask.astype(np.uint8), connectivity=8)
     x, y, width, height, area = stats[1:].T
@@ -26,8 +30,8 @@ def largest_components(mask: np.ndarray, limit: int) -> tuple[np.ndarray, np.nda
 def fill_holes(mask: np.ndarray) -> np.ndarray:
     """Fill the holes of a bool mask (H, W).
 
-    A hole is background from which no path of 4-connected background pixels leads out of the image, so that
-    8-connected outlines, the connectivity of the components, enclose holes.
+    A hole is background that no path of 4-connected background pixels connects with the outside of the image, so that
+    8-connected outlines, as components have them, enclose holes.
     """
     padded = cv2.copyMakeBorder(mask.astype(np.uint8), 1, 1, 1, 1, cv2.BORDER_CONSTANT, value=0)
     cv2.floodFill(padded, None, (0, 0), 2, flags=4)

@@ -1,4 +1,4 @@
-"""Gaps closed and holes filled in the mask of an anomaly map, SuperADD's last step (arXiv 2605.14808)."""
+"""Closing gaps and filling holes of an anomaly map's mask: SuperADD's last step (arXiv 2605.14808)."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ from robis.arrays.morphology import fill_holes
 
 
 def close_and_fill(anomaly_map: np.ndarray, threshold: np.float32, sides: Sequence[int], growth: float) -> np.ndarray:
-    """Close the mask at several thresholds, each with a block of its own, and fill the holes of the union.
+    """Close the masks of several thresholds, each with a larger block than the one below, and fill the union's holes.
 
-    The masks are nested, and so are their closings with one block: the lowest threshold's would be all of the union.
-    Blocks therefore grow with the threshold: what is clearly defective is joined over wider gaps than what barely is.
-    What lies beyond the border is normal, so that no closing reaches it by itself.
+    Masks of rising thresholds are nested, and so are their closings with the same block: the lowest would be the whole
+    union. Larger blocks at higher thresholds join clear defects over wider gaps than faint ones. Everything beyond the
+    border counts as normal, so that closing does not spread to the border.
 
     Args:
         anomaly_map: float16 (H, W).
-        threshold: the lowest; the following are `growth` times the one before.
-        sides: of the blocks, map pixels, odd, one per threshold; 1 closes nothing.
+        threshold: the lowest threshold; each of the others is `growth` times the one before.
+        sides: sides of the blocks in map pixels, odd, one per threshold; 1 closes nothing.
         growth: at least 1.
 
     Returns:
-        bool (H, W), which holds all pixels above `threshold`.
+        bool (H, W), with all pixels above `threshold` set.
     """
     values = anomaly_map.astype(np.float32)
     union = values > threshold

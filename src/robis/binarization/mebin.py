@@ -1,13 +1,13 @@
-"""MEBin: one threshold per anomaly map, where the number of its regions stays the same the longest.
+"""MEBin: one threshold per anomaly map, the lowest of the longest range over which the number of regions is stable.
 
-Published by AnomalyNCD (arXiv 2410.14379, section 3.2) and used by RoBiS (arXiv 2505.21152). The
-results are bit-identical to the published procedure, which erodes the map and labels its components
-at each of 64 thresholds. Here both happen once:
+Published by AnomalyNCD (arXiv 2410.14379, section 3.2) and used by RoBiS (arXiv 2505.21152). The results are
+bit-identical to the published procedure, which erodes the map and labels its components at each of 64 thresholds. Here
+both happen once:
 
-- erosion is a minimum filter and commutes with thresholding, so one filtered image of levels holds
-  all eroded masks: the mask of a threshold is where the level is high enough;
-- the components of all masks follow from one descent through the levels, in which a pixel starts a
-  region, joins one, or joins several.
+- Erosion is a minimum filter and commutes with thresholding. One filtered image of levels therefore holds all eroded
+  masks: the mask of a threshold is where the level is high enough.
+- The components of all masks follow from one descent through the levels, in which a pixel starts a region, joins one,
+  or merges several.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ RING = ((-1, -1), (-1, 0), (-1, 1), (0, -1), (0, 1), (1, -1), (1, 0), (1, 1))
 
 @dataclass(frozen=True)
 class StableInterval:
-    """A run of equal counts: the indexes of its first and last threshold, both included."""
+    """A run of equal counts, from threshold number `first` to number `last`, both included."""
 
     count: int
     first: int
@@ -39,10 +39,13 @@ class StableInterval:
 
 @dataclass(frozen=True)
 class Estimate:
-    """What MEBin says of one map: pixels above `threshold`, in map units, are defects.
+    """MEBin's result for one map.
 
-    `stable_first` and `stable_last` are the levels (255, 251, ...) between which the number of
-    defects is stable, or None when it never is; then there is no defect and nothing exceeds the threshold.
+    Attributes:
+        threshold: in map units; pixels above it are defects.
+        defects: estimated number of defects.
+        stable_first, stable_last: levels (255, 251, ...) between which the number of defects is stable. None where it
+            never is: then there is no defect, and no pixel exceeds the threshold.
     """
 
     threshold: int | float
@@ -66,11 +69,16 @@ def estimate(
     erosion_size: int = 6,
     compiled: bool = True,
 ) -> Estimate:
-    """Find the threshold of one anomaly map, float16 (H, W) and non-negative.
+    """Find the threshold of one anomaly map.
 
-    `lowest_max` and `highest_max` are the smallest and largest of the maxima of the split's maps.
-    Where they are equal there is no scale to count on and so no defect. `compiled` False counts without numba,
-    which takes half a second to load; the result is the same.
+    Args:
+        anomaly_map: float16 (H, W), non-negative.
+        lowest_max, highest_max: the smallest and the largest of the maxima of the split's maps. Where they are equal,
+            there is no range to try thresholds in, and so no defect.
+        threshold_step: gray levels between two thresholds.
+        min_interval: thresholds that a stable interval must span.
+        erosion_size: side of the erosion block in map pixels; 1 erodes nothing.
+        compiled: False counts without numba, which takes half a second to load; the result is the same.
     """
     bits = np.ascontiguousarray(anomaly_map).view(np.uint16)
     levels = eroded(looked_up(level_table(lowest_max, highest_max, threshold_step), bits), erosion_size)
@@ -91,8 +99,8 @@ def estimate(
 def map_threshold(level: int, lowest_max: np.float16, highest_max: np.float16) -> int:
     """Convert a threshold on the scale 0..255 to map units, rounded down.
 
-    As published, each step is rounded to float16. Maps beyond 255, which have no published value,
-    would overflow float16 on the way, so they are converted in float64.
+    As published, each step is rounded to float16. Maps beyond 255, for which there is no published value, would
+    overflow float16 on the way and are converted in float64.
     """
     dtype = np.float16 if highest_max <= TOP else np.float64
     low, high = dtype(lowest_max), dtype(highest_max)
@@ -118,15 +126,15 @@ def level_table(lowest_max: np.float16, highest_max: np.float16, threshold_step:
 
 
 def eroded(image: np.ndarray, size: int) -> np.ndarray:
-    """Minimum filter of a uint8 image over size x size pixels: OpenCV's anchor, nothing beyond the border."""
+    """Minimum filter of a uint8 image (H, W) over size x size pixels, with OpenCV's anchor, ignoring the outside."""
     return cv2.erode(image, np.ones((size, size), np.uint8)) if size > 1 else image
 
 
 def stable_interval(counts: Sequence[int], min_interval: int) -> StableInterval | None:
     """Choose among the runs of equal, non-zero counts that are at least `min_interval` thresholds long.
 
-    The count that has the longest run wins, the one met first on ties; of its runs the longest, the
-    last on ties. None when there is no such run.
+    The count with the longest run wins, on ties the first; then the longest of its runs, on ties the last. None where
+    there is no such run.
     """
     runs: dict[int, list[StableInterval]] = {}
     first = 0
@@ -138,7 +146,7 @@ def stable_interval(counts: Sequence[int], min_interval: int) -> StableInterval 
         first = last + 1
     if not runs:
         return None
-    # max() keeps the first of equals: dict order is the order in which the counts were met.
+    # max() keeps the first of equals, and a dict the order in which the counts came.
     longest = max(runs.values(), key=lambda same: max(_length(run) for run in same))
     return max(reversed(longest), key=_length)
 
@@ -150,9 +158,12 @@ def _length(run: StableInterval) -> int:
 def component_counts(levels: np.ndarray, depth: int) -> np.ndarray:
     """Count the 8-connected components at every threshold at once.
 
-    `levels` is uint8 (H, W), each pixel's number of thresholds below it, at most `depth`. Returns
-    int64 (depth,): element k, for the k-th highest threshold, counts the components of
-    {levels >= depth - k}.
+    Args:
+        levels: uint8 (H, W), the number of thresholds below each pixel.
+        depth: number of thresholds.
+
+    Returns:
+        int64 (depth,): element k, for the k-th highest threshold, counts the components of {levels >= depth - k}.
     """
     padded = cv2.copyMakeBorder(levels, 1, 1, 1, 1, cv2.BORDER_CONSTANT, value=0)
     net = _compiled()(padded, depth, _touching_runs())
@@ -160,18 +171,18 @@ def component_counts(levels: np.ndarray, depth: int) -> np.ndarray:
 
 
 def labeled_counts(levels: np.ndarray, depth: int) -> np.ndarray:
-    """The same by labeling at every threshold: ten times slower per map, but nothing has to be loaded."""
+    """`component_counts` by labeling at every threshold: ten times slower per map, but nothing has to be loaded."""
     masks = ((levels >= depth - k).view(np.uint8) for k in range(depth))
     return np.array([cv2.connectedComponents(mask, connectivity=8)[0] - 1 for mask in masks])
 
 
 @cache
 def _touching_runs() -> np.ndarray:
-    """Name one neighbor of each connected part of a set of neighbors: int8 (256, 5), -1 after the last.
+    """A neighbor of each connected part of every set of neighbors: int8 (256, 5), -1 after the last part.
 
-    The set is given as 8 bits in the order of RING. Neighbors that touch one another are connected
-    whatever lies around them, so there are at most four parts, and a pixel with one part in reach
-    joins it without changing the number of components.
+    A set is a number of 8 bits, in the order of RING. Neighbors that touch are connected, wherever else they touch
+    something, so that there are at most four parts. A pixel beside a single part joins it, and the number of components
+    stays the same.
     """
     table = np.full((256, 5), -1, np.int8)
     for members in range(256):
@@ -188,31 +199,31 @@ def _touching_runs() -> np.ndarray:
     return table
 
 
-def _touch(one: tuple[int, int], other: tuple[int, int]) -> bool:
-    return max(abs(one[0] - other[0]), abs(one[1] - other[1])) == 1
+def _touch(first: tuple[int, int], second: tuple[int, int]) -> bool:
+    return max(abs(first[0] - second[0]), abs(first[1] - second[1])) == 1
 
 
 @cache
 def _compiled() -> Callable[[np.ndarray, int, np.ndarray], np.ndarray]:
-    """Compile the descent when it is first needed; numba's import is slow beside most commands."""
+    """Compile the descent when it is first needed: importing numba takes longer than most commands."""
     from numba import njit
 
     try:
         descent = njit(cache=True, nogil=True)(_net_components)
         descent(np.zeros((3, 3), np.uint8), 1, _touching_runs())
     except (RuntimeError, OSError):
-        # No folder to cache in, or one that cannot be written to: compile for this process alone.
+        # There is no folder for the cache, or it cannot be written to: compile for this process only.
         descent = njit(nogil=True)(_net_components)
     return descent
 
 
 def _net_components(padded: np.ndarray, depth: int, parts: np.ndarray) -> np.ndarray:
-    """Components that appear less those that merge at each level: int64 (depth + 1,); level 0 is background.
+    """Components that appear at each level, minus those that merge there: int64 (depth + 1,); level 0 is background.
 
-    Pixels are taken from the highest level down, in raster order within a level, so the levels alone
-    tell which neighbors come before a pixel. A pixel that starts a region, or has one connected part
-    of earlier neighbors, needs no search: its link is set in one raster pass. Only at saddles, where
-    several parts meet, does a union-find decide, in that order, whether regions merge.
+    Pixels come from the highest level down, in raster order within a level, so that the levels alone say which
+    neighbors come before a pixel. A pixel without earlier neighbors, or with a single connected part of them, needs
+    no search: its link is set in one raster pass. Only at saddles, where several parts meet, a union-find decides, in
+    that order, whether regions merge.
     """
     height, stride = padded.shape
     pixels = padded.ravel()

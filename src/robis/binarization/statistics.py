@@ -1,7 +1,7 @@
 """Statistics of a set of anomaly maps, exact and in one pass, in memory that does not grow with the set.
 
-A non-negative float16 has 31,744 finite values, so the number of pixels at each of them says all there
-is to know: mean, standard deviation and percentiles come from the counts, not from the pixels.
+Non-negative float16 has 31,744 finite values. Mean, standard deviation and percentiles follow from the number of pixels
+at each of them.
 """
 
 from __future__ import annotations
@@ -23,10 +23,11 @@ NEGATIVE_ZERO = 0x8000
 
 @dataclass(frozen=True)
 class MapStatistics:
-    """Pixels per value and the range of the maps' maxima, of a set of non-negative float16 maps.
+    """Statistics of a set of non-negative float16 maps.
 
-    `pixels` is int64 (31744,), indexed by float16 bit pattern, which sorts as the values do.
-    `lowest_max` and `highest_max` are the smallest and the largest of the maps' maxima.
+    Attributes:
+        pixels: int64 (31744,), the number of pixels per value, indexed by its bits, which sort as the values do.
+        lowest_max, highest_max: the smallest and the largest of the maps' maxima.
     """
 
     pixels: np.ndarray
@@ -35,7 +36,7 @@ class MapStatistics:
 
     @classmethod
     def of(cls, paths: Iterable[Path], threads: int = 1) -> MapStatistics:
-        """Read maps one at a time. Raises DataError for no maps at all or for one that cannot be used."""
+        """Read maps, `threads` at a time. Raises DataError where there are none or one cannot be used."""
         pixels = np.zeros(FINITE_VALUES, np.int64)
         maxima = []
         for counts in threaded(_count, paths, threads):
@@ -65,7 +66,7 @@ class MapStatistics:
         share = position - rank
         neighbors = np.searchsorted(below, [rank, min(rank + 1, int(below[-1]) - 1)], side="right")
         low, high = _values()[neighbors].astype(np.float64).tolist()
-        # Taken from the nearer end, as NumPy does: exact at both ends.
+        # From the nearer end, as NumPy does: exact at both ends.
         return float(low + (high - low) * share if share < 0.5 else high - (high - low) * (1 - share))
 
 

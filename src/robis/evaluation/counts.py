@@ -1,8 +1,8 @@
-"""What a pass over maps and masks leaves behind: counts of fixed size that add up.
+"""Counts of a fixed size that a pass over maps and masks collects, and that add up.
 
-A non-negative float16 has one of 31,744 finite values, and its bits, read as an integer, sort as the
-values do. Three numbers per value (normal pixels, anomalous pixels, covered share of the ground-truth
-regions) therefore hold everything that a threshold metric can ask, at any number of images.
+Non-negative float16 has 31,744 finite values, and their bits, read as integers, sort as the values do. Three numbers
+per value (normal pixels, anomalous pixels, covered fraction of the ground-truth regions) are therefore enough for
+every threshold metric, for any number of images.
 """
 
 from __future__ import annotations
@@ -27,15 +27,16 @@ def _weights() -> np.ndarray:
 
 @dataclass(eq=False)
 class PixelCounts:
-    """Counts per float16 value, indexed by the value's bits; an empty one is the start of a sum.
+    """Counts per float16 value, indexed by the value's bits; without arguments the start of a sum.
 
-    normal, anomalous: int64 (31744,), pixels outside and inside the defects.
-    coverage: float64 (31744,), the sum over defect pixels of 1 / area of their region; summed from a
-        threshold upwards and divided by `regions` it is PRO, the mean covered share of a region.
-    regions: 8-connected ground-truth regions seen.
+    The integer counts do not depend on how partial counts are grouped. `coverage` is a float64 sum: another grouping
+    may change its last bits, and a metric by less than 1e-12.
 
-    The integer counts do not depend on how partial counts are grouped. `coverage` is a float64 sum: another
-    grouping may change its last bits, and a metric by less than 1e-12.
+    Attributes:
+        normal, anomalous: int64 (31744,), pixels outside and inside the defects.
+        coverage: float64 (31744,), the sum over defect pixels of 1 / area of their region; summed from a threshold
+            upwards and divided by `regions`, it is PRO, the mean covered fraction of a region.
+        regions: number of 8-connected ground-truth regions.
     """
 
     normal: np.ndarray = field(default_factory=_counts)
@@ -44,10 +45,14 @@ class PixelCounts:
     regions: int = 0
 
     def add(self, anomaly_map: np.ndarray, mask: np.ndarray) -> None:
-        """Count one image.
+        """Count an image.
 
-        anomaly_map: float16 (H, W), finite and non-negative. mask: bool (H, W), True on defects.
-        Raises ValueError for another dtype or shape, and for values that are negative or not finite.
+        Args:
+            anomaly_map: float16 (H, W), finite and non-negative.
+            mask: bool (H, W), True on defects.
+
+        Raises:
+            ValueError: another dtype or shape, or values that are negative or not finite.
         """
         if anomaly_map.dtype != np.float16 or mask.dtype != np.bool_:
             raise ValueError(f"expected float16 map and bool mask, got {anomaly_map.dtype} and {mask.dtype}")
@@ -65,7 +70,7 @@ class PixelCounts:
             self._add_defects(bits, mask)
 
     def _add_defects(self, bits: np.ndarray, mask: np.ndarray) -> None:
-        # Labeling the bounding box alone: defects are small, images are not.
+        # Only the bounding box is labeled: defects are small, images are large.
         pixels = np.ascontiguousarray(mask).view(np.uint8)
         x, y, width, height = cv2.boundingRect(pixels)
         window = np.s_[y : y + height, x : x + width]
@@ -105,7 +110,7 @@ class SegmentationCounts:
 
     @classmethod
     def of(cls, predicted: np.ndarray, mask: np.ndarray) -> SegmentationCounts:
-        """Compare one final mask with its ground truth, both bool (H, W). ValueError for two shapes."""
+        """Compare a final mask with its ground truth, both bool (H, W). Raises ValueError where the shapes differ."""
         if predicted.shape != mask.shape:
             raise ValueError(f"the final mask is {predicted.shape} and the ground truth {mask.shape}")
         tp = int(np.count_nonzero(predicted & mask))
@@ -118,10 +123,10 @@ class SegmentationCounts:
 
 
 def resize_map(anomaly_map: np.ndarray, height: int, width: int) -> np.ndarray:
-    """Bring a float16 map (H, W) to (height, width), bilinear, as float16 clipped at 0.
+    """Resize a finite float16 map (H, W) to (height, width), bilinear, as float16 clipped at 0.
 
-    Pixel centers lie at half-integers (PyTorch's `align_corners=False`) and shrinking does not blur first,
-    as in the published evaluations. Interpolation is in float32. The map has to be finite.
+    Pixel centers lie at half-integers (PyTorch's `align_corners=False`) and there is no antialiasing, as in the
+    published evaluations. Interpolation is in float32.
     """
     pixels = to_float32(anomaly_map)
     np.maximum(pixels, 0, out=pixels)
@@ -131,9 +136,9 @@ def resize_map(anomaly_map: np.ndarray, height: int, width: int) -> np.ndarray:
 
 
 def resize_mask(mask: np.ndarray, height: int, width: int) -> np.ndarray:
-    """Bring a bool mask (H, W) to (height, width), nearest: row i takes row floor((i + 0.5) * H / height).
+    """Resize a bool mask (H, W) to (height, width), nearest: row i takes row floor((i + 0.5) * H / height).
 
-    In integers, hence exact at any size; OpenCV's nearest modes step in fixed point and can drift.
+    Computed in integers and therefore exact at any size; OpenCV's nearest modes step in fixed point and can drift.
     """
     if mask.shape == (height, width):
         return mask

@@ -1,6 +1,6 @@
-"""Metrics and curves from counts: every distinct value is a threshold, equal values are one threshold.
+"""Metrics and curves from counts. Every distinct value is one threshold.
 
-A metric that its split leaves undefined is None, never 0 and never NaN.
+An undefined metric is None, never 0 and never NaN.
 """
 
 from __future__ import annotations
@@ -34,11 +34,14 @@ CURVE_CELLS = 250
 
 @dataclass(frozen=True, eq=False)
 class Ranking:
-    """What is found at each distinct threshold, from the highest down ("at or above" is anomalous).
+    """Detections at each distinct threshold, from the highest down; values at or above it count as anomalous.
 
-    thresholds: float64 (T,), falling. tp, fp: int64 (T,), anomalous and normal ones at or above the
-    threshold; their last entries are the totals. pro: float64 (T,), mean covered share of the ground-truth
-    regions, or None where there are no regions (images, or a split without defects).
+    Attributes:
+        thresholds: float64 (T,), falling.
+        tp, fp: int64 (T,), anomalous and normal pixels (or images) at or above the threshold; the last entries are the
+            totals.
+        pro: float64 (T,), mean covered fraction of the ground-truth regions; None where there are no regions (images,
+            or a split without defects).
     """
 
     thresholds: np.ndarray
@@ -48,16 +51,16 @@ class Ranking:
 
     @property
     def defined(self) -> bool:
-        """Whether both classes occur, without which nothing can be ranked."""
+        """Whether both classes occur; without them no metric is defined."""
         return len(self.tp) > 0 and self.tp[-1] > 0 and self.fp[-1] > 0
 
 
 def rank_pixels(counts: PixelCounts) -> Ranking:
-    """Cumulate pixel counts from the largest value to the smallest."""
+    """Accumulate pixel counts from the largest value to the smallest."""
     value = np.flatnonzero(counts.normal + counts.anomalous)[::-1]
     pro = None
     if counts.regions:
-        # The shares of all regions sum to 1 each but for rounding, which must not show as PRO above 1.
+        # The fractions of a region sum to 1 except for rounding, which must not give a PRO above 1.
         pro = np.minimum(np.cumsum(counts.coverage[value]) / counts.regions, 1.0)
     return Ranking(
         thresholds=np.arange(FINITE_VALUES, dtype=np.uint16).view(np.float16)[value].astype(np.float64),
@@ -68,7 +71,12 @@ def rank_pixels(counts: PixelCounts) -> Ranking:
 
 
 def rank_images(scores: np.ndarray, anomalous: np.ndarray) -> Ranking:
-    """Cumulate images by score. scores: float (N,), finite; anomalous: bool (N,)."""
+    """Accumulate images by score.
+
+    Args:
+        scores: float (N,), finite.
+        anomalous: bool (N,).
+    """
     values, index = np.unique(np.asarray(scores, np.float64), return_inverse=True)
     anomalous = np.asarray(anomalous, bool)
     tp = np.bincount(index[anomalous], minlength=len(values))
@@ -86,7 +94,7 @@ def auroc(ranking: Ranking) -> float | None:
 
 
 def average_precision(ranking: Ranking) -> float | None:
-    """Sum of precision times gained recall in 0..1, as in scikit-learn; None unless both classes occur."""
+    """Sum of precision times the gain in recall in 0..1, as in scikit-learn; None unless both classes occur."""
     if not ranking.defined:
         return None
     gained = np.diff(ranking.tp, prepend=0) / ranking.tp[-1]
@@ -97,17 +105,16 @@ def f1_max(ranking: Ranking) -> float | None:
     """Largest F1 over all thresholds in 0..1; None unless both classes occur."""
     if not ranking.defined:
         return None
-    # 2 TP / (2 TP + FP + FN), with TP + FN the number of anomalous ones.
+    # 2 TP / (2 TP + FP + FN), where TP + FN is the number of anomalous pixels or images.
     return float((2 * ranking.tp / (ranking.tp + ranking.fp + ranking.tp[-1])).max())
 
 
 def aupro(ranking: Ranking, limit: float) -> float | None:
     """Area under PRO over the false-positive rate from 0 to `limit`, divided by `limit`, in 0..1.
 
-    The curve starts at (0, 0), has a point per distinct threshold and is interpolated at the limit; the
-    false-positive rate is over all normal pixels (Bergmann et al., The MVTec Anomaly
-    Detection Dataset, IJCV 2021). None where there
-    is no region or no normal pixel.
+    The curve starts at (0, 0), has a point per distinct threshold and is interpolated at the limit. The
+    false-positive rate is over all normal pixels (Bergmann et al., The MVTec Anomaly Detection Dataset, IJCV 2021).
+    None where there is no region or no normal pixel.
     """
     if not ranking.defined or ranking.pro is None:
         return None
@@ -142,9 +149,9 @@ def pixel_metrics(ranking: Ranking) -> dict[str, float | None]:
 
 
 def segmentation_metrics(counts: SegmentationCounts) -> dict[str, float | None]:
-    """The four metrics of the final masks, by name; all None where no defect pixel exists.
+    """The four metrics of the final masks, by name; all None where there is no defect pixel.
 
-    With defects and not one predicted pixel the precision is 0 (scikit-learn's `zero_division=0`).
+    Where defects exist and no pixel is predicted, precision is 0 (scikit-learn's `zero_division=0`).
     """
     tp, fp, fn = counts.tp, counts.fp, counts.fn
     if tp + fn == 0:
@@ -158,7 +165,7 @@ def segmentation_metrics(counts: SegmentationCounts) -> dict[str, float | None]:
 
 
 def class_f1(predicted: np.ndarray, anomalous: np.ndarray) -> float | None:
-    """F1 of the images found anomalous; both bool (N,). None where no image is anomalous."""
+    """F1 of images predicted anomalous; both bool (N,). None where no image is anomalous."""
     predicted, anomalous = np.asarray(predicted, bool), np.asarray(anomalous, bool)
     if not anomalous.any():
         return None
@@ -167,12 +174,12 @@ def class_f1(predicted: np.ndarray, anomalous: np.ndarray) -> float | None:
 
 
 def curves_table(pixels: Ranking, images: Ranking) -> pd.DataFrame:
-    """The curves for plots, long: `curve, x, y, threshold`, at most 500 points a curve.
+    """The curves for plots as a long table: `curve, x, y, threshold`, with at most 500 points per curve.
 
-    curve: over pixels "roc" (x false-positive rate, y recall), "pr" (x recall, y precision) and "pro" (x
-    false-positive rate, y PRO); over images "image_roc" and "image_pr". Thresholds fall along a curve and are
-    null at its first point, where nothing is found: (0, 0), or (0, 1) for precision. A curve that is
-    undefined has no rows. Thinned evenly along the curve's length; the metrics never come from these points.
+    `curve` is, over pixels, "roc" (x false-positive rate, y recall), "pr" (x recall, y precision) or "pro" (x
+    false-positive rate, y PRO); over images "image_roc" or "image_pr". Thresholds fall along a curve and are null at
+    its first point, which has no detections: (0, 0), or (0, 1) for precision. An undefined curve has no rows. Points
+    are thinned evenly along the curve; the metrics are not computed from them.
     """
     parts = []
     for prefix, ranking in (("", pixels), ("image_", images)):
@@ -201,7 +208,7 @@ def _curve(name: str, ranking: Ranking, x: np.ndarray, y: np.ndarray, start: flo
 def _thin(x: np.ndarray, y: np.ndarray) -> np.ndarray:
     """Indexes of the first and last point in each of 250 equal cells of arc length.
 
-    Both ends of the curve stay, and so do both ends of every straight piece longer than a cell.
+    Both ends of the curve are kept, and so are both ends of every straight piece longer than a cell.
     """
     length = np.append(0.0, np.cumsum(np.hypot(np.diff(x), np.diff(y))))
     cell = np.minimum((length / length[-1] * CURVE_CELLS).astype(np.int64), CURVE_CELLS - 1)
@@ -214,5 +221,5 @@ def _trapezoids(x: np.ndarray, y: np.ndarray) -> float:
 
 
 def typed(table: pd.DataFrame) -> pd.DataFrame:
-    """A table of metrics whose columns hold null as null, also where every value of a column is."""
+    """A table of metrics with nullable columns, also where all values of a column are null."""
     return table.astype({"defects": "Int64", **dict.fromkeys(METRICS, "Float64")})

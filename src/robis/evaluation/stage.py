@@ -104,21 +104,15 @@ def evaluate_split(
     counts, segmentation = _count_all(usable, resolution, threads)
     pixels = rank_pixels(counts)
 
-    values: dict[str, float | None] = {
+    values = {
         **image_metrics(images),
         **pixel_metrics(pixels),
         **segmentation_metrics(segmentation),
         "class_f1": class_f1(flagged[known], anomalous[known]),
     }
-    row = {
-        "detector": detector,
-        "category": category,
-        "split": split,
-        "images": len(samples),
-        "anomalous_images": int(anomalous.sum()),
-        "defects": counts.regions if usable else None,
-        **{name: values[name] for name in METRICS},
-    }
+    about = {"detector": detector, "category": category, "split": split, "images": len(samples)}
+    totals = {"anomalous_images": int(anomalous.sum()), "defects": counts.regions if usable else None}
+    row = about | totals | {name: values[name] for name in METRICS}
     write_table(curves, curves_table(pixels, images))
     write_table(metrics, typed(pd.DataFrame([row])))
 

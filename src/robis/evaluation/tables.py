@@ -8,16 +8,20 @@ import pandas as pd
 
 from robis.evaluation.metrics import METRICS, typed
 
-# Runs of one detector that differ in the seed of their draw alone, such as winclip_2shot_seed0.
+# Runs of a detector that differ only in the seed of their references, such as winclip_2shot_seed0.
 _SEEDED = re.compile(r"(?P<detector>.+)_seed\d+")
 
 
 def mean_metrics(table: pd.DataFrame) -> pd.DataFrame:
-    """The plain mean over categories, one row per detector and split.
+    """The plain mean over categories.
 
-    table: rows that `evaluate_split` wrote, in any number. Returns `detector, split, categories` (rows that
-    were averaged), METRICS, and for each metric `{metric}_categories`, the number of categories that
-    define it: its mean is over these alone, and null where there are none.
+    Args:
+        table: rows of `evaluate_split`, any number.
+
+    Returns:
+        One row per detector and split: `detector, split, categories` (number of rows averaged), METRICS, and for each
+        metric `{metric}_categories`, the number of categories in which it is defined. The mean is over these, and null
+        where there are none.
     """
     groups = typed(table).groupby(["detector", "split"], sort=False)
     means = groups[list(METRICS)].mean()
@@ -27,12 +31,15 @@ def mean_metrics(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def seed_spread(table: pd.DataFrame) -> pd.DataFrame:
-    """Mean and spread over runs that differ in their seed alone: one row per detector, split and category, and
-    one with the category "mean" for the seeds' means over categories.
+    """Mean and standard deviation over runs that differ only in their seed.
 
-    table: rows that `evaluate_split` wrote. Returns `detector` (the runs' common name), `split, category, seeds`,
-    METRICS (means over the seeds) and for each `{metric}_std`, the sample standard deviation. Runs of fewer than
-    two seeds are left out.
+    Args:
+        table: rows of `evaluate_split`.
+
+    Returns:
+        One row per detector, split and category, and one with the category "mean" for the mean over categories:
+        `detector` (the common name of the runs), `split, category, seeds`, METRICS (means over the seeds) and for each
+        `{metric}_std`, the sample standard deviation. Runs with a single seed are left out.
     """
     rows = pd.concat([typed(table), mean_metrics(table).assign(category="mean")], ignore_index=True)
     names = rows["detector"].astype("str").str.extract(_SEEDED, expand=True)["detector"]

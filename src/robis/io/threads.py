@@ -11,9 +11,10 @@ R = TypeVar("R")
 
 
 def threaded(function: Callable[[T], R], items: Iterable[T], threads: int) -> Iterator[R]:
-    """Apply `function` to every item on `threads` threads, in order, a bounded number at a time.
+    """Apply `function` to every item on `threads` threads, in order, a bounded number of items at a time.
 
-    For work that releases the GIL (decoding, OpenCV, NumPy). The first exception is raised here.
+    For work that releases the GIL (decoding, OpenCV, NumPy). With a single thread the caller does the work. The first
+    exception is raised here.
     """
     if threads <= 1:
         yield from map(function, items)

@@ -1,4 +1,4 @@
-"""GrabCut refinement: no weights, colors alone (Rother, Kolmogorov and Blake, SIGGRAPH 2004)."""
+"""Refinement by GrabCut: colors only, no weights (Rother, Kolmogorov and Blake, SIGGRAPH 2004)."""
 
 from __future__ import annotations
 
@@ -8,24 +8,27 @@ import numpy as np
 from robis.arrays.morphology import fill_holes, largest_components
 
 ITERATIONS = 2
-# Anomaly maps overshoot a defect's border and seldom miss its middle: this share of the component's largest
-# inscribed radius, and deeper, is foreground for certain, which also keeps GrabCut from losing the defect.
+# Anomaly maps overshoot a defect's border and seldom miss its middle: pixels deeper than this fraction of the
+# component's largest inscribed radius are certain foreground, which also keeps GrabCut from losing the defect.
 CORE = 0.5
-# Background around a box for the color model: a share of the box's side, and at least so many pixels.
+# Background around a box for the color model: a fraction of the box's side, and at least so many pixels.
 MARGIN = 0.5
 MIN_MARGIN = 8
 
 
 class GrabCutRefiner:
-    """GrabCut on each of the `boxes` largest components by itself; the union, holes filled.
+    """GrabCut on each of the largest components separately; the union of the results, holes filled.
 
-    Each component is cut within its own surroundings, so that its background is local and the time follows
-    the defects' size. The result, before holes are filled, lies within the boxes and holds every component's
-    core; where GrabCut has nothing to go by (no background in the image) the coarse component stays.
+    Each component is cut out of its surroundings, so that the background is local and the time depends on the size of
+    the defects. Before holes are filled, the result lies within the boxes and contains the core of every component.
+    Where GrabCut has no background to learn from, the coarse component stays.
+
+    Args:
+        max_boxes: number of components.
     """
 
-    def __init__(self, boxes: int) -> None:
-        self.boxes = boxes
+    def __init__(self, max_boxes: int) -> None:
+        self.max_boxes = max_boxes
 
     def __call__(self, image: np.ndarray, coarse: np.ndarray) -> np.ndarray:
         """Refine a coarse mask, bool (H, W), on its image, uint8 (H, W, 3), channels in any order.
@@ -33,7 +36,7 @@ class GrabCutRefiner:
         The same input gives the same mask on every thread.
         """
         fine = np.zeros(coarse.shape, dtype=bool)
-        boxes, ranks = largest_components(coarse, self.boxes)
+        boxes, ranks = largest_components(coarse, self.max_boxes)
         for rank, box in enumerate(boxes, start=1):
             crop = _surroundings(box, coarse.shape)
             labels = np.full(coarse.shape, cv2.GC_BGD, dtype=np.uint8)
@@ -56,7 +59,7 @@ def _cut(image: np.ndarray, component: np.ndarray, box_labels: np.ndarray) -> np
     labels = box_labels.copy()
     labels[component] = cv2.GC_PR_FGD
     labels[_core(component)] = cv2.GC_FGD
-    # GrabCut clusters colors with OpenCV's random numbers, whose state belongs to the calling thread.
+    # GrabCut clusters colors with OpenCV's random numbers, whose state is the calling thread's.
     cv2.setRNGSeed(0)
     background, foreground = np.zeros((1, 65)), np.zeros((1, 65))
     try:
@@ -70,10 +73,10 @@ def _cut(image: np.ndarray, component: np.ndarray, box_labels: np.ndarray) -> np
             cv2.GC_INIT_WITH_MASK,
         )
     except cv2.error:
-        # Without any background, and for some color models of few pixels, OpenCV's own checks refuse.
+        # OpenCV refuses images without background, and some color models of few pixels.
         return component
-    found = np.isin(labels, (cv2.GC_FGD, cv2.GC_PR_FGD))
-    return _touching(found, component)
+    foreground_pixels = np.isin(labels, (cv2.GC_FGD, cv2.GC_PR_FGD))
+    return _touching(foreground_pixels, component)
 
 
 def _core(component: np.ndarray) -> np.ndarray:
@@ -83,10 +86,10 @@ def _core(component: np.ndarray) -> np.ndarray:
     return core
 
 
-def _touching(found: np.ndarray, component: np.ndarray) -> np.ndarray:
-    """Keep the 8-connected pieces of `found` that share a pixel with `component`."""
-    count, labels = cv2.connectedComponents(found.astype(np.uint8), connectivity=8)
+def _touching(mask: np.ndarray, component: np.ndarray) -> np.ndarray:
+    """Keep the 8-connected pieces of a mask that share a pixel with `component`."""
+    count, labels = cv2.connectedComponents(mask.astype(np.uint8), connectivity=8)
     kept = np.zeros(count, dtype=bool)
-    kept[labels[found & component]] = True
+    kept[labels[mask & component]] = True
     touching: np.ndarray = kept[labels]
     return touching

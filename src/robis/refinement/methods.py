@@ -1,4 +1,4 @@
-"""Refinement: a coarse mask and its image become a fine mask. `METHODS` lists the ways."""
+"""Methods of refinement, from a coarse mask and its image to the final mask."""
 
 from __future__ import annotations
 
@@ -26,18 +26,17 @@ def default_checkpoint(model: str) -> str:
 
 
 def check_checkpoint(model: str, checkpoint: str | Path | None) -> None:
-    """Raise WeightsError when the checkpoint of a SAM model (None: the default one) is not there."""
+    """Raise WeightsError where the checkpoint of a SAM model (None: the default path) does not exist."""
     path = Path(checkpoint or default_checkpoint(model)).expanduser()
     if not path.is_file():
         raise WeightsError(
-            f"{path}: no such file; it should hold the weights of SAM {model}. "
-            f"Get {Path(default_checkpoint(model)).name} from {SOURCE}, "
+            f"{path}: does not exist; expected the weights of SAM {model}. "
+            f"Download {Path(default_checkpoint(model)).name} from {SOURCE}, "
             f"and put it there or set refine.checkpoint to its path."
         )
 
 
-# Takes an RGB image uint8 (H, W, 3) and its coarse mask bool (H, W), returns the fine mask bool (H, W).
-# Safe to call from several threads.
+# From an RGB image, uint8 (H, W, 3), and its coarse mask, bool (H, W), to the final mask, bool (H, W). Thread-safe.
 Refine = Callable[[np.ndarray, np.ndarray], np.ndarray]
 
 

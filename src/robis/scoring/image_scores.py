@@ -21,7 +21,7 @@ from robis.scoring.rscin import read_embeddings, rscin
 def image_score(anomaly_map: np.ndarray, top_fraction: float) -> float:
     """Mean of the highest `top_fraction` of the pixels of a map (H, W), at least one; 0 gives the maximum.
 
-    INP-Former's code takes 0.01, SuperADD 0.001.
+    INP-Former's code uses 0.01, SuperADD 0.001.
     """
     values = anomaly_map.ravel().astype(np.float64)
     count = max(1, int(values.size * top_fraction))

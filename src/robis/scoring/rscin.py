@@ -1,6 +1,6 @@
-"""RsCIN (MuSc, arXiv 2401.16753, section 3.4): an image's score smoothed over the images that look like it.
+"""RsCIN (MuSc, arXiv 2401.16753, section 3.4): image scores smoothed over similar images.
 
-Takes any detector's image scores and any image embeddings.
+Works with the image scores of any detector and with any image embeddings.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from robis.io.atomic import atomic_file
 from robis.io.damage import damaged
 from robis.io.tables import read_table
 
-# Values of the Gram matrix that are in memory at a time.
+# Values of the Gram matrix in memory at a time.
 SIMILARITIES_AT_ONCE = 1 << 21
 
 
@@ -27,21 +27,21 @@ def rscin(scores: np.ndarray, embeddings: np.ndarray, k: Sequence[int]) -> np.nd
     Scores are min-max scaled to 0..1. With W the Gram matrix of the embeddings, for each k every row of W keeps its
     k largest entries, is divided by their sum and applied to the scores; the result is the mean over k.
 
-    W is made of the embeddings as they are, as published: unit vectors of CLIP, where an image is always its own
-    nearest, but class tokens of DINO in their own length. Similarities are compared as float32, so that copies of an
-    image tie on every machine; of equal ones the image itself counts, then the first. Where the kept entries cancel
-    each other out, the image's scaled score stays.
+    As published, embeddings are not normalized: CLIP gives unit vectors, so that an image is always its nearest
+    neighbor, while DINO's class tokens have different lengths. Similarities are compared as float32, so that copies of
+    an image tie on every machine; among equals the image itself comes first, then the lower index. Where the kept
+    entries cancel out, the image keeps its scaled score.
 
     Args:
         scores: (N,) image scores.
         embeddings: (N, D) image embeddings.
-        k: sizes of the neighborhood, the image itself included; 1 to N each.
+        k: sizes of the neighborhood, including the image itself; 1 to N each.
 
     Returns:
-        float64 (N,). Constant scores are returned as they are, without scaling.
+        float64 (N,). Constant scores are returned unchanged.
 
     Raises:
-        DataError: not one embedding per score, a value that is not finite, or a k that no neighborhood can have.
+        DataError: the number of embeddings is not that of the scores, a value is not finite, or a k is out of range.
     """
     scores, embeddings = _checked(scores, embeddings, k)
     low, high = (scores.min(), scores.max()) if len(scores) else (0.0, 0.0)
@@ -81,7 +81,7 @@ def _checked(scores: np.ndarray, embeddings: np.ndarray, k: Sequence[int]) -> tu
 
 
 def _gram(embeddings: np.ndarray) -> Iterator[tuple[slice, np.ndarray]]:
-    """Blocks of rows of the Gram matrix, since the whole of 10,000 images would take 800 MB."""
+    """Blocks of rows of the Gram matrix, which for 10,000 images would take 800 MB."""
     step = max(1, SIMILARITIES_AT_ONCE // len(embeddings))
     for start in range(0, len(embeddings), step):
         rows = slice(start, min(start + step, len(embeddings)))
@@ -89,7 +89,7 @@ def _gram(embeddings: np.ndarray) -> Iterator[tuple[slice, np.ndarray]]:
 
 
 def _largest(values: np.ndarray, k: int) -> np.ndarray:
-    """Which are the k largest of each row; of equal ones the first."""
+    """Which entries are the k largest of their row, the first ones among equals."""
     border = np.partition(values, values.shape[1] - k, axis=1)[:, -k, None]
     largest = values >= border
     crowded = np.flatnonzero(largest.sum(axis=1) > k)
@@ -101,8 +101,8 @@ def _largest(values: np.ndarray, k: int) -> np.ndarray:
 def image_embeddings(table: pd.DataFrame) -> tuple[list[str], np.ndarray]:
     """One embedding per image from a table with one row per tile.
 
-    Its direction is the mean of the tiles' embeddings, its length the mean of their lengths: unit vectors give unit
-    vectors, and the embedding of an image that is one tile stays what it is.
+    Its direction is that of the mean of the tiles' embeddings, its length the mean of their lengths. Unit vectors give
+    unit vectors, and an image of a single tile keeps its embedding.
 
     Args:
         table: columns `sample_id` and `embedding`, a list of numbers.
@@ -160,9 +160,9 @@ def read_embeddings(file: Path, names: Sequence[str] | None = None, *, stage: st
 
 
 def rescore_file(scores: Path, embeddings: Path, k: Sequence[int], out: Path | None = None) -> pd.DataFrame:
-    """Re-score a table of anyone's image scores with anyone's image embeddings.
+    """Re-score a table of image scores with image embeddings, of whatever origin.
 
-    They belong together by `sample_id` where both have it, else by order.
+    They are matched by `sample_id` where both have it, otherwise by order.
 
     Args:
         scores: CSV, or Parquet, with a column `score`; its other columns are kept as they are.
@@ -195,7 +195,7 @@ def _read_scores(file: Path) -> pd.DataFrame:
         table = read_table(file)
     else:
         try:
-            # As text, so that a sample_id such as 007 stays what it is.
+            # As text, so that a sample_id such as 007 is kept.
             table = pd.read_csv(file, dtype="str", keep_default_na=False)
         except (OSError, ValueError) as error:
             raise DataError(f"{file}: not a readable CSV ({error}).") from error

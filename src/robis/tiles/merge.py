@@ -67,10 +67,10 @@ def merge_tiles(
 ) -> np.ndarray:
     """Merge the maps of one image's tiles.
 
-    Every map lies at its window's origin times scale, rounded to the nearest map pixel; where tiles
-    overlap, values are averaged ("mean", RoBiS) or weighted by the distance to the tile's border
-    ("feather"), or each is taken from the tile whose center is nearest, the first on ties ("central":
-    SuperADD's rule, there for tokens); what lies outside the image is cut.
+    Every map lies at its window's origin times scale, rounded to the nearest map pixel. Where tiles overlap, values are
+    averaged ("mean", RoBiS), weighted by the distance to the tile's border ("feather"), or taken from the tile whose
+    center is nearest, the first on ties ("central": SuperADD's rule, there for tokens). Whatever lies outside the image
+    is cut.
 
     Args:
         maps: (m, m) each, any float type.
@@ -101,9 +101,13 @@ def merge_tiles(
 
 @dataclass(frozen=True, eq=False)
 class _Part:
-    """Where a tile of map size `size` lies in the image's map, and the part of the tile that is seen there.
+    """Where a tile lies in the image's map.
 
-    `owned`, bool as large as what is seen, says which pixels are taken from this tile alone; None: they are summed.
+    Attributes:
+        size: height and width of the tile's map.
+        place: its part of the image's map.
+        seen: the part of the tile's map that lies there.
+        owned: bool, as large as that part: pixels that are taken from this tile only; None: all are summed.
     """
 
     size: tuple[int, int]
@@ -114,12 +118,12 @@ class _Part:
 
 @dataclass(frozen=True, eq=False)
 class _Layout:
-    """What merging the tiles of an image needs to know besides their values.
+    """Where the tiles of an image lie.
 
     Attributes:
-        parts: one for each window.
-        weight: float32 (H, W), positive: what the sum over the tiles is divided by.
-        rows, cols: for each row and column the nearest that has a tile; None where all have.
+        parts: one per window.
+        weight: float32 (H, W), positive: divisor of the sum over the tiles.
+        rows, cols: for each row and column the nearest one that has a tile; None where all have one.
     """
 
     parts: tuple[_Part, ...]
@@ -128,7 +132,7 @@ class _Layout:
     cols: np.ndarray | None
 
 
-# Images of one category mostly have the same size.
+# Most images of a category have the same size.
 @lru_cache(maxsize=4)
 def _layout(
     windows: tuple[tuple[int, int, int, int], ...], height: int, width: int, scale: float, blend: str
@@ -151,7 +155,7 @@ def _layout(
 
 
 def _with_owners(parts: list[_Part], shape: tuple[int, int]) -> list[_Part]:
-    """The same parts, each with the pixels to which no other tile's center is nearer, nor as near and earlier."""
+    """The parts with the pixels that each tile owns: those nearest to its center, on ties of the first tile."""
     nearest, owner = np.full(shape, np.inf), np.zeros(shape, np.int32)
     for number, part in enumerate(parts):
         # In half pixels: whole numbers, so that ties are exact.
@@ -173,15 +177,15 @@ def _nearest_covered(covered: np.ndarray) -> np.ndarray | None:
 
 @lru_cache(maxsize=4)
 def _feather(size: tuple[int, int]) -> np.ndarray:
-    """Weights that fall linearly from a tile's center to its border and stay positive there."""
+    """Weights that fall linearly from a tile's center to its border, where they are still positive."""
     rows, cols = (np.minimum(np.arange(n) + 1, n - np.arange(n)).astype(np.float32) for n in size)
     return rows[:, None] * cols[None, :]
 
 
 def _fill_gaps(merged: np.ndarray, layout: _Layout) -> np.ndarray:
-    """Rows and columns that rounding left without a tile repeat their neighbor.
+    """Fill rows and columns that rounding left without a tile with their nearest neighbor.
 
-    Windows form a grid, so a pixel without a tile lies in a row or a column that has none at all.
+    Windows form a grid: a pixel without a tile lies in a row or a column without any.
     """
     for axis, nearest in enumerate((layout.rows, layout.cols)):
         if nearest is not None:

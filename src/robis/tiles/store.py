@@ -56,11 +56,11 @@ class Cutting:
 
 
 def cut(image: np.ndarray, window: Window, size: int, resample: str = "bilinear") -> np.ndarray:
-    """Cut one tile and resize it to uint8 (size, size, 3) RGB with one of Pillow's antialiased filters.
+    """Cut a tile and resize it to uint8 (size, size, 3) RGB with one of Pillow's antialiased filters.
 
     Args:
         image: uint8 (H, W, 3) RGB.
-        window: the rectangle to cut; what lies outside the image is black.
+        window: the rectangle to cut; pixels outside the image are black.
         size: side of the tile in pixels.
         resample: "bilinear" (RoBiS) or "bicubic" (the public code of MuSc and WinCLIP).
     """

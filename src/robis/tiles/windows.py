@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Window:
-    """A rectangle in image pixels; with padding it may reach beyond the right and bottom border."""
+    """A rectangle in image pixels, which may reach beyond the image, and its row and column in the grid."""
 
     row: int
     col: int
