@@ -128,8 +128,10 @@ def test_the_table_follows_the_workflow(finished: Workspace) -> None:
 @pytest.mark.parametrize("key", list(CHANGES))
 def test_a_changed_key_plans_what_the_table_says(finished: Workspace, tmp_path: Path, key: str) -> None:
     value, first = CHANGES[key]
-    # What report.compare names has to be there.
-    (finished.results.parent / "before" / "inp_former" / "image_scores").mkdir(parents=True, exist_ok=True)
+    # What report.compare names has to be there, finished.
+    shutil.copytree(
+        finished.results / "inp_former", finished.results.parent / "before" / "inp_former", dirs_exist_ok=True
+    )
     section, _, name = key.partition(".")
     finished.write_config({section: {name: value}}, to=tmp_path / "config.yaml")
     expected = sorted([*jobs(followers(first, DETECTOR)), *NEW_JOBS.get(key, [])])

@@ -13,6 +13,7 @@ import tifffile
 from PIL import Image
 
 from robis.evaluation.metrics import METRICS
+from robis.io.tables import write_table
 from tests.workflow.conftest import Workspace, write_tiny_dataset
 
 pytestmark = pytest.mark.workflow
@@ -122,6 +123,24 @@ def test_a_changed_setting_plans_its_stage_and_what_follows(copy: Workspace) -> 
     assert copy.planned("all") == sorted(["binarize", "refine", "score_images"] * 2 + ["evaluate", "report"])
     copy.write_config({"inp_former": {"checkpoint_every": 3}})
     assert copy.planned("all") == []
+
+
+def test_results_that_a_report_is_compared_with_are_its_inputs(copy: Workspace) -> None:
+    """Their scores may be of any kind; when one of their tables changes, only the report is stale."""
+    before = copy.results.parent / "before" / "inp_former"
+    shutil.copytree(copy.results / "inp_former", before, copy_function=shutil.copy2)
+    scores = before / "image_scores" / "nut" / "test_public.parquet"
+    write_table(scores, pd.read_parquet(scores).assign(rescored=np.nan))
+    copy.write_config({"report": {"compare": ["results/before"]}})
+    assert copy.planned("all") == ["report"]
+    copy.snakemake("all")
+    page = (copy.results / "report" / "index.html").read_text()
+    assert "before: inp_former, nut/test_public: 5 images have no finite score or threshold." in page
+    assert copy.planned("all") == []
+    write_table(scores, pd.read_parquet(scores).assign(rescored=1.0))
+    assert copy.planned("all") == ["report"], "by content"
+    shutil.rmtree(before / "anomaly_images")
+    assert "has no finished results of what is reported here" in copy.snakemake("all", ok=False)
 
 
 def test_a_changed_test_image_plans_its_split_only(copy: Workspace) -> None:
