@@ -100,7 +100,9 @@ def write_run(
         write_table(run / "curves" / category / f"{split}.parquet", pd.DataFrame(curves))
 
 
-def made_files(run: Path, category: str, split: str, *, name: str = "", own: bool = True, **files: Path) -> RunFiles:
+def made_files(
+    run: Path, category: str, split: str, *, name: str = "", compared: bool = False, **files: Path
+) -> RunFiles:
     """The files of a run (results/NAME/DETECTOR), with metrics and curves where they exist.
 
     name: as the page shows it; the folder's by default. files: other files than these, such as `history`.
@@ -115,7 +117,7 @@ def made_files(run: Path, category: str, split: str, *, name: str = "", own: boo
         "scores": run / "image_scores" / table,
     }
     found |= {kind: path for kind in ("metrics", "curves") if (path := run / kind / table).is_file()}
-    return RunFiles(name or run.name, category, split, own=own, **(found | files))
+    return RunFiles(name or run.name, category, split, compared=compared, **(found | files))
 
 
 def report_files(folder: Path) -> ReportFiles:

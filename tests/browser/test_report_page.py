@@ -358,7 +358,7 @@ def test_a_run_without_scores_is_compared_all_the_same(
     table = pd.read_parquet(other / "image_scores" / "nut" / "test.parquet")
     write_table(other / "image_scores" / "nut" / "test.parquet", table.assign(rescored=float("nan")))
     files = made_files(results / "inp_former", "nut", "test")
-    there = replace(made_files(other, "nut", "test", name="before: musc", own=False), samples=files.samples)
+    there = replace(made_files(other, "nut", "test", name="before: musc", compared=True), samples=files.samples)
     outputs = report_files(tmp_path / "report")
     build_report([files, there], outputs, made_facts(root, "inp_former"), images=10)
     browser.open(outputs.page)

@@ -260,7 +260,7 @@ def other(results: Path) -> Path:
 def compared(results: Path, other: Path) -> list[RunFiles]:
     """RUNS of the results, and the run of the other folder."""
     runs = files_of(results, RUNS)
-    there = made_files(other / "inp_former", "nut", "test", name="before: inp_former", own=False)
+    there = made_files(other / "inp_former", "nut", "test", name="before: inp_former", compared=True)
     return [*runs, replace(there, samples=runs[0].samples)]
 
 
@@ -268,7 +268,7 @@ def test_other_results_stand_beside(results: Path, other: Path) -> None:
     page = build(results, runs=compared(results, other))
     runs = groups(page)[0]["runs"]
     assert [run["name"] for run in runs] == ["inp_former", "before: inp_former"]
-    assert [run["own"] for run in runs] == [True, False]
+    assert [run["compared"] for run in runs] == [False, True]
     assert len(groups(page)[1]["runs"]) == 1, "nothing of private there"
     there = data_file(page, "001/run2")
     assert there["result"] == ["found", "found", "clean", None]

@@ -34,9 +34,9 @@ def test_the_files_of_a_run_are_those_that_the_stages_write(other: Path) -> None
 
 def test_finished_runs_of_other_folders_are_compared(other: Path) -> None:
     runs = compared_runs([str(other)], SAMPLES)
-    assert [(run.name, run.part, run.own) for run in runs] == [
-        ("before: musc", ("nut", "test"), False),
-        ("before: musc", ("nut", "private"), False),
+    assert [(run.name, run.part, run.compared) for run in runs] == [
+        ("before: musc", ("nut", "test"), True),
+        ("before: musc", ("nut", "private"), True),
     ]
     assert runs[0].samples == SAMPLES["nut", "test"], "of this run, with whose images theirs are matched"
     assert runs[0].metrics == other / "musc" / "metrics" / "nut" / "test.parquet"
@@ -75,7 +75,7 @@ def test_runs_are_paired_with_their_files_wherever_these_lie(other: Path) -> Non
     back = paired(described(runs), inputs)
     assert len(back) == 3
     for run, moved in zip(runs, back, strict=True):
-        assert (moved.name, moved.part, moved.own) == (run.name, run.part, run.own)
+        assert (moved.name, moved.part, moved.compared) == (run.name, run.part, run.compared)
         for name in FILES:
             path = getattr(run, name)
             assert getattr(moved, name) == (None if path is None else Path(f"/storage/{path}"))

@@ -72,7 +72,7 @@ def test_a_matrix_has_runs_seeds_and_other_results() -> None:
     mean = seg_f1(table, "mean")
     assert [cell.value for cell in mean] == [0.5, pytest.approx(0.45), pytest.approx(0.3), pytest.approx(0.6), 0.5]
     assert mean[1].std == pytest.approx(0.3 / 2**0.5)
-    assert [cell.of for cell in mean] == [1, None, None, None, None]
+    assert [cell.categories for cell in mean] == [1, None, None, None, None]
     assert [(row.name, row.categories) for row in table.means] == [
         *[("musc", 2), ("winclip_2shot", 2), ("winclip_2shot_seed0", 2), ("winclip_2shot_seed1", 2)],
         ("before: musc", 1),

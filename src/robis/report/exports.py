@@ -62,10 +62,12 @@ def _write_means(path: Path, tables: Sequence[SplitTables], kinds: Sequence[str]
 
 def _write_matrices(folder: Path, table: SplitTables) -> None:
     """A table per metric. Single seeds are in the CSV alone; what is set in print is their mean."""
-    own = [place for place, column in enumerate(table.columns) if column.kind != "other"]
-    printed = [place for place in own if table.columns[place].kind != "seed"]
+    places = [place for place, column in enumerate(table.columns) if column.kind != "other"]
+    printed = [place for place in places if table.columns[place].kind != "seed"]
     for metric, rows in table.matrices.items():
-        write_csv(folder / f"{metric}.csv", _frame(_chosen(rows, own), [table.columns[place].name for place in own]))
+        write_csv(
+            folder / f"{metric}.csv", _frame(_chosen(rows, places), [table.columns[place].name for place in places])
+        )
         names = [_printed(table.columns[place]) for place in printed]
         _write_tex(folder / f"{metric}.tex", "Category", names, _chosen(rows, printed))
 
@@ -91,7 +93,7 @@ def _metric_names() -> list[str]:
 
 
 def _unmarked(row: Row) -> Row:
-    return Row(row.name, [Cell(cell.value, std=cell.std, of=cell.of) for cell in row.cells])
+    return Row(row.name, [Cell(cell.value, std=cell.std, categories=cell.categories) for cell in row.cells])
 
 
 def _frame(rows: Sequence[Row], columns: Sequence[str]) -> pd.DataFrame:

@@ -119,7 +119,7 @@ def score_figure(run: str, scores: np.ndarray, labels: Sequence[str | None]) -> 
 
 
 def _round_axis(axes: Axes, which: Literal["x", "y"], *, zero: bool = True, whole: bool = False) -> None:
-    """Four to seven round ticks that enclose the data, from zero where asked for."""
+    """Four to seven round ticks that enclose the data, and zero if `zero`."""
     axis = axes.xaxis if which == "x" else axes.yaxis
     low, high = axes.dataLim.intervalx if which == "x" else axes.dataLim.intervaly
     locator = MaxNLocator(5, steps=[1, 2, 5, 10], integer=whole)

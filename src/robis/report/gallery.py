@@ -79,7 +79,7 @@ def write_gallery(group: Group, place: Place, threads: int) -> Measured:
     work = _Work(group, place, _records(group.samples), [_records(group.tables[run.name]) for run in group.runs])
     data = _DataFiles(group, place.folder)
     measured = Measured({run.name: [] for run in group.runs})
-    regions: dict[str, list[pd.DataFrame]] = {run.name: [] for run in group.runs if run.own}
+    regions: dict[str, list[pd.DataFrame]] = {run.name: [] for run in group.runs if not run.compared}
     problems: dict[str, list[str]] = {run.name: [] for run in group.runs}
     for image in threaded(work.image, range(len(group.samples)), threads):
         for number, run in enumerate(group.runs):
@@ -140,7 +140,7 @@ class _Work:
             try:
                 views.append(self._view(place, self.tables[place][number], sample, truth, size))
             except DataError as error:
-                if run.own:
+                if not run.compared:
                     raise
                 views.append(_View(problem=str(error)))
         outlined = outline(truth.mask, *size).compact() if truth and size else None
@@ -179,7 +179,7 @@ class _Work:
             scaled = truth.at_its_size(final)
             overlaps = truth.overlaps(scaled)
             seg_f1 = segmentation_metrics(SegmentationCounts.of(scaled, truth.mask))["seg_f1"]
-            regions = truth.coverage(scaled, sample) if run.own else None
+            regions = None if run.compared else truth.coverage(scaled, sample)
         view = _View(verdict_of(known(sample["label"]), bool(final.any()), overlaps), regions=regions)
         if size:
             coarse = read_mask(run.coarse_masks / f"{name}.png")
@@ -203,7 +203,7 @@ class _Work:
     def _draw_heatmap(self, run: RunFiles, name: str, picture: str, size: tuple[int, int]) -> tuple[float, float]:
         """Draw a map; its lowest and its highest value."""
         path = run.maps / f"{name}.tiff"
-        stage = "merge" if run.own else None
+        stage = None if run.compared else "merge"
         anomaly_map = read_map(path, stage=stage)
         low, high = float(anomaly_map.min()), float(anomaly_map.max())
         if not np.isfinite((low, high)).all():

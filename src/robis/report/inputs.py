@@ -27,7 +27,7 @@ class RunFiles:
         metrics: table of metrics; None where no label is known.
         curves: table of curves; None where no label is known.
         history: table of the training; None where nothing was trained.
-        own: False for a run of another results folder (`report.compare`), which may lack images.
+        compared: whether it is a run of another results folder (`report.compare`), which may lack images.
     """
 
     name: str
@@ -42,7 +42,7 @@ class RunFiles:
     metrics: Path | None = None
     curves: Path | None = None
     history: Path | None = None
-    own: bool = True
+    compared: bool = False
 
     @property
     def part(self) -> tuple[str, str]:

@@ -10,8 +10,8 @@ import numpy as np
 
 from robis.report.pictures import max_pool
 
-UNITS = 8  # per pixel of the picture that the outline lies over
-TOLERANCE = 0.3  # how far an outline may lie off its mask, in pixels of the picture
+UNITS = 8  # per pixel of the picture
+TOLERANCE = 0.3  # largest distance of an outline from its mask, in pixels of the picture
 BUDGET = 12_000  # characters of one mask's path
 LARGEST_SIDE = 1600
 SMALL = 9  # regions below this size on the picture get a ring
@@ -63,8 +63,8 @@ def _contours(pixels: np.ndarray) -> list[np.ndarray]:
     x, y, width, height = cv2.boundingRect(pixels)
     # At twice the size, the outline of a region encloses its pixels and does not run through their middles.
     doubled = pixels[y : y + height, x : x + width].repeat(2, axis=0).repeat(2, axis=1)
-    found, _ = cv2.findContours(doubled, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE)
-    return [contour[:, 0].astype(np.int32) + np.array([2 * x, 2 * y], np.int32) for contour in found]
+    contours, _ = cv2.findContours(doubled, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE)
+    return [contour[:, 0].astype(np.int32) + np.array([2 * x, 2 * y], np.int32) for contour in contours]
 
 
 def _pieces(contours: list[np.ndarray], tolerance: float, scale: np.ndarray) -> list[str]:

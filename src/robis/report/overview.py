@@ -1,4 +1,4 @@
-"""Metrics set out for comparison: means per run, a matrix per metric, a table per run, spread over seeds."""
+"""Tables of metrics for comparison: means per run, a matrix per metric, a table per run, spread over seeds."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from robis.evaluation.tables import mean_metrics, seed_spread
 
 MEAN = "mean"
 
-# Metric -> heading of its group, heading of its column, its name where it stands alone, what it is.
+# Metric -> heading of its group, heading of its column, its full name, what it is.
 HEADINGS = {
     "image_auroc": ("Image", "AUROC", "Image AUROC", "Area under the ROC curve of the image scores"),
     "image_ap": ("Image", "AP", "Image AP", "Average precision of the image scores"),
@@ -39,7 +39,7 @@ HEADINGS = {
         "F1 of images: anomalous where the final mask is not empty",
     ),
 }
-# What is shown first where a metric has to be chosen.
+# The metric that is selected at first.
 FIRST_METRIC = "seg_f1"
 
 
@@ -49,20 +49,20 @@ class Cell:
 
     Attributes:
         value: 0..1, None where it is undefined.
-        best: whether it is the highest of those that are compared, not all of which are equal.
+        best: whether it is the highest of the compared cells, unless all of them are equal.
         std: sample standard deviation over seeds, of a mean over seeds.
-        of: number of categories that a mean is over, where others leave the metric undefined.
+        categories: number of categories that a mean is over, where others leave the metric undefined.
     """
 
     value: float | None
     best: bool = False
     std: float | None = None
-    of: int | None = None
+    categories: int | None = None
 
 
 @dataclass(frozen=True)
 class Column:
-    """A run, or several that differ in their seed alone.
+    """A run, or several that differ only in their seed.
 
     kind: "run"; "seed", one of several such runs; "seeds", their mean; "other", a run of another folder.
     """
@@ -97,19 +97,19 @@ class SplitTables:
     matrices: Mapping[str, Sequence[Row]]
     runs: Sequence[tuple[Column, Sequence[Row]]]
 
-    @property
-    def compared(self) -> int:
-        """Number of columns that are told apart by a mark at the best one."""
-        return sum(column.kind != "seed" for column in self.columns)
 
+def split_tables(metrics: pd.DataFrame, others: pd.DataFrame) -> list[SplitTables]:
+    """The tables of every split with metrics.
 
-def split_tables(own: pd.DataFrame, others: pd.DataFrame) -> list[SplitTables]:
-    """The tables of every split with metrics. own, others: a row per run and category, as `evaluate_split` writes."""
-    measured = pd.concat([own, others], ignore_index=True) if len(others) else own
+    Args:
+        metrics: of this report's runs, a row per run and category, as `evaluate_split` writes.
+        others: the same of the runs that it is compared with.
+    """
+    measured = pd.concat([metrics, others], ignore_index=True) if len(others) else metrics
     if not len(measured):
         return []
     values = _values(measured)
-    spread = seed_spread(own) if len(own) else own
+    spread = seed_spread(metrics) if len(metrics) else metrics
     for row in _records(spread):
         key = (row["split"], row["detector"], row["category"])
         values[key] = {name: Cell(_value(row[name]), std=_value(row[f"{name}_std"])) for name in METRICS}
@@ -129,15 +129,16 @@ def _values(measured: pd.DataFrame) -> dict[tuple[str, str, str], dict[str, Cell
         for row in _records(measured)
     }
     for row in _records(mean_metrics(measured)):
-        of = {name: int(row[f"{name}_categories"]) for name in METRICS}
+        defined = {name: int(row[f"{name}_categories"]) for name in METRICS}
         values[row["split"], row["detector"], MEAN] = {
-            name: Cell(_value(row[name]), of=of[name] if of[name] < row["categories"] else None) for name in METRICS
+            name: Cell(_value(row[name]), categories=defined[name] if defined[name] < row["categories"] else None)
+            for name in METRICS
         }
     return values
 
 
 def _columns(runs: Iterable[str], others: set[str], seeds: Mapping[str, int]) -> list[Column]:
-    """Runs in their order; the mean over seeds stands before the first of its runs."""
+    """Runs in their order, with the mean over seeds before the first of its runs."""
     columns: list[Column] = []
     for run in runs:
         family = re.sub(r"_seed\d+$", "", run)
@@ -149,7 +150,7 @@ def _columns(runs: Iterable[str], others: set[str], seeds: Mapping[str, int]) ->
 
 
 def without_seeds(runs: Sequence[str]) -> list[str]:
-    """Names of runs, those that differ in their seed alone as one name with their number."""
+    """Names of runs; those that differ only in their seed are one name with their number."""
     families = [re.sub(r"_seed\d+$", "", run) for run in runs]
     shown = {
         family if families.count(family) > 1 else run: families.count(family)

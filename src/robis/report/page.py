@@ -55,7 +55,7 @@ def build_report(
     opened one at a time per thread.
 
     Args:
-        runs: what to show, in the order of the page; those of other folders (`own` is False) are shown beside.
+        runs: what to show, in the order of the page; compared ones are shown beside.
         outputs: what to write.
         facts: what the page says of the run besides its results.
         images: most images in a gallery; anomalous ones come first, then the highest scores.
@@ -66,9 +66,9 @@ def build_report(
         DataError: A table, map or mask of a run of this report is missing or damaged, or a table lacks an image.
     """
     groups, remarks = groups_of(runs, images)
-    own, others, left_out = metrics_of(groups)
-    tables = split_tables(own, others)
-    measured = pd.concat([own, others], ignore_index=True)
+    metrics, others, left_out = metrics_of(groups)
+    tables = split_tables(metrics, others)
+    measured = pd.concat([metrics, others], ignore_index=True)
     remarks += left_out
     entries = []
     with atomic_folder(outputs.assets) as assets, atomic_folder(outputs.figures) as figures:
@@ -82,8 +82,8 @@ def build_report(
             entries.append(_entry(group, masks, _link(outputs, "assets", group)))
             remarks += [*masks.remarks, *left_out]
     with atomic_folder(outputs.tables) as folder_of_tables:
-        write_tables(folder_of_tables, own, tables)
-    write_metrics_csv(outputs.metrics, own)
+        write_tables(folder_of_tables, metrics, tables)
+    write_metrics_csv(outputs.metrics, metrics)
     write_workbook(outputs.workbook, tables)
     content = {
         **_constants(vis),
@@ -122,7 +122,7 @@ def _figures(
     drawn: list[tuple[Figure, str | None]] = [(figure, None) for figure in curve_figures(curves, metrics)]
     labels = {str(row["sample_id"]): known(row["label"]) for row in group.samples.to_dict("records")}
     for run in group.runs:
-        if run.own:
+        if not run.compared:
             table = group.tables[run.name]
             of_run = [
                 score_figure(run.name, table["rescored"].to_numpy(float), list(labels.values())),
@@ -167,7 +167,7 @@ def _entry(group: Group, masks: Measured, link: str) -> dict[str, Any]:
         "runs": [
             {
                 "name": run.name,
-                "own": run.own,
+                "compared": run.compared,
                 "file": run_file(number),
                 "counts": count_verdicts(masks.results[run.name]),
                 # Images of the gallery come first.
@@ -212,13 +212,15 @@ def _content(groups: Sequence[Group], tables: Sequence[SplitTables], facts: Page
         "encoder": facts.encoder,
         "notice": facts.notice,
         "config": facts.config,
-        "detectors": list(dict.fromkeys(run.name for run in runs if run.own)),
-        "others": list(dict.fromkeys(run.name for run in runs if not run.own)),
+        "detectors": list(dict.fromkeys(run.name for run in runs if not run.compared)),
+        "others": list(dict.fromkeys(run.name for run in runs if run.compared)),
         "categories": categories,
         "splits": list(dict.fromkeys(group.split for group in groups)),
         "images": sum(len(group.samples) for group in groups),
         "tables": tables,
-        "unmeasured": [f"{g.category}/{g.split}" for g in groups if not any(run.own and run.metrics for run in g.runs)],
+        "unmeasured": [
+            f"{g.category}/{g.split}" for g in groups if not any(not run.compared and run.metrics for run in g.runs)
+        ],
         "first_metric": FIRST_METRIC if FIRST_METRIC in _defined(tables) else "image_auroc",
         "benchmark": benchmark.name if benchmark else None,
         "published": published,
@@ -253,7 +255,7 @@ def _relative(path: Path, page: Path) -> str:
 
 
 def _environment() -> jinja2.Environment:
-    # Escaping is asked for by name: Jinja's own choice goes by suffix, and .j2 is not one that it escapes.
+    # Always: Jinja would choose by suffix, and does not escape .j2.
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("robis.report", "templates"),
         autoescape=True,

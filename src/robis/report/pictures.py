@@ -1,4 +1,4 @@
-"""Thumbnails and heatmaps: pixels to encoded pictures, which the page lays over each other."""
+"""Thumbnails and heatmaps, as JPEG files that the page shows on top of each other."""
 
 from __future__ import annotations
 
@@ -39,10 +39,10 @@ def draw_image(image: np.ndarray, height: int, width: int) -> bytes:
 def draw_heatmap(
     anomaly_map: np.ndarray, height: int, width: int, *, low: float = 0.0, high: float = HEAT_RANGE
 ) -> bytes:
-    """A JPEG of a float16 anomaly map (H, W) in COLORMAP from `low` to `high`, whatever the map holds.
+    """A JPEG of a float16 anomaly map (H, W) in COLORMAP from `low` to `high`.
 
-    It is of the map's own size where that is the smaller one. Values beyond the ends take the first and the last
-    color. Peaks outlast shrinking: it keeps the highest value, not the average.
+    It is at most (height, width), and never larger than the map. Values beyond the ends get the first or last color.
+    Shrinking keeps the highest value, not the average, so that small peaks stay visible.
     """
     spread = high - low if high > low else 1.0
     levels: np.ndarray = np.clip((anomaly_map.astype(np.float32) - low) / spread, 0, 1) * 255

@@ -67,10 +67,10 @@ def groups_of(runs: Sequence[RunFiles], images: int) -> tuple[list[Group], list[
     Raises:
         DataError: A table of a run of this report is missing or damaged, or lacks a column or an image.
     """
-    parts = dict.fromkeys(run.part for run in runs if run.own)
+    parts = dict.fromkeys(run.part for run in runs if not run.compared)
     groups, remarks = [], []
     for number, part in enumerate(parts, start=1):
-        of_part = sorted((run for run in runs if run.part == part), key=lambda run: not run.own)
+        of_part = sorted((run for run in runs if run.part == part), key=lambda run: run.compared)
         samples = pd.DataFrame([asdict(s) for s in read_samples(of_part[0].samples)], columns=list(COLUMNS))
         tables = {}
         for run in of_part:
@@ -78,11 +78,11 @@ def groups_of(runs: Sequence[RunFiles], images: int) -> tuple[list[Group], list[
                 tables[run.name], remark = _read_run(run, samples)
                 remarks += [f"{_where(run)}: {remark}"] if remark else []
             except DataError as error:
-                if run.own:
+                if not run.compared:
                     raise
                 remarks.append(f"{_where(run)} is left out: {error}")
         kept = [run for run in of_part if run.name in tables]
-        row = _gallery_rows(samples, [tables[run.name] for run in kept if run.own], images)
+        row = _gallery_rows(samples, [tables[run.name] for run in kept if not run.compared], images)
         order = row.sort_values(kind="stable", na_position="last").index
         samples = samples.assign(row=row).loc[order].reset_index(drop=True)
         tables = {name: table.loc[order].reset_index(drop=True) for name, table in tables.items()}
@@ -97,7 +97,7 @@ def _where(run: RunFiles) -> str:
 def _absences(runs: Sequence[RunFiles], parts: Mapping[tuple[str, str], None]) -> list[str]:
     """Which parts of this report the compared runs do not have."""
     remarks = []
-    for name in dict.fromkeys(run.name for run in runs if not run.own):
+    for name in dict.fromkeys(run.name for run in runs if run.compared):
         there = {run.part for run in runs if run.name == name}
         absent = [f"{category}/{split}" for category, split in parts if (category, split) not in there]
         if absent:
@@ -115,7 +115,7 @@ def _read_run(run: RunFiles, samples: pd.DataFrame) -> tuple[pd.DataFrame, str]:
     thresholds = _read_numbers(run, run.thresholds, "binarize", THRESHOLD_COLUMNS)
     names = samples["sample_id"]
     present = names.isin(scores.index) & names.isin(thresholds.index)
-    if run.own:
+    if not run.compared:
         _require_all(run.scores, "score_images", names, scores)
         _require_all(run.thresholds, "binarize", names, thresholds)
     elif not present.any():
@@ -149,13 +149,15 @@ def _read_numbers(run: RunFiles, path: Path, stage: str, columns: Sequence[str])
     table["sample_id"] = table["sample_id"].astype(str)
     twice = table["sample_id"][table["sample_id"].duplicated()].unique().tolist()
     if twice:
-        raise damaged(path, f"several rows for an image ({_some(twice)}); expected one", stage if run.own else None)
+        raise damaged(
+            path, f"several rows for an image ({_some(twice)}); expected one", None if run.compared else stage
+        )
     return _numbers(table.set_index("sample_id"), columns)
 
 
 def _read_columns(run: RunFiles, path: Path, stage: str, columns: Sequence[str]) -> pd.DataFrame:
     """Columns of a table of a run. Raises DataError, which tells how to make it again if it is one of this report."""
-    table = read_table(path, stage=stage if run.own else None, columns=dict.fromkeys(columns, "anything"))
+    table = read_table(path, stage=None if run.compared else stage, columns=dict.fromkeys(columns, "anything"))
     return table[list(columns)].copy()
 
 
@@ -190,25 +192,25 @@ def metrics_of(groups: Sequence[Group]) -> tuple[pd.DataFrame, pd.DataFrame, lis
     """
     runs = [run for group in groups for run in group.runs]
     order = {name: place for place, name in enumerate(dict.fromkeys(run.name for run in runs))}
-    own: list[pd.DataFrame] = []
+    reported: list[pd.DataFrame] = []
     others: list[pd.DataFrame] = []
     remarks = []
     for run in sorted(runs, key=lambda run: order[run.name]):
         if run.metrics is None:
             continue
         try:
-            (own if run.own else others).append(_read_metrics(run, run.metrics))
+            (others if run.compared else reported).append(_read_metrics(run, run.metrics))
         except DataError as error:
-            if run.own:
+            if not run.compared:
                 raise
             remarks.append(f"{_where(run)}: its metrics are left out: {error}")
-    return _stacked(own), _stacked(others), remarks
+    return _stacked(reported), _stacked(others), remarks
 
 
 def _read_metrics(run: RunFiles, path: Path) -> pd.DataFrame:
     table = _read_columns(run, path, "evaluate", [*COUNTS, *METRICS])
     if len(table) != 1:
-        raise damaged(path, f"{len(table)} rows; expected one", "evaluate" if run.own else None)
+        raise damaged(path, f"{len(table)} rows; expected one", None if run.compared else "evaluate")
     table = _numbers(table, [*COUNTS, *METRICS])
     for place, (name, value) in enumerate({"detector": run.name, "category": run.category, "split": run.split}.items()):
         table.insert(place, name, value)
@@ -237,7 +239,7 @@ def curves_of(group: Group) -> tuple[dict[str, pd.DataFrame], list[str]]:
                 table = _numbers(_read_columns(run, run.curves, "evaluate", CURVE_COLUMNS), ("x", "y"))
                 curves[run.name] = table.dropna(subset=["x", "y"])
             except DataError as error:
-                if run.own:
+                if not run.compared:
                     raise
                 remarks.append(f"{_where(run)}: its curves are left out: {error}")
     return curves, remarks

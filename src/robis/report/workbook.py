@@ -27,10 +27,10 @@ _TIME = datetime(1980, 1, 1)
 
 
 def write_workbook(path: Path, tables: Sequence[SplitTables]) -> None:
-    """Write an .xlsx of the own runs: means per run and split first, then a sheet per run and split.
+    """Write an .xlsx of this report's runs: means per run and split first, then a sheet per run and split.
 
-    Categories are rows, METRICS columns; values are numbers in 0..1 shown as percent, empty where undefined. Where
-    runs differ in their seed alone, a last sheet has mean and sample standard deviation over them.
+    Categories are rows, METRICS columns; values are numbers in 0..1 shown as percent, empty where undefined. If runs
+    differ only in their seed, a last sheet has mean and sample standard deviation over them.
     """
     book = Workbook()
     book.properties.creator = "robis"

@@ -15,7 +15,7 @@ from robis.workflow.report_inputs import run_files
 Part = tuple[str, str]
 
 
-def check_compared(paths: Sequence[str], own: Path) -> None:
+def check_compared(paths: Sequence[str], results_folder: Path) -> None:
     """Raise ConfigError for a path that is no finished results folder, is this run's own, or is given twice."""
     seen: set[Path] = set()
     for path in paths:
@@ -24,7 +24,7 @@ def check_compared(paths: Sequence[str], own: Path) -> None:
             beside = sorted(other.name for other in folder.parent.glob("*/")) if folder.parent.is_dir() else []
             hint = f" {one_of(folder.name, beside)}" if beside else ""
             raise ConfigError(f"report.compare: {path} is not a folder. Expected another run's results/NAME.{hint}")
-        if folder.resolve() == own.resolve():
+        if folder.resolve() == results_folder.resolve():
             raise ConfigError(f"report.compare: {path} is this run's own folder. Give another run's results/NAME.")
         if folder.resolve() in seen:
             raise ConfigError(f"report.compare: {path} is listed twice. Give each folder once.")
@@ -66,7 +66,7 @@ def compared_runs(paths: Sequence[str], samples: Mapping[Part, Path]) -> list[Ru
 def _finished(folder: Path, label: str, samples: Mapping[Part, Path]) -> Iterator[RunFiles]:
     for detector in _detectors(folder):
         for part, table in samples.items():
-            run = replace(run_files(folder, detector, f"{label}: {detector}", part, own=False), samples=table)
+            run = replace(run_files(folder, detector, f"{label}: {detector}", part, compared=True), samples=table)
             tables, folders = (run.scores, run.thresholds), (run.maps, run.coarse_masks, run.masks)
             if all(path.is_file() for path in tables) and all(path.is_dir() for path in folders):
                 there = {name: path for name in ("metrics", "curves") if (path := getattr(run, name)).is_file()}

@@ -10,7 +10,7 @@ from robis.report.inputs import RunFiles
 from robis.workflow import results
 
 # What of RunFiles is no file.
-NAMES = ("name", "category", "split", "own")
+NAMES = ("name", "category", "split", "compared")
 # Where its files lie.
 PATTERNS = {
     "samples": results.SAMPLES,
@@ -26,7 +26,7 @@ PATTERNS = {
 FILES = tuple(PATTERNS)
 
 
-def run_files(folder: Path, run: str, name: str, part: tuple[str, str], *, own: bool = True) -> RunFiles:
+def run_files(folder: Path, run: str, name: str, part: tuple[str, str], *, compared: bool = False) -> RunFiles:
     """Where the files of a run are, whether or not they exist.
 
     Args:
@@ -34,11 +34,11 @@ def run_files(folder: Path, run: str, name: str, part: tuple[str, str], *, own: 
         run: name of the run's folder.
         name: of the run, as the page shows it.
         part: category and split.
-        own: whether it is a run of this report.
+        compared: whether it is a run that this report is compared with.
     """
     fields = {"detector": run, "category": part[0], "split": part[1]}
     paths: dict[str, Any] = {kind: results.place(pattern, folder, **fields) for kind, pattern in PATTERNS.items()}
-    return RunFiles(name, *part, **paths, own=own)
+    return RunFiles(name, *part, **paths, compared=compared)
 
 
 def inputs_of(runs: Sequence[RunFiles]) -> dict[str, list[str]]:
