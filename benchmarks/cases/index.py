@@ -69,7 +69,10 @@ def same_sizes(plain: list[list[int]], ours: list[list[int]]) -> str:
 
 
 def make(root: Path, count: int, size: tuple[int, int], masks: bool) -> None:
-    """Write the same smooth noise under many names, and a mask with one large defect."""
+    """Write the same smooth noise under many names, and a mask with one large defect.
+
+    Bytes behind the image make each file a different one: identical images would be reported.
+    """
     height, width = size
     noise = np.random.default_rng(0).integers(0, 256, (height, width, 3), dtype=np.uint8)
     files = {"test/dent" if masks else "test": cv2.GaussianBlur(noise, (5, 5), 2)}
@@ -80,4 +83,4 @@ def make(root: Path, count: int, size: tuple[int, int], masks: bool) -> None:
         data = cv2.imencode(".png", pixels)[1].tobytes()
         (root / "c" / folder).mkdir(parents=True)
         for number in range(count):
-            (root / "c" / folder / f"{number:05}.png").write_bytes(data)
+            (root / "c" / folder / f"{number:05}.png").write_bytes(data + number.to_bytes(4))

@@ -139,3 +139,16 @@ def test_paths_are_spelled_as_the_disk_does(tmp_path: Path) -> None:
     assert on_disk(tmp_path / composed / "gone") == tmp_path / composed / "gone"
     (tmp_path / composed).mkdir()
     assert on_disk(tmp_path / composed) == tmp_path / composed, "what exists stays as it is"
+
+
+def test_names_in_a_config_are_compared_in_either_form_of_unicode() -> None:
+    settings = parse(
+        {
+            "dataset": {"categories": ["u\u0308"], "splits": ["e\u0301"]},
+            "winclip": {"references": ["good/u\u0308"]},
+            "overrides": [{"where": {"category": ["u\u0308"], "split": "e\u0301"}, "set": {"merge.scale": 0.5}}],
+        }
+    )
+    assert (settings.dataset.categories, settings.dataset.splits) == (["\u00fc"], ["\u00e9"])
+    assert settings.get("winclip.references") == ["good/\u00fc"]
+    assert settings.overrides[0].where == {"category": ["\u00fc"], "split": "\u00e9"}

@@ -295,7 +295,8 @@ LAYOUTS: dict[str, Layout] = {
         _read_folder,
         _OF_TRAIN_OR_TEST,
         _has_mask_folder,
-        reads="images in train, validation and test, masks in masks or ground_truth",
+        reads="images in train and validation (of their folder good alone where they have it) and in test, masks in "
+        "masks or ground_truth",
         mask_name="masks/DEFECT/STEM.png, or ground_truth, STEM_mask.png, no DEFECT",
         mask_folders=_mask_folders,
     ),

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 from robis.config.sections import Section
 from robis.config.types import Bounds, Prompts, Seed, Text, at_most
+from robis.io.names import composed
 
 Shots = Annotated[int, at_most(100_000, "Few-shot detection takes a few images.", least=0)]
 
@@ -21,7 +22,7 @@ class WinclipOptions(Section):
     seeds: Seed | Annotated[list[Seed], Field(min_length=1)] = Field(
         0, description="Seed of the random choice of references; a list makes one run per seed, such as [0, 1, 2]."
     )
-    references: list[Text] = Field(
+    references: list[Annotated[Text, AfterValidator(composed)]] = Field(
         [],
         description="Reference sample ids; the first `shots` are used. Drawn at random from the training images if "
         "empty.",
