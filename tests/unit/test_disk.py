@@ -292,16 +292,6 @@ def crop(target: Path) -> None:
     crop_split(folder / "s.parquet", folder, files, Cutting("image", 0.1, "pad", 1000))
 
 
-def plan(target: Path) -> None:
-    """A split of many images, whose digests are written while Snakemake plans."""
-    names = [f"{number:0100}.png" for number in range(10_000)]
-    images = target.parent.parent / "images"
-    images.mkdir()
-    for name in names:
-        (images / name).touch()
-    fingerprint(images, names, target)
-
-
 STATE = {str(number): torch.from_numpy(NOISE[:100_000].copy()) for number in range(30)}
 WRITERS: dict[str, Callable[[Path], None]] = {
     "bytes": in_file(lambda partial: partial.write_bytes(NOISE.tobytes())),
@@ -319,7 +309,6 @@ WRITERS: dict[str, Callable[[Path], None]] = {
     "an array": mapped,
     "scratch": lambda target: scratch_array(target, np.uint8, NOISE.shape).fill(1),
     "crop": crop,
-    "planning": plan,
 }
 
 
@@ -334,6 +323,21 @@ def test_a_full_disk_is_named_whatever_writes(name: str, small_disk: Path) -> No
     room = "can hold no more files" if name == "many files" else f"Free in {small_disk}: "
     assert room in message
     assert list(small_disk.iterdir()) == [], "and what was written takes no room"
+
+
+def test_planning_goes_on_without_room_to_remember_digests(
+    small_disk: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The digests of 10,000 images take more than a megabyte; Snakemake would show an error with its traceback."""
+    images = tmp_path / "images"
+    images.mkdir()
+    names = [f"{number:0100}.png" for number in range(10_000)]
+    for name in names:
+        (images / name).touch()
+    digest = fingerprint(images, names, small_disk / "train.json")
+    assert f"{small_disk / 'train.json'}: the disk is full. It takes more than 1.0 MB. Free in" in caplog.text
+    assert list(small_disk.iterdir()) == []
+    assert digest == fingerprint(images, names, tmp_path / "train.json")
 
 
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT])

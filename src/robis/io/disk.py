@@ -71,11 +71,15 @@ def _has_room(target: Path) -> bool:
 
 
 def _message(target: Path, partial: Path | None, needed: int | None, error: Exception) -> str:
+    takes = ""
     if partial is None:
         named = (cause.filename for cause in _causes(error) if isinstance(cause, OSError) and cause.filename)
-        target, takes = Path(next(named, target)), ""
+        target = Path(next(named, target))
+    elif needed is not None:
+        takes = f" It takes {in_words(needed)}."
     else:
-        takes = f" It takes {in_words(needed) if needed is not None else f'more than {in_words(_size(partial))}'}."
+        written = _size(partial)
+        takes = f" It takes more than {in_words(written) if written else 'is free'}."
     return f"{target}: the disk is full.{takes} {_room(target)} Make room and run again; finished results are kept."
 
 

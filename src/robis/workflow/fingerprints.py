@@ -8,14 +8,17 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import os
 from collections.abc import Iterable
 from pathlib import Path
 
-from robis.errors import DataError
+from robis.errors import DataError, DiskFullError
 from robis.io.atomic import atomic_file
 from robis.io.threads import threaded
 from robis.io.weights import sha256
+
+logger = logging.getLogger(__name__)
 
 Remembered = dict[str, tuple[int, int, str]]
 
@@ -55,9 +58,17 @@ def _digests(root: Path, names: Iterable[str], memory: Path, threads: int) -> di
         name: (size, time, read[name] if name in read else known[name][2]) for name, (size, time) in stats.items()
     }
     if seen != known:
+        _remember(memory, place, seen)
+    return {name: digest for name, (_, _, digest) in seen.items()}
+
+
+def _remember(memory: Path, place: str, seen: Remembered) -> None:
+    try:
         with atomic_file(memory, sole_writer=False) as partial:
             partial.write_text(json.dumps({"root": place, "files": seen}), encoding="utf-8")
-    return {name: digest for name, (_, _, digest) in seen.items()}
+    except DiskFullError as error:
+        # The plan is as good without; jobs that need room stop by themselves.
+        logger.warning("%s Until then, images are read again for every plan.", error)
 
 
 def _stat(path: Path) -> tuple[int, int]:
