@@ -112,14 +112,26 @@ def test_sides_take_turns_and_their_medians_make_the_ratio() -> None:
     assert (row.plain.peak_mb, row.ours.peak_mb) == (7.0, None)
 
 
-def test_a_process_measures_the_run_and_not_its_set_up(tmp_path: Path) -> None:
+@pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="only Linux lets a peak begin anew")
+def test_a_process_measures_the_run_and_not_its_set_up() -> None:
     large = harness.run_alone(Call("tests.child_calls:reserve", {"megabytes": 100}), 1)
     assert large.result == 1.0
     assert large.peak_mb is not None and large.held_mb is not None
     # What the set-up took and gave back is not counted.
     assert 90 < large.peak_mb < 150 and large.held_mb > 10
+
+
+def test_a_failing_process_says_why() -> None:
     with pytest.raises(RuntimeError, match=r"child_calls:fail failed: (?s:.*)no such weights"):
         harness.run_alone(Call("tests.child_calls:fail", {"message": "no such weights"}), 1)
+
+
+def test_all_runs_in_processes_count(tmp_path: Path) -> None:
+    calls = [Call("tests.child_calls:reserve", {"megabytes": size}) for size in (60, 20)]
+    row = harness.compare_processes(Work("s", "w", "p"), *calls, lambda x, y: f"{x} and {y}", Options(tmp_path, 2, 1))
+    assert row.equal == "1.0 and 1.0"
+    assert len(row.plain.seconds) == len(row.ours.seconds) == len(row.ours.peaks_mb) == 2
+    assert (row.plain.peak_mb or 0) >= (row.ours.peak_mb or 0)
 
 
 def test_an_array_comes_back_from_a_process(tmp_path: Path) -> None:
@@ -132,7 +144,7 @@ def test_an_array_comes_back_from_a_process(tmp_path: Path) -> None:
     assert isinstance(measured, Measured)
 
 
-def test_what_differs_is_told_from_rounding(tmp_path: Path) -> None:
+def test_results_may_differ_by_rounding_only(tmp_path: Path) -> None:
     values = np.array([0.0, 1.0, 2.0], np.float32)
     assert musc.agree(values, values + 1e-6).startswith("differ by at most")
     for agree in (musc.agree, superadd.agree):
