@@ -164,7 +164,7 @@ def with_values(sizes: Any, values: Sequence[str], name: str) -> Any:
 def _like(current: Any, value: str) -> Any:
     """A value of the type of the current one; a tuple is separated by commas."""
     if isinstance(current, tuple):
-        return tuple(_like(current[0], part) for part in value.split(","))
+        return tuple(_like(current[0] if current else 0, part) for part in value.split(","))
     if isinstance(current, bool):
         return {"true": True, "false": False}[value] if value in ("true", "false") else bool(int(value))
     return type(current)(value)

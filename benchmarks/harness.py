@@ -13,9 +13,11 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
+
+T = TypeVar("T")
 
 REPOSITORY = Path(__file__).parents[1]
 THREAD_LIMITS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS")
@@ -205,21 +207,21 @@ def compare(work: Work, plain: Side, ours: Side, equal: Equal, repeats: int, dev
     The first run of each side, whose results are compared, warms caches and compiled code and is not counted.
     """
     agreement = equal(plain(), ours())
+    timings = Timings(), Timings()
 
     def run(side: Side) -> Measured:
-        measured = timed(side, device)
-        return Measured(None, measured.seconds, measured.cpu_seconds, measured.peak_mb)
+        # The result is dropped before the other side runs.
+        return replace(timed(side, device), result=None)
 
-    return _in_turns(work, plain, ours, agreement, run, repeats)
-
-
-def _in_turns(work: Work, plain: Any, ours: Any, agreement: str, run: Callable[[Any], Measured], repeats: int) -> Row:
-    timings = Timings(), Timings()
-    for turn in range(repeats):
-        # Which side goes first changes, so that neither always finds the machine as the other left it.
-        for side, timing in ((plain, timings[0]), (ours, timings[1]))[:: -1 if turn % 2 else 1]:
-            timing.add(run(side))
+    _in_turns((plain, ours), timings, run, range(repeats))
     return Row(work, *timings, agreement)
+
+
+def _in_turns(sides: tuple[T, T], timings: tuple[Timings, Timings], run: Callable[[T], Measured], turns: range) -> None:
+    for turn in turns:
+        # Which side goes first changes, so that neither always finds the machine as the other left it.
+        for side, timing in list(zip(sides, timings, strict=True))[:: -1 if turn % 2 else 1]:
+            timing.add(run(side))
 
 
 @dataclass(frozen=True)
@@ -237,13 +239,15 @@ class Call:
 
 
 def compare_processes(work: Work, plain: Call, ours: Call, equal: Equal, options: Options) -> Row:
-    """As `compare`, but every run is a process of its own, whose largest memory is measured."""
-    first, second = (
-        run_alone(call, options.threads, options.folder / f"{name}.npy").result
-        for name, call in (("plain", plain), ("ours", ours))
-    )
-    agreement = equal(first, second)
-    return _in_turns(work, plain, ours, agreement, lambda call: run_alone(call, options.threads), options.repeats)
+    """As `compare`, but every run is a process of its own, whose largest memory is measured; all runs count."""
+    calls = (plain, ours)
+    first = [run_alone(call, options.threads, options.folder / f"{n}.npy") for n, call in enumerate(calls)]
+    agreement = equal(first[0].result, first[1].result)
+    timings = Timings(), Timings()
+    for timing, run in zip(timings, first, strict=True):
+        timing.add(run)
+    _in_turns(calls, timings, lambda call: run_alone(call, options.threads), range(1, options.repeats))
+    return Row(work, *timings, agreement)
 
 
 def run_alone(call: Call, threads: int, result: Path | None = None) -> Measured:
@@ -266,14 +270,13 @@ def run_alone(call: Call, threads: int, result: Path | None = None) -> Measured:
     if done.returncode:
         raise RuntimeError(f"{call.target} failed: {done.stderr[-2000:]}")
     measured = Measured(**json.loads(done.stdout.splitlines()[-1]))
-    return measured if not result or not result.exists() else _with_array(measured, result)
+    return measured if not result or not result.exists() else replace(measured, result=_load(result))
 
 
-def _with_array(measured: Measured, result: Path) -> Measured:
+def _load(file: Path) -> Any:
     import numpy as np
 
-    array = np.load(result)
-    return Measured(array, measured.seconds, measured.cpu_seconds, measured.peak_mb, measured.held_mb)
+    return np.load(file)
 
 
 def limit_threads(threads: int) -> None:

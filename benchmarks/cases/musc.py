@@ -40,7 +40,7 @@ class Sizes:
 
 
 FULL = Sizes()
-QUICK = Sizes(images=4, grid=5, width=16, neighborhoods=(3,), growth=(5,))
+QUICK = Sizes(images=4, grid=5, width=16, neighborhoods=(3,), growth=())
 
 
 def rows(options: Options, sizes: Sizes) -> Iterator[Row]:

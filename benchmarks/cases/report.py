@@ -33,7 +33,7 @@ class Sizes:
 
 
 FULL = Sizes()
-QUICK = Sizes(gallery=2, images=4, many=4, height=48, width=64)
+QUICK = Sizes(gallery=4, images=4, many=4, height=48, width=64)
 
 
 def rows(options: Options, sizes: Sizes) -> Iterator[Fact]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
@@ -17,16 +16,16 @@ from benchmarks.cases import index, musc, submission, superadd
 from benchmarks.cases.metrics import equal_metrics
 from benchmarks.harness import Call, DifferentResultsError, Fact, Measured, Options, Row, Timings, Work
 
-# Benchmarks with a test module of their own, and what they cover.
-ELSEWHERE = ("infer", "train", "gpu")
+# Benchmarks that have tests of their own.
+ELSEWHERE = ("infer", "train", "gpu", "memory", "jobs")
 SLOW = {"plan": pytest.mark.workflow, "whole": pytest.mark.workflow}
-# Benchmark -> targets of its rows in quick mode, where only the number of rows and their targets are known.
+# Benchmark -> targets of its rows in quick mode.
 TARGETS: dict[str, list[float | None]] = {
     "crop": [4.0, None, None],
     "merge": [5.0],
     "binarize": [12.0, 15.0],
     "refine": [1.5, 1.5],
-    "musc": [None, None, None],
+    "musc": [None, None],
     "musc_gpu": [None],
     "superadd": [None, None],
     "winclip": [None],
@@ -113,24 +112,26 @@ def test_sides_take_turns_and_their_medians_make_the_ratio() -> None:
     assert (row.plain.peak_mb, row.ours.peak_mb) == (7.0, None)
 
 
-def reserve(megabytes: int) -> Callable[[], float]:
-    """Set-up takes 200 MB for a moment; the run takes some more. Runs in a child."""
-    np.ones(200_000_000, np.uint8)
-    return lambda: float(np.ones(megabytes * 1_000_000, np.uint8)[-1])
-
-
-def fail(message: str) -> Callable[[], object]:
-    raise ValueError(message)
-
-
-def test_a_process_measures_the_run_and_not_its_set_up(tmp_path: Path) -> None:
-    large = harness.run_alone(Call("tests.unit.test_benchmarks:reserve", {"megabytes": 100}), 1)
+@pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="only Linux lets a peak begin anew")
+def test_a_process_measures_the_run_and_not_its_set_up() -> None:
+    large = harness.run_alone(Call("tests.child_calls:reserve", {"megabytes": 100}), 1)
     assert large.result == 1.0
     assert large.peak_mb is not None and large.held_mb is not None
     # What the set-up took and gave back is not counted.
     assert 90 < large.peak_mb < 150 and large.held_mb > 10
-    with pytest.raises(RuntimeError, match=r"test_benchmarks:fail failed: (?s:.*)no such weights"):
-        harness.run_alone(Call("tests.unit.test_benchmarks:fail", {"message": "no such weights"}), 1)
+
+
+def test_a_failing_process_says_why() -> None:
+    with pytest.raises(RuntimeError, match=r"child_calls:fail failed: (?s:.*)no such weights"):
+        harness.run_alone(Call("tests.child_calls:fail", {"message": "no such weights"}), 1)
+
+
+def test_all_runs_in_processes_count(tmp_path: Path) -> None:
+    calls = [Call("tests.child_calls:reserve", {"megabytes": size}) for size in (60, 20)]
+    row = harness.compare_processes(Work("s", "w", "p"), *calls, lambda x, y: f"{x} and {y}", Options(tmp_path, 2, 1))
+    assert row.equal == "1.0 and 1.0"
+    assert len(row.plain.seconds) == len(row.ours.seconds) == len(row.ours.peaks_mb) == 2
+    assert (row.plain.peak_mb or 0) >= (row.ours.peak_mb or 0)
 
 
 def test_an_array_comes_back_from_a_process(tmp_path: Path) -> None:
@@ -143,7 +144,7 @@ def test_an_array_comes_back_from_a_process(tmp_path: Path) -> None:
     assert isinstance(measured, Measured)
 
 
-def test_what_differs_is_told_from_rounding(tmp_path: Path) -> None:
+def test_results_may_differ_by_rounding_only(tmp_path: Path) -> None:
     values = np.array([0.0, 1.0, 2.0], np.float32)
     assert musc.agree(values, values + 1e-6).startswith("differ by at most")
     for agree in (musc.agree, superadd.agree):

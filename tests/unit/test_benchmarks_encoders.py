@@ -112,7 +112,7 @@ def test_the_kept_results_are_cells_of_the_table() -> None:
 
 def test_statistics_of_a_flat_and_of_a_striped_patch() -> None:
     images = np.full((1, 28, 28, 3), 128, np.uint8)
-    images[0, 14:, 14:] = np.where(np.arange(14) % 2, 255, 0)[:, None].astype(np.uint8)
+    images[0, 14:, 14:] = np.where(np.arange(14) % 2, 255, 0)[:, None, None].astype(np.uint8)
     statistics = patch_statistics(torch.from_numpy(images))
     assert statistics.shape == (1, 4, 46)
     flat, striped = statistics[0, 0], statistics[0, 3]
