@@ -152,7 +152,7 @@ def test_values_of_the_command_line_get_the_type_of_their_option(workspace: Work
             ["encoder.blocks: found [2, 40]; expected ascending numbers from 0 to 11"],
         ),
         (
-            change(inp_former={"learning_rate": 1000.0, "gradient_clip": 1e6, "warmup_steps": 0}),
+            change(inp_former={"learning_rate": 1000.0, "weight_decay": 1000.0, "warmup_steps": 0}),
             ["inp_former/models/nut/model.safetensors"],
             ["train: the loss or its gradient is", "Lower inp_former.learning_rate"],
         ),

@@ -67,7 +67,9 @@ class Tiling(Section):
             int, at_most(16384, "A larger window takes more than 0.8 GB of memory; image takes whole images.", least=8)
         ]
     ) = Field("auto", description="Side of the square window in image pixels. image: one tile per image.")
-    overlap: float = Field(0.1, ge=0, lt=1, description="Fraction of a window that the next window covers too.")
+    overlap: Annotated[float, Bounds("More overlap makes a tile at every few pixels.", ge=0, le=0.95)] = Field(
+        0.1, description="Fraction of a window that the next window covers too."
+    )
     edge: Literal["pad", "shift"] = Field(
         "pad",
         description="What happens to a window that extends beyond the image. pad: it is filled with zeros (published). "

@@ -25,10 +25,10 @@ class InpFormerOptions(Section):
         200, description="Passes over the training tiles."
     )
     batch_size: BatchSize = Field(16, description="Tiles per training step.")
-    learning_rate: Annotated[float, Bounds("Larger steps make the loss infinite.", gt=0, le=1000)] = Field(
+    learning_rate: Annotated[float, Bounds("Training diverges with larger steps.", gt=0, le=1000)] = Field(
         1e-3, description="Peak learning rate."
     )
-    final_learning_rate: Annotated[float, Bounds("Larger steps make the loss infinite.", ge=0, le=1000)] = Field(
+    final_learning_rate: Annotated[float, Bounds("Training diverges with larger steps.", ge=0, le=1000)] = Field(
         1e-4, description="Learning rate at the last step."
     )
     warmup_steps: Annotated[int, at_most(10_000_000, "Training would end before the warm-up.", least=0)] = Field(
