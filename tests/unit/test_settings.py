@@ -38,7 +38,10 @@ def test_defaults_are_the_published_values() -> None:
             {"tiling": {"windw": 3}},
             r"tiling\.windw: unknown key\. Valid: window, overlap, edge, resample\. Did you mean 'window'",
         ),
-        ({"tiling": {"overlap": 1.5}}, r"tiling\.overlap: found 1\.5; expected a number from 0 to 0\.95\. More overlap makes a tile at every"),
+        (
+            {"tiling": {"overlap": 1.5}},
+            r"tiling\.overlap: found 1\.5; expected a number from 0 to 0\.95\. More overlap makes a tile at every",
+        ),
         (
             {"tiling": {"window": "imag"}},
             r"window: found 'imag'; expected auto, image, or an integer from 8 to 16384\. Did you mean 'image'\?$",
