@@ -13,7 +13,9 @@ import pytest
 import yaml
 from PIL import Image
 
-from robis.workflow.stages import every_key, followers, readers, stages
+from robis.config.settings import every_key
+from robis.detectors.settings import Settings
+from robis.workflow.stages import followers, readers, stages
 from tests.conftest import REPOSITORY
 from tests.workflow.conftest import CONFIG, Workspace, write_tiny_dataset
 from tests.workflow.test_superadd import SUPERADD_CHANGES
@@ -113,7 +115,7 @@ def planned_after(finished: Workspace, config: Path) -> list[str]:
 
 def test_every_key_is_tried() -> None:
     tried = set(CHANGES) | set(ZERO_SHOT_CHANGES) | set(SUPERADD_CHANGES)
-    assert tried | OTHER_RUNS | REPLACES_JOBS == set(every_key())
+    assert tried | OTHER_RUNS | REPLACES_JOBS == set(every_key(Settings))
 
 
 def test_the_table_follows_the_workflow(finished: Workspace) -> None:
@@ -234,9 +236,14 @@ def test_code_counts_by_what_it_does(own_code: Workspace) -> None:
         text = module.read_text()
         assert text.startswith('"""'), module
         text = '"""Another docstring. ' + text[3:]
+        text = text.replace("expected", "we expected").replace("logger.info(", "logger.warning(")
         module.write_text(text.replace("\n\n\ndef ", "\n\n\n# A comment that was not there.\ndef ", 1))
     for script in (own_code.code / "workflow_scripts").glob("*.py"):
         script.write_text("# A comment.\n" + script.read_text())
+    names = library / "encoders" / "names.py"
+    entry = '        "clip_new": Architecture("clip", "ViT-H-14", 224, tag="laion2b_s32b_b79k"),\n'
+    names.write_text(names.read_text().replace('        "clip_vitb32": ', entry + '        "clip_vitb32": '))
+    assert "clip_new" in names.read_text()
     assert own_code.planned("all", "metrics") == []
 
     mebin = library / "binarization" / "mebin.py"
@@ -250,7 +257,9 @@ def test_code_counts_by_what_it_does(own_code: Workspace) -> None:
     assert own_code.planned("all", "metrics") == []
     inference = library / "detectors" / "inference.py"
     text = inference.read_text()
-    inference.write_text(text + "\n\nEDITED = 1\n")
+    edited = text.replace("steps = -(-items // step)", "steps = -(-items // step) + 0")
+    assert edited != text
+    inference.write_text(edited)
     assert "infer" in own_code.planned("all", "metrics")
     assert "train" not in own_code.planned("all", "metrics")
     inference.write_text(text)
