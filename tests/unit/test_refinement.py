@@ -290,20 +290,29 @@ class Trap:
 def test_files_that_are_no_plain_weights_are_refused_and_not_run(tmp_path: Path) -> None:
     path, trapped = tmp_path / "sam.pth", tmp_path / "trapped"
     torch.save({"weight": Trap(trapped)}, path)
-    with pytest.raises(WeightsError, match="not a readable weights file"):
+    expected = r"refine\.checkpoint: .*sam\.pth is not a readable weights file: it is .* Expected sam_vit_b_01ec64\.pth"
+    with pytest.raises(WeightsError, match=expected):
         load_sam("vit_b", path, device="cpu")
     path.write_bytes(pickle.dumps(Trap(trapped), protocol=2))
-    with pytest.raises(WeightsError, match="not a readable weights file"):
+    with pytest.raises(WeightsError, match=expected):
         load_sam("vit_b", path, device="cpu")
     assert not trapped.exists()
-    for damaged in (b"", b"no weights at all"):
+    for damaged in (b"", b"no weights at all", b"version https://git-lfs.github.com/spec/v1"):
         path.write_bytes(damaged)
-        with pytest.raises(WeightsError, match="not a readable weights file"):
+        with pytest.raises(WeightsError, match=expected):
             load_sam("vit_b", path, device="cpu")
-    for content, said in (([1, 2], "holds a list"), ({"model": {}}, "holds an empty state dict")):
+    for content, kind in (([1, 2], "an object of type list"), ({"model": {}}, "an empty state dict")):
         torch.save(content, path)
-        with pytest.raises(WeightsError, match=said):
+        with pytest.raises(WeightsError, match=rf"holds {kind}.* Expected sam_vit_b_01ec64\.pth"):
             load_sam("vit_b", path, device="cpu")
+
+
+def test_weights_that_float32_cannot_hold_are_refused(tiny_checkpoint: Path, tiny_model: str, tmp_path: Path) -> None:
+    key = "mask_decoder.iou_token.weight"
+    state = torch.load(tiny_checkpoint, weights_only=True)
+    torch.save(state | {key: torch.full((1, 256), 0.1, dtype=torch.float64)}, tmp_path / "double.pth")
+    with pytest.raises(WeightsError, match=rf"'{key}' is float64; SAM tiny needs float32"):
+        load_sam(tiny_model, tmp_path / "double.pth", device="cpu")
 
 
 def test_unknown_models_precisions_and_devices_list_what_is_valid(tiny_checkpoint: Path, tiny_model: str) -> None:
