@@ -71,6 +71,7 @@ def with_shards() -> list[str]:
 
 
 TRAINED = [name for name, detector in DETECTORS.items() if "train" in detector.stages]
+WITH_ENCODER = [name for name in TRAINED if DETECTORS[name].stages["infer"].encoder]
 WITH_MEMORY = [name for name in DETECTORS if has(name, "memory_gb")]
 each_detector = pytest.mark.parametrize("name", DETECTORS)
 
@@ -306,7 +307,7 @@ def refused(kind: type[RobisError]) -> Iterator[pytest.ExceptionInfo[SystemExit]
     assert isinstance(stopped.value.__context__, kind)
 
 
-@pytest.mark.parametrize("name", TRAINED)
+@pytest.mark.parametrize("name", WITH_ENCODER)
 def test_a_model_of_another_encoder_is_refused(name: str, finish: Finish, data: Path, tmp_path: Path) -> None:
     """Also where all of its tensors have the right shapes."""
     config = make_config(name, data)
