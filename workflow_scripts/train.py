@@ -12,7 +12,7 @@ with job(snakemake) as options:
             store=TileStore(Path(snakemake.input.tiles[0]), Path(snakemake.input.table[0])),
             model=Path(snakemake.output.model),
             history=Path(snakemake.output.history),
-            encoder=options.pop("encoder"),
+            encoder=options.pop("encoder", {}),
             compute=compute_of(options, snakemake.threads),
             options=options,
             identity=settings.digest(),

@@ -60,6 +60,16 @@ def write_tiny_dataset(root: Path, categories: tuple[str, ...] = ("nut",), seed:
                 cv2.imwrite(str(folder / f"{n:03}_regular.png"), image)
 
 
+def copy_code(to: Path) -> Path:
+    """Copy the workflow, the library and what is generated from it to a folder, where a test may edit them."""
+    for part in ("src", "rules", "workflow_scripts", "envs", "profiles", "config"):
+        shutil.copytree(REPOSITORY / part, to / part, ignore=shutil.ignore_patterns("__pycache__", "*.egg-info"))
+    (to / "docs").mkdir()
+    for file in ("Snakefile", "docs/config.md"):
+        shutil.copy(REPOSITORY / file, to / file)
+    return to
+
+
 # Python runs a module of this name when it starts, in every job too.
 KILLER = """
 import os, signal

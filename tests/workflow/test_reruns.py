@@ -16,8 +16,7 @@ from PIL import Image
 from robis.config.settings import every_key
 from robis.detectors.settings import Settings
 from robis.workflow.stages import followers, readers, stages
-from tests.conftest import REPOSITORY
-from tests.workflow.conftest import CONFIG, Workspace, write_tiny_dataset
+from tests.workflow.conftest import CONFIG, Workspace, copy_code, write_tiny_dataset
 from tests.workflow.test_superadd import SUPERADD_CHANGES
 from tests.workflow.test_zero_shot import ZERO_SHOT_CHANGES
 
@@ -218,10 +217,7 @@ def categories_of(plan: str) -> set[str]:
 @pytest.fixture
 def own_code(tmp_path: Path) -> Workspace:
     """A complete run by a copy of the workflow and library that a test may edit."""
-    code = tmp_path / "code"
-    for part in ("src", "rules", "workflow_scripts", "envs", "profiles"):
-        shutil.copytree(REPOSITORY / part, code / part, ignore=shutil.ignore_patterns("__pycache__", "*.egg-info"))
-    shutil.copy(REPOSITORY / "Snakefile", code)
+    code = copy_code(tmp_path / "code")
     write_tiny_dataset(tmp_path / "run" / "data")
     workspace = Workspace(tmp_path / "run")
     workspace.code = code

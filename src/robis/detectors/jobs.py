@@ -55,7 +55,7 @@ class TrainJob:
     Attributes:
         store: tiles of the normal images.
         model, history: what is written: the model (safetensors) and one row per step (Parquet).
-        encoder: arguments of `build_encoder`.
+        encoder: arguments of `build_encoder`; empty where the stage declares no encoder.
         options: the detector's own options by name.
         compute: how to compute; `batch_size` and `precision` are those of the training.
         identity: digest of settings and code, for states that may be resumed.
@@ -78,7 +78,7 @@ class InferJob:
         store: tiles of the split.
         output: what is written.
         inputs: other files that the detector reads, by name: "model" and what its own rules write.
-        encoder: arguments of `build_encoder`.
+        encoder: arguments of `build_encoder`; empty where the stage declares no encoder.
         options: the detector's own options by name.
         compute: how to compute.
         size: side of a map.

@@ -96,7 +96,9 @@ class Encoder(nn.Module, ABC):
         Returns:
             One (B, g*g, C) tensor per layer, and (B, D).
         """
-        return self._tokens_and_embedding(self._normalized(tiles))
+        tokens, embedding = self._tokens_and_embedding(self._normalized(tiles))
+        # A view of all tokens would keep them in memory for as long as the embedding.
+        return tokens, embedding.clone()
 
     @abstractmethod
     def load_weights(self, state: Mapping[str, Tensor], *, source: str, name: str) -> None:

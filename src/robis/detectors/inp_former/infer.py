@@ -12,6 +12,7 @@ from robis.detectors.model_files import model_encoder
 from robis.encoders.build import build_encoder
 from robis.encoders.devices import pick_device
 from robis.encoders.weights import read_state
+from robis.errors import WeightsError
 
 
 def infer_split(job: InferJob) -> None:
@@ -32,7 +33,12 @@ def infer_split(job: InferJob) -> None:
     network = InpFormer(
         build_encoder(**encoder, equal_widths=True, seed=job.options["seed"]), job.options["prototypes"]
     )
-    made_for = model_encoder(path, "inp_former") or "an unnamed encoder"
-    load_checkpoint(network, state, source=f"{path} (made for {made_for})", encoder=str(encoder["name"]))
+    made_for, name = model_encoder(path, "inp_former"), str(encoder["name"])
+    load_checkpoint(network, state, source=f"{path} (made for {made_for or 'an unnamed encoder'})", encoder=name)
+    if made_for not in (None, name):
+        raise WeightsError(
+            f"{path}: made for {made_for}; expected {name}, whose weights have the same shapes. Set encoder.name to "
+            f"{made_for}, or train a model for {name}."
+        )
     network = network.eval().to(pick_device(job.compute.device))
     write_tile_maps(partial(tile_maps, network), job, input_size=network.encoder.input_size)
