@@ -1,4 +1,4 @@
-# `make demo` and `make test` are all a new user needs: python3 >= 3.11, make and git.
+# A new user needs only `make demo` and `make test`. They require Python 3.11 or newer, make and git.
 PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/ready
@@ -7,14 +7,14 @@ READY := .venv/ready
 
 help:
 	@echo "make demo    set up, generate images, run the whole pipeline, print metrics and the report's path"
-	@echo "make setup   make .venv and install what constraints.txt pins"
+	@echo "make setup   make .venv with the versions of constraints.txt"
 	@echo "make test    set up, lint, check types, run all tests"
-	@echo "make test-cluster  the part of the tests that runs jobs on a SLURM of its own (skipped where there can be none)"
+	@echo "make test-cluster  run the tests that need SLURM on a temporary one (skipped if it cannot be installed)"
 	@echo "make format  rewrite the code in the project's style"
 	@echo "make config  rewrite config/schema.json, the commented configs and docs/config.md from the settings"
-	@echo "make bench   time every stage beside its straightforward formulation (docs/performance.md)"
-	@echo "make bench-gpu  training and inference on a GPU; needs no setup where torch and timm are installed"
-	@echo "make clean   delete the demo's data and results (not your own)"
+	@echo "make bench   compare every stage with its straightforward formulation (docs/performance.md)"
+	@echo "make bench-gpu  measure training and inference on a GPU; needs no setup if torch and timm are installed"
+	@echo "make clean   delete data and results of the demo, nothing else"
 
 setup: $(READY)
 
@@ -25,7 +25,7 @@ $(READY): pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
 	touch $@
 
-# Its jobs are small: one thread each, side by side; at most four, since each that runs a model takes 1.1 GB.
+# Its jobs are small, so each gets one thread. At most four run at a time, because a job with a model takes 1.1 GB.
 demo: CORES = $(shell n=$$(getconf _NPROCESSORS_ONLN); echo $$((n < 4 ? n : 4)))
 demo: setup
 	$(BIN)/robis data demo --out data/demo
@@ -36,7 +36,7 @@ test: setup lint browser
 	$(BIN)/pytest -n auto --dist worksteal --ignore tests/cluster
 	@$(MAKE) --no-print-directory test-cluster
 
-# One SLURM, one process: its jobs take the cores themselves.
+# In one process: there is one SLURM, whose jobs use the cores.
 test-cluster: setup cluster
 	$(BIN)/pytest tests/cluster
 
@@ -64,7 +64,7 @@ config: setup
 bench: setup
 	$(BIN)/python -m benchmarks.bench $(ARGS)
 
-# Also on a machine that has torch, timm, NumPy and OpenCV only; for example ARGS='--set batch=8'.
+# Needs only torch, timm, NumPy and OpenCV. For less memory: ARGS='--set batch=8'.
 bench-gpu:
 	PYTHONPATH=src $$(test -x $(BIN)/python && echo $(BIN)/python || echo $(PYTHON)) \
 		-m benchmarks.bench gpu --device cuda $(ARGS)
