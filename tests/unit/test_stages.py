@@ -86,8 +86,8 @@ def stale(one: Project, other: Project, **job: str) -> set[str]:
         ("refine__method", "grabcut", {"refine"}),
         ("score_images__top_fraction", 0.0, {"score_images"}),
         ("evaluate__resolution", 256, {"evaluate"}),
-        ("report__images", 3, {"report"}),
-        ("report__vis", "single", {"report"}),
+        ("report__max_images", 3, {"report"}),
+        ("report__heatmap_range", "single", {"report"}),
         ("refine__max_boxes", 3, set()),
     ],
 )
@@ -163,7 +163,7 @@ def test_validation_is_held_out_only_where_it_is_needed(root: Path, tmp_path: Pa
         ({"dataset": {"splits": ["test_publik"]}}, r"dataset\.splits: .*'test_publik'.*Did you mean 'test_public'"),
         ({"dataset": {"root": "nowhere"}}, r"dataset\.root: nowhere is not a folder"),
         ({"encoder": {"weights": "nowhere.pth"}}, r"encoder\.weights: nowhere\.pth does not exist"),
-        ({"refine": {"method": "sam"}}, r"weights/sam_vit_h_4b8939\.pth: no such file.*refine\.checkpoint"),
+        ({"refine": {"method": "sam"}}, r"weights/sam_vit_h_4b8939\.pth: does not exist.*refine\.checkpoint"),
         (
             {"overrides": [{"where": {"split": "test_public"}, "set": {"inp_former.epochs": 7}}]},
             r"overrides\.0: inp_former\.epochs is read by train, which is the same job for every split",

@@ -74,10 +74,10 @@ def explain_mistakes(errors: Iterable[Mapping[str, Any]], settings: type[BaseMod
     for error in errors:
         place = locate(error["loc"], settings)
         grouped.setdefault(place.key, []).append((place, error))
-    for key, of_key in grouped.items():
+    for key, mistakes in grouped.items():
         # A list that fits one alternative but for an entry: the entry is the mistake.
         if not any(other.startswith(f"{key}.") for other in grouped):
-            yield _sentence([error for _, error in of_key], of_key[0][0], tree)
+            yield _sentence([error for _, error in mistakes], mistakes[0][0], tree)
 
 
 def locate(location: Sequence[str | int], settings: type[BaseModel]) -> Place:

@@ -43,7 +43,9 @@ def overridden_sections(settings: BaseModel, overrides: Iterable[Override]) -> d
             section, _, name = key.partition(".")
             changed.setdefault(section, {})[name] = value
     sections = {name: getattr(settings, name) for name in changed}
-    return {name: type(of).model_validate(of.model_dump() | changed[name]) for name, of in sections.items()}
+    return {
+        name: type(options).model_validate(options.model_dump() | changed[name]) for name, options in sections.items()
+    }
 
 
 def override_errors(
@@ -93,8 +95,8 @@ def _value_errors(
     settings: BaseModel, key: str, value: Any, location: tuple[str | int, ...]
 ) -> Iterator[dict[str, Any]]:
     section, _, name = key.partition(".")
-    of = getattr(settings, section)
+    options = getattr(settings, section)
     try:
-        type(of).model_validate(of.model_dump() | {name: value})
+        type(options).model_validate(options.model_dump() | {name: value})
     except ValidationError as error:
         yield from ({**detail, "loc": (*location, *detail["loc"][1:])} for detail in error.errors())
