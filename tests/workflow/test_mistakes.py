@@ -59,7 +59,7 @@ def unmatched_override(workspace: Workspace) -> None:
         ),
         (
             change(refine={"method": "sam", "model": "vit_b"}),
-            ["weights/sam_vit_b_01ec64.pth: no such file", "Get sam_vit_b_01ec64.pth from", "refine.checkpoint"],
+            ["weights/sam_vit_b_01ec64.pth: does not exist", "Download sam_vit_b_01ec64.pth from", "refine.checkpoint"],
         ),
         (unmatched_override, ["overrides.0.where.category: 'nutt' matches nothing here", "Did you mean 'nut'?"]),
     ],
