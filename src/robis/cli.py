@@ -105,7 +105,13 @@ def _parser() -> argparse.ArgumentParser:
         "embeddings", type=Path, help=".npy (images, D) in the same order, or Parquet with `sample_id` and `embedding`"
     )
     rescore.add_argument(
-        "--k", type=int, nargs="+", default=[2, 3], help="sizes of the neighborhoods (default: 2 3; VisA: 8 9)"
+        *("--neighborhood-sizes", "--k"),
+        dest="neighborhood_sizes",
+        type=int,
+        nargs="+",
+        default=[1, 2, 3],
+        metavar="K",
+        help="sizes of the neighborhoods, the image included (default: 1 2 3; published for VisA: 1 8 9)",
     )
     rescore.add_argument("--out", type=Path, help="CSV or Parquet to write (default: print CSV)")
     rescore.set_defaults(run=_rescore)
@@ -265,7 +271,7 @@ def _check_data(options: argparse.Namespace) -> None:
 def _rescore(options: argparse.Namespace) -> None:
     from robis.scoring.rscin import rescore_file
 
-    table = rescore_file(options.scores, options.embeddings, options.k, options.out)
+    table = rescore_file(options.scores, options.embeddings, options.neighborhood_sizes, options.out)
     print(f"Re-scored: {options.out}" if options.out else table.to_csv(index=False), end="\n" if options.out else "")
 
 

@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from robis.detectors.model_files import write_model
 from robis.detectors.winclip import infer as winclip_infer
 from robis.detectors.winclip import scores as winclip
 from robis.detectors.winclip import tiles as winclip_embed
@@ -389,8 +390,8 @@ def test_files_that_do_not_belong_together(folder: Path, stored: dict, encoder_o
         infer(stored, folder, encoder_options, model=folder / "nowhere.safetensors")
     with pytest.raises(DataError, match=r"features\.npy: no field 'windows_4'; found image, patches, windows_2"):
         infer(stored, folder, encoder_options, scales=[2, 4])
-    save_file({"normal": torch.ones(8), "anomalous": torch.ones(8)}, folder / "narrow.safetensors")
-    with pytest.raises(WeightsError, match=r"narrow\.safetensors: 'normal' is \(8,\); expected 24 numbers each"):
+    write_model(folder / "narrow.safetensors", {"normal": torch.ones(8), "anomalous": torch.ones(8)}, "winclip")
+    with pytest.raises(WeightsError, match=r"narrow\.safetensors: 'normal' is \(8,\); expected \(24\)"):
         infer(stored, folder, encoder_options, text=folder / "narrow.safetensors")
     np.save(folder / "short.npy", np.load(stored["features"])[:2])
     with pytest.raises(DataError, match=r"short\.npy: features of 2 tiles; the tile store has 3"):
