@@ -3,7 +3,6 @@
 import gc
 import sys
 from contextlib import contextmanager
-from pathlib import Path
 
 from snakemake.exceptions import WorkflowError
 from snakemake.logging import logger
@@ -83,9 +82,7 @@ def tiles_of(pattern, stage=None):
 
 def of_stage(stage, pattern):
     """What a detector's own stage writes; nothing for runs of detectors without it."""
-    return lambda wildcards: (
-        expand(pattern, **wildcards) if project.has_stage(stage, wildcards.detector) else []
-    )
+    return lambda job: expand(pattern, **job) if project.has_stage(stage, job.detector) else []
 
 
 def model_of_run(wildcards):
@@ -105,7 +102,7 @@ def shards_of_run(pattern):
 
 def from_its_place(path):
     """An input of the run's own results, or one that lies where the config says, whatever storage holds results."""
-    return path if Path(path).is_relative_to(project.results) else local(path)
+    return path if path.startswith(f"{project.results}/") else local(path)
 
 
 @readable_errors()
@@ -125,13 +122,12 @@ def reference(key, pattern):
     return of_job
 
 
-def every(pattern, splits=None):
+def every(pattern, splits=lambda category: project.splits):
     """Files of every detector, category and split; splits: those of a category."""
 
     def of_target(wildcards):
         common = {"dataset": project.name, "detector": project.detectors}
-        splits_of = splits or (lambda category: project.splits)
-        parts = [expand(pattern, category=name, split=splits_of(name), **common) for name in categories]
+        parts = [expand(pattern, category=name, split=splits(name), **common) for name in categories]
         return [path for part in parts for path in part]
 
     return of_target
