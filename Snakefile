@@ -35,21 +35,21 @@ include: "rules/submit.smk"
 rule all:
     default_target: True
     input:
-        every(rules.merge.output.maps),
-        every(rules.binarize.output.masks),
-        every(rules.refine.output.masks),
-        expand(rules.report.output.page, dataset=project.name),
+        every(results.ANOMALY_MAPS),
+        every(results.COARSE_MASKS),
+        every(results.MASKS),
+        expand(results.REPORT, dataset=project.name),
 
 
 rule masks:
     input:
-        every(rules.binarize.output.masks),
-        every(rules.refine.output.masks),
+        every(results.COARSE_MASKS),
+        every(results.MASKS),
 
 
 rule metrics:
     input:
-        every(rules.evaluate.output.metrics, project.labeled_splits),
+        every(results.METRICS, project.labeled_splits),
 
 
 rule submission:

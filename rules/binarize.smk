@@ -3,7 +3,7 @@ rule binarize:
         settings=settings("binarize"),
     input:
         maps=rules.merge.output.maps,
-        calibration_maps=reference("binarize.calibrate", rules.merge.output.maps),
+        calibration_maps=reference("binarize.calibrate", results.ANOMALY_MAPS),
     output:
         masks=directory(results.COARSE_MASKS),
         thresholds=results.THRESHOLDS,

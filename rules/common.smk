@@ -68,47 +68,48 @@ def settings(stage):
 run_of_job = lambda wildcards: {kind: wildcards[kind] for kind in ("detector", "category", "split")}
 
 
-def tiles_of(part, stage=None):
+def tiles_of(pattern, stage=None):
     """The tiles (or their table) that a run, or the owner of a stage, reads: of the job's split or of train."""
 
     def of_job(wildcards):
         place = {"category": wildcards.category, "split": wildcards.get("split", "train")}
         reader = owner_of(stage) if stage else wildcards.detector
         owner = project.tiles_owner(detector=reader, **place)
-        return expand(
-            rules.crop.output[part], dataset=wildcards.dataset, owner=f"{owner}/" if owner else "", **place
-        )
+        return expand(pattern, dataset=wildcards.dataset, owner=f"{owner}/" if owner else "", **place)
 
     return of_job
 
 
 def of_stage(stage, pattern):
     """What a detector's own stage writes; nothing for runs of detectors without it."""
-    return lambda wildcards: (
-        expand(pattern, **wildcards) if project.has_stage(stage, wildcards.detector) else []
-    )
+    return lambda job: expand(pattern, **job) if project.has_stage(stage, job.detector) else []
 
 
 def model_of_run(wildcards):
     """The trained model that `infer` needs; none for a run that is not trained."""
-    return expand(rules.train.output.model, **wildcards) if project.trains(**run_of_job(wildcards)) else []
+    return expand(results.MODEL, **wildcards) if project.trains(**run_of_job(wildcards)) else []
 
 
-def shards_of_run(part):
+def shards_of_run(pattern):
     """What the shards of an inference wrote; nothing where one job does it all."""
 
     def of_job(wildcards):
         shards = project.shards(**run_of_job(wildcards))
-        return expand(rules.infer_shard.output[part], shard=range(shards), **wildcards) if shards > 1 else []
+        return expand(pattern, shard=range(shards), **wildcards) if shards > 1 else []
 
     return of_job
+
+
+def from_its_place(path):
+    """An input of the run's own results, or one that lies where the config says, whatever storage holds results."""
+    return path if path.startswith(f"{project.results}/") else local(path)
 
 
 @readable_errors()
 def embeddings_of_run(wildcards):
     """Image embeddings that re-score a run; none where nothing is re-scored."""
     path = project.embeddings(**run_of_job(wildcards))
-    return [str(path)] if path else []
+    return [from_its_place(str(path))] if path else []
 
 
 def reference(key, pattern):
@@ -121,13 +122,12 @@ def reference(key, pattern):
     return of_job
 
 
-def every(pattern, splits=None):
+def every(pattern, splits=lambda category: project.splits):
     """Files of every detector, category and split; splits: those of a category."""
 
     def of_target(wildcards):
         common = {"dataset": project.name, "detector": project.detectors}
-        splits_of = splits or (lambda category: project.splits)
-        parts = [expand(pattern, category=name, split=splits_of(name), **common) for name in categories]
+        parts = [expand(pattern, category=name, split=splits(name), **common) for name in categories]
         return [path for part in parts for path in part]
 
     return of_target
@@ -136,7 +136,7 @@ def every(pattern, splits=None):
 @readable_errors()
 def every_submission(wildcards):
     project.check_submission()
-    return expand(rules.submit.output.archive, dataset=project.name, detector=project.detectors)
+    return expand(results.SUBMISSION, dataset=project.name, detector=project.detectors)
 
 
 def submitted(pattern):
@@ -146,4 +146,4 @@ def submitted(pattern):
 
 def reported(kind):
     """Files of every run that the report shows, runs of other results folders included."""
-    return readable_errors()(lambda wildcards: inputs_of(project.reported)[kind])
+    return readable_errors()(lambda wildcards: [*map(from_its_place, inputs_of(project.reported)[kind])])

@@ -2,13 +2,13 @@ rule infer:
     params:
         settings=settings("infer"),
     input:
-        tiles=tiles_of("tiles"),
-        table=tiles_of("table"),
+        tiles=tiles_of(results.TILES),
+        table=tiles_of(results.TILE_TABLE),
         model=model_of_run,
-        features=of_stage("winclip_embed_tiles", rules.winclip_embed_tiles.output.features),
-        text=of_stage("winclip_embed_prompts", rules.winclip_embed_prompts.output.features),
-        shards=shards_of_run("maps"),
-        shard_tables=shards_of_run("table"),
+        features=of_stage("winclip_embed_tiles", results.TILE_FEATURES),
+        text=of_stage("winclip_embed_prompts", results.PROMPT_FEATURES),
+        shards=shards_of_run(results.SHARD_MAPS),
+        shard_tables=shards_of_run(results.SHARD_TABLE),
     output:
         maps=results.TILE_MAPS,
         table=results.TILE_MAP_TABLE,

@@ -2,8 +2,8 @@ rule infer_shard:
     params:
         settings=settings("infer_shard"),
     input:
-        tiles=tiles_of("tiles"),
-        table=tiles_of("table"),
+        tiles=tiles_of(results.TILES),
+        table=tiles_of(results.TILE_TABLE),
         model=model_of_run,
     output:
         maps=temp(results.SHARD_MAPS),

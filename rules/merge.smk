@@ -5,7 +5,7 @@ rule merge:
         samples=rules.index.output.table,
         maps=rules.infer.output.maps,
         table=rules.infer.output.table,
-        range_maps=reference("merge.normalize", rules.infer.output.maps),
+        range_maps=reference("merge.normalize", results.TILE_MAPS),
     output:
         maps=directory(results.ANOMALY_MAPS),
     log:

@@ -2,9 +2,9 @@ rule submit:
     params:
         settings=settings("submit"),
     input:
-        samples=submitted(rules.index.output.table),
-        maps=submitted(rules.merge.output.maps),
-        masks=submitted(rules.refine.output.masks),
+        samples=submitted(results.SAMPLES),
+        maps=submitted(results.ANOMALY_MAPS),
+        masks=submitted(results.MASKS),
     output:
         archive=results.SUBMISSION,
     log:

@@ -2,8 +2,8 @@ rule train:
     params:
         settings=settings("train"),
     input:
-        tiles=tiles_of("tiles"),
-        table=tiles_of("table"),
+        tiles=tiles_of(results.TILES),
+        table=tiles_of(results.TILE_TABLE),
     output:
         model=results.MODEL,
         history=results.HISTORY,

@@ -2,8 +2,8 @@ rule winclip_embed_tiles:
     params:
         settings=settings("winclip_embed_tiles"),
     input:
-        tiles=tiles_of("tiles", "winclip_embed_tiles"),
-        table=tiles_of("table", "winclip_embed_tiles"),
+        tiles=tiles_of(results.TILES, "winclip_embed_tiles"),
+        table=tiles_of(results.TILE_TABLE, "winclip_embed_tiles"),
     output:
         features=results.TILE_FEATURES,
     log:

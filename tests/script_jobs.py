@@ -94,9 +94,8 @@ class ScriptJobs:
         job = {"detector": run, "category": self.category, "split": split}
         of_rule: dict[str, list[str]] = self.tiles(run, split)
         of_rule["model"] = [str(self.place(results.MODEL, run))] if self.project.trains(**job) else []
-        for name, (stage, output) in own_inputs_of_infer().items():
-            has_stage = self.project.has_stage(stage, run)
-            of_rule[name] = [str(self.place(own_outputs(stage)[output], run, split))] if has_stage else []
+        for name, (stage, pattern) in own_inputs_of_infer().items():
+            of_rule[name] = [str(self.place(pattern, run, split))] if self.project.has_stage(stage, run) else []
         shards = self.project.shards(**job)
         parts = {"shards": results.SHARD_MAPS, "shard_tables": results.SHARD_TABLE} if shards > 1 else {}
         of_rule |= {"shards": [], "shard_tables": []}
@@ -149,7 +148,7 @@ def own_outputs(stage: str) -> dict[str, str]:
 
 
 def own_inputs_of_infer() -> dict[str, tuple[str, str]]:
-    """What `infer` reads of detectors' own stages: name -> stage and name of its output."""
+    """What `infer` reads of detectors' own stages: name -> stage and pattern of the file."""
     rule = (REPOSITORY / "rules" / "infer.smk").read_text()
-    entries = re.findall(r'(\w+)=of_stage\(\s*"(\w+)", rules\.\w+\.output\.(\w+)', rule)
-    return {name: (stage, output) for name, stage, output in entries}
+    entries = re.findall(r'(\w+)=of_stage\(\s*"(\w+)", results\.(\w+)', rule)
+    return {name: (stage, getattr(results, pattern)) for name, stage, pattern in entries}

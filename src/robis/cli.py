@@ -94,6 +94,9 @@ def _parser() -> argparse.ArgumentParser:
     metrics = commands.add_parser("metrics", help="print the metrics of a finished run")
     metrics.add_argument("results", type=Path, help="results folder of a data set, e.g. results/demo")
     metrics.set_defaults(run=_print_metrics)
+    timings = commands.add_parser("timings", help="print time and memory of each stage")
+    timings.add_argument("results", type=Path, help="results folder of a data set, e.g. results/demo")
+    timings.set_defaults(run=_print_timings)
     explain = commands.add_parser("explain", help="what an option means, and what a change of it re-runs")
     explain.add_argument("key", help="dotted key or section, e.g. binarize.std_factor or binarize")
     _add_config(explain)
@@ -289,3 +292,17 @@ def _print_metrics(options: argparse.Namespace) -> None:
     page = options.results / "report" / "index.html"
     if page.is_file():
         print(f"\nReport: {page.resolve()}")
+
+
+def _print_timings(options: argparse.Namespace) -> None:
+    from robis.workflow.stages import STAGES
+    from robis.workflow.timings import format_timings, stage_timings
+
+    timings = stage_timings(options.results, STAGES)
+    if timings.empty:
+        reason = "no job is finished" if options.results.is_dir() else "no such folder"
+        raise DataError(
+            f"{options.results}: no timings there ({reason}). Expected a results folder, results/NAME, with the "
+            f"benchmark files of its jobs."
+        )
+    print(format_timings(timings))

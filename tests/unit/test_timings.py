@@ -5,7 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import pandas as pd
+import pytest
 
+from robis.cli import main
 from robis.workflow.timings import stage_timings
 
 
@@ -39,3 +41,23 @@ def test_timings_add_up_the_jobs_of_a_stage(tmp_path: Path) -> None:
 
 def test_a_run_without_benchmark_files_has_no_rows(tmp_path: Path) -> None:
     assert stage_timings(tmp_path / "nowhere").empty
+
+
+def test_the_command_prints_the_stages_in_their_order(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_benchmark(tmp_path / "benchmarks" / "report.tsv", "9", "-", "NA")
+    write_benchmark(tmp_path / "benchmarks" / "crop" / "nut" / "test.tsv", "2", "1.25", "99")
+    write_benchmark(tmp_path / "musc" / "benchmarks" / "infer" / "nut" / "test.tsv", "130.4", "240.6", "1500.5")
+    assert main(["timings", str(tmp_path)]) == 0
+    assert [line.split() for line in capsys.readouterr().out.splitlines()] == [
+        ["run", "stage", "jobs", "wall", "s", "cpu", "s", "longest", "s", "peak", "mb"],
+        ["all", "runs", "crop", "1", "2.0", "1.2", "2.0", "99.0"],
+        ["musc", "infer", "1", "130", "241", "130", "1500"],
+        ["all", "runs", "report", "1", "9.0", "-", "9.0", "-"],
+    ]
+
+
+def test_the_command_says_why_there_are_no_timings(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["timings", str(tmp_path)]) == 1
+    assert "no job is finished" in capsys.readouterr().err
+    assert main(["timings", str(tmp_path / "absent")]) == 1
+    assert "no such folder" in capsys.readouterr().err

@@ -41,6 +41,20 @@ def stage_timings(results: Path, stages: Sequence[str] = ()) -> pd.DataFrame:
     return timings.iloc[key.argsort(kind="stable")].reset_index(drop=True)
 
 
+def format_timings(timings: pd.DataFrame) -> str:
+    """The table of `stage_timings` as text; a dash stands for what was too short to measure."""
+    names = {name: name.replace("_", " ") for name in timings.columns}
+    text = timings.assign(
+        run=timings["run"].replace("", "all runs"),
+        **{name: timings[name].map(_rounded) for name in ("wall_s", "cpu_s", "longest_s", "peak_mb")},
+    )
+    return text.rename(columns=names).to_string(index=False)
+
+
+def _rounded(value: float) -> str:
+    return "-" if pd.isna(value) else f"{value:.0f}" if value >= 100 else f"{value:.1f}"
+
+
 def _read(results: Path, path: Path) -> list[dict[str, object]]:
     """The last line of a benchmark file with its run and stage; none of a file without one (a job that was killed)."""
     run, _, place = path.relative_to(results).as_posix().partition("benchmarks/")
