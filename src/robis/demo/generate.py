@@ -172,9 +172,9 @@ def _is_current(root: Path, marker: dict[str, object]) -> bool:
         return False
     try:
         # Markers without a layout are from when there was one.
-        found = {"layout": "mvtec_ad_2", **json.loads((root / MARKER).read_text())}
-        ours = found["generator"] == GENERATOR
-        known = {MARKER, *found["files"]}
+        written = {"layout": "mvtec_ad_2", **json.loads((root / MARKER).read_text())}
+        ours = written["generator"] == GENERATOR
+        known = {MARKER, *written["files"]}
     except (OSError, ValueError, KeyError, TypeError):
         ours = False
     if not ours:
@@ -182,12 +182,12 @@ def _is_current(root: Path, marker: dict[str, object]) -> bool:
             f"{root}: exists and is no demo dataset (no valid {MARKER} in it). It stays as it is; "
             "expected a new or an empty folder. Give another path or move it away."
         )
-    if all(found.get(key) == value for key, value in marker.items()):
+    if all(written.get(key) == value for key, value in marker.items()):
         return True
     present = {path.relative_to(root).as_posix() for path in root.rglob("*") if path.is_file()}
     if foreign := sorted(present - known):
         raise DataError(
-            f"{root}: a demo dataset of seed {found.get('seed')}, layout {found.get('layout')}, version "
+            f"{root}: a demo dataset of seed {written.get('seed')}, layout {written.get('layout')}, version "
             f"{found.get('version')}, with {len(foreign)} file(s) that are not part of it, such as {foreign[0]}. "
             f"To write the one of seed {marker['seed']}, layout {marker['layout']}, version {VERSION}, move them "
             f"away or give another path."

@@ -71,15 +71,15 @@ def one_behind(
     """
     waiting: tuple[int, Tensor, torch.cuda.Event | None] | None = None
     for start, batch in batches:
-        found = compute(batch).float()
+        results = compute(batch).float()
         fetched = None
-        if found.device.type == "cuda":
-            found = torch.empty(found.shape, pin_memory=True).copy_(found, non_blocking=True)
+        if results.device.type == "cuda":
+            results = torch.empty(results.shape, pin_memory=True).copy_(results, non_blocking=True)
             fetched = torch.cuda.Event()
             fetched.record()
         if waiting:
             yield _fetched(*waiting)
-        waiting = start, found, fetched
+        waiting = start, results, fetched
     if waiting:
         yield _fetched(*waiting)
 

@@ -69,11 +69,13 @@ class ModelFile:
                 f"{self.path}: has no {name!r}, only {', '.join(self.names)}. It was made with other settings: delete "
                 f"it, and `{self.stage}` runs again."
             )
-        found = tuple(self.stream.get_slice(name).get_shape())
-        if len(found) != len(shape) or any(side not in (None, size) for side, size in zip(shape, found, strict=True)):
+        stored_shape = tuple(self.stream.get_slice(name).get_shape())
+        if len(stored_shape) != len(shape) or any(
+            side not in (None, size) for side, size in zip(shape, stored_shape, strict=True)
+        ):
             expected = ", ".join("any" if side is None else str(side) for side in shape)
             raise WeightsError(
-                f"{self.path}: {name!r} is {found}; expected ({expected}). It was made for another encoder: delete it, "
+                f"{self.path}: {name!r} is {stored_shape}; expected ({expected}). Made for another encoder: delete it, "
                 f"and `{self.stage}` runs again."
             )
         tensor: Tensor = self.stream.get_tensor(name)

@@ -171,9 +171,9 @@ def build_clip(
     """
     config, preprocessing = clip_config(name)
     tag = _tag(name, weights)
-    own = CLIP_ARCHITECTURES.get(name)
+    known = CLIP_ARCHITECTURES.get(name)
     published = _published(name, tag or _own_tag(name) or "")
-    quick_gelu = (published if tag or own else config).get("quick_gelu", False)
+    quick_gelu = (published if tag or known else config).get("quick_gelu", False)
     size = input_size or own_input_size(name)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
@@ -297,8 +297,8 @@ def _download(name: str, tag: str) -> Path:
 
 def _name_for_a_file(name: str, *, quick_gelu: bool) -> str:
     """Under which name a downloaded file gets the activation it was trained with, where that is another name."""
-    own = CLIP_ARCHITECTURES.get(name)
-    here = _published(name, own.tag) if own else clip_config(name)[0]
+    known = CLIP_ARCHITECTURES.get(name)
+    here = _published(name, known.tag) if known else clip_config(name)[0]
     if here.get("quick_gelu", False) == quick_gelu:
         return ""
     return f" and encoder.name to {_open_clip_name(name)}{'-quickgelu' if quick_gelu else ''}"

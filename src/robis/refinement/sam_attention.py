@@ -40,7 +40,7 @@ class BlockwiseAttention(nn.Module):
         tokens, depth = height * width, channels // self._heads
         parts = self.qkv(x).reshape(batch, tokens, 3, self._heads, depth).permute(2, 0, 3, 1, 4)
         queries, keys, values = (part.reshape(batch * self._heads, tokens, depth) for part in parts)
-        found = torch.empty_like(queries)
+        attended = torch.empty_like(queries)
         by_row = by_column = None
         if self._relative:
             grid = queries.view(-1, height, width, depth)
@@ -54,22 +54,22 @@ class BlockwiseAttention(nn.Module):
         scores = torch.empty(min(heads, len(queries)) * some * tokens, dtype=x.dtype)
         weights = torch.empty_like(scores)
         for first in range(0, len(queries), heads):
-            own = slice(first, first + heads)
-            transposed = keys[own].transpose(1, 2)
+            group = slice(first, first + heads)
+            transposed = keys[group].transpose(1, 2)
             for start in range(0, tokens, some):
                 at = slice(start, start + some)
-                asked = queries[own, at]
-                shape = (*asked.shape[:2], tokens)
+                group_queries = queries[group, at]
+                shape = (*group_queries.shape[:2], tokens)
                 size = shape[0] * shape[1] * tokens
                 block, weighted = scores[:size].view(shape), weights[:size].view(shape)
                 if by_row is None or by_column is None:
-                    torch.baddbmm(block, asked, transposed, beta=0, alpha=self._scale, out=block)
+                    torch.baddbmm(block, group_queries, transposed, beta=0, alpha=self._scale, out=block)
                 else:
-                    torch.add(by_row[own, at], by_column[own, at], out=block.view(*shape[:2], height, width))
-                    block.baddbmm_(asked, transposed, alpha=self._scale)
+                    torch.add(by_row[group, at], by_column[group, at], out=block.view(*shape[:2], height, width))
+                    block.baddbmm_(group_queries, transposed, alpha=self._scale)
                 torch.softmax(block, dim=-1, out=weighted)
-                found[own, at] = torch.bmm(weighted, values[own])
-        joined = found.view(batch, self._heads, height, width, depth).permute(0, 2, 3, 1, 4)
+                attended[group, at] = torch.bmm(weighted, values[group])
+        joined = attended.view(batch, self._heads, height, width, depth).permute(0, 2, 3, 1, 4)
         return self.proj(joined.reshape(batch, height, width, channels))
 
 

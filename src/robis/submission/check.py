@@ -26,8 +26,8 @@ def check_upload(path: Path, upload: Upload, *, threads: int = 1) -> Report:
     Raises:
         DataError: the path is no such folder or archive at all.
     """
-    found = members(path, lambda stored: make_entry(FILE, stored).name in upload.files)
-    report = check_members(found, upload, source=str(path), threads=threads)
+    stored_members = members(path, lambda stored: make_entry(FILE, stored).name in upload.files)
+    report = check_members(stored_members, upload, source=str(path), threads=threads)
     if (path / "submission.tar.gz").is_file():
         report.notes.append(f"These are the results of a run; what to upload is {path / 'submission.tar.gz'}.")
     elif path.is_dir():

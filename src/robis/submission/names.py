@@ -117,8 +117,8 @@ class Names:
         if until:
             return Problem(WHOLE, "hidden; delete it", "/".join(parts[:until]))
         if entry.top is None and (deep := [n for n, part in enumerate(parts) if part in SUFFIXES]):
-            found = "/".join(parts[: deep[0] + 1])
-            return Problem(WHOLE, f"too deep; expected {parts[deep[0]]} at the top or in one folder", found)
+            folder = "/".join(parts[: deep[0] + 1])
+            return Problem(WHOLE, f"too deep; expected {parts[deep[0]]} at the top or in one folder", folder)
         valid = [sorted(SUFFIXES), self.upload.categories]
         if len(parts) > 2 and parts[1] in self.upload.categories:
             valid.append(self.upload.splits(parts[1]))
@@ -126,8 +126,8 @@ class Names:
             if level == len(parts):
                 break
             if parts[level] not in expected:
-                found = "/".join(parts[: level + 1])
-                return Problem(WHOLE, f"does not belong here; expected {', '.join(expected)}", found)
+                folder = "/".join(parts[: level + 1])
+                return Problem(WHOLE, f"does not belong here; expected {', '.join(expected)}", folder)
         if len(parts) < 4:
             return Problem(WHOLE, "a file; expected a folder", entry.name)
         place = f"{parts[1]}/{parts[2]}"

@@ -105,15 +105,15 @@ def make_upload(ids: Mapping[Place, Iterable[str]], sizes: Mapping[Place, Mappin
         DataError: some of the categories are the benchmark's, but others, splits or samples of it are missing
             or are too many; the message says which.
     """
-    found = {place: tuple(sorted(names)) for place, names in ids.items()}
-    if not found:
+    names_by_place = {place: tuple(sorted(names)) for place, names in ids.items()}
+    if not names_by_place:
         raise DataError(
             "submission: dataset.splits has no private split. Add test_private and test_private_mixed "
             "(layout mvtec_ad_2 has them)."
         )
-    if not any(category in IMAGES for category, _ in found):
-        return Upload(found, sizes or {}, is_benchmark=False)
-    if gaps := _gaps(found):
+    if not any(category in IMAGES for category, _ in names_by_place):
+        return Upload(names_by_place, sizes or {}, is_benchmark=False)
+    if gaps := _gaps(names_by_place):
         lines = "\n".join(f"  {line}" for line in gaps)
         raise DataError(
             f"submission: the server takes all eight categories of MVTec AD 2, both private splits of each and "
@@ -121,7 +121,7 @@ def make_upload(ids: Mapping[Place, Iterable[str]], sizes: Mapping[Place, Mappin
             f"Complete dataset.categories, dataset.splits and the images. Parts can be run one after the other; "
             f"what is done stays."
         )
-    return Upload(found, sizes or {})
+    return Upload(names_by_place, sizes or {})
 
 
 def _gaps(found: Mapping[Place, tuple[str, ...]]) -> list[str]:

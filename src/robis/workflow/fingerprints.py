@@ -73,10 +73,10 @@ def _remember(memory: Path, place: str, seen: Remembered) -> None:
 
 def _stat(path: Path) -> tuple[int, int]:
     try:
-        found = os.stat(path)
+        status = os.stat(path)
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({error.strerror}).") from error
-    return found.st_size, found.st_mtime_ns
+    return status.st_size, status.st_mtime_ns
 
 
 def _recall(memory: Path, place: str) -> Remembered:

@@ -135,12 +135,12 @@ def _nvidia_smi() -> list[str]:
 
 def parse_listing(text: str) -> list[str]:
     """UUIDs in what `nvidia-smi -L` prints: of GPUs, or of their MIG instances where they have some."""
-    found: list[list[str]] = []
+    gpus: list[list[str]] = []
     for kind, rest in re.findall(r"\(UUID: (GPU|MIG)-([^)]+)\)", text):
-        if kind == "GPU" or not found:
-            found.append([])
-        found[-1].append(f"{kind}-{rest}")
-    return [name for gpu, *instances in found for name in instances or [gpu]]
+        if kind == "GPU" or not gpus:
+            gpus.append([])
+        gpus[-1].append(f"{kind}-{rest}")
+    return [name for gpu, *instances in gpus for name in instances or [gpu]]
 
 
 def _lock_folder() -> Path:

@@ -117,19 +117,19 @@ class Project:
         A detector has tiles of its own where its window, size or filter differ.
         """
         kind = self.kind(detector)
-        own = self.params("crop", detector=kind, category=category, split=split)
-        return "" if repr(own) == repr(self.params("crop", category=category, split=split)) else kind
+        of_detector = self.params("crop", detector=kind, category=category, split=split)
+        return "" if repr(of_detector) == repr(self.params("crop", category=category, split=split)) else kind
 
     @cached_property
     def categories(self) -> list[str]:
         """Categories to run, sorted as in the config or by name."""
-        found = list_categories(self.source)
+        existing = list_categories(self.source)
         wanted = self.settings.dataset.categories
         if wanted == "all":
-            return found
+            return existing
         for name in wanted:
-            if name not in found:
-                raise ConfigError(f"dataset.categories: {name!r} is not in {self.root}. {one_of(name, found)}")
+            if name not in existing:
+                raise ConfigError(f"dataset.categories: {name!r} is not in {self.root}. {one_of(name, existing)}")
         return list(wanted)
 
     @property

@@ -139,8 +139,8 @@ SHARED: dict[str, Stage] = {
 
 def _names() -> tuple[str, ...]:
     """Every stage's name in the order of the workflow; a detector's own stages come before `train`."""
-    own = dict.fromkeys(name for detector in DETECTORS.values() for name in detector.stages)
-    before = [name for name in own if name not in ("train", "infer")]
+    declared_names = dict.fromkeys(name for detector in DETECTORS.values() for name in detector.stages)
+    before = [name for name in declared_names if name not in ("train", "infer")]
     return ("index", "crop", *before, "train", "infer", *list(SHARED)[2:])
 
 

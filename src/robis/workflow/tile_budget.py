@@ -21,15 +21,15 @@ def tile_counter(settings: SharedSettings) -> Callable[[str, str, int, int], tup
 
     @cache
     def tilings(category: str, split: str) -> frozenset[Tiling]:
-        found = set()
+        distinct = set()
         for run in runs_of(settings):
-            one = effective(settings, detector=run, category=category, split=split)
-            size = one.encoder.input_size or own_input_size(one.encoder.name)
-            tiling = one.tiling
+            of_run = effective(settings, detector=run, category=category, split=split)
+            size = of_run.encoder.input_size or own_input_size(of_run.encoder.name)
+            tiling = of_run.tiling
             # A window as large as the image has neither neighbors nor borders to cross.
             between = (0.0, "") if tiling.window == "image" else (tiling.overlap, tiling.edge)
-            found.add((tiling.window, *between, tiling.resample, size))
-        return frozenset(found)
+            distinct.add((tiling.window, *between, tiling.resample, size))
+        return frozenset(distinct)
 
     def count(category: str, split: str, height: int, width: int) -> tuple[int, int]:
         numbers = [

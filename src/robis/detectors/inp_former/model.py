@@ -53,8 +53,8 @@ class SoftmaxAttention(_CrossAttention):
     """softmax(q k^T / sqrt(C/h)) v."""
 
     def forward(self, x: Tensor, y: Tensor) -> Tensor:
-        found = F.scaled_dot_product_attention(*self.project(x, y))
-        return self.proj(found.transpose(1, 2).flatten(2))
+        attended = F.scaled_dot_product_attention(*self.project(x, y))
+        return self.proj(attended.transpose(1, 2).flatten(2))
 
 
 class ReluAttention(_CrossAttention):
@@ -91,8 +91,8 @@ class ReluAttention(_CrossAttention):
         rows = (v.transpose(-2, -1) @ self.proj.weight.T.unflatten(0, (self.heads, -1))).flatten(1, 2)
         zeros = 1 + -(rows.shape[1] + 2) % 8
         bias = F.pad(self.proj.bias.to(rows.dtype).unsqueeze(0), (0, 0, 0, zeros)).expand(len(rows), -1, -1)
-        one = F.pad(weights.new_ones(1), (0, zeros)).expand(*weights.shape[:2], -1)
-        return torch.cat([weights, one], -1), torch.cat([rows, bias], 1)
+        unit = F.pad(weights.new_ones(1), (0, zeros)).expand(*weights.shape[:2], -1)
+        return torch.cat([weights, unit], -1), torch.cat([rows, bias], 1)
 
 
 class _Block(nn.Module):
@@ -175,8 +175,8 @@ class InpFormer(nn.Module):
         return encoded, x, inps
 
     def _encode(self, tiles: Tensor) -> list[Tensor]:
-        found = [_two_groups(self.encoder(part)) for part in self.parts(tiles)]
-        return found[0] if len(found) == 1 else [torch.cat(group) for group in zip(*found, strict=True)]
+        groups = [_two_groups(self.encoder(part)) for part in self.parts(tiles)]
+        return groups[0] if len(groups) == 1 else [torch.cat(group) for group in zip(*groups, strict=True)]
 
     def parts(self, tiles: Tensor) -> Sequence[Tensor]:
         """Tiles that are computed at the same time: on a CPU only as many as its caches hold the values of."""

@@ -229,11 +229,11 @@ def lowest_mean(best: Tensor, first: int, last: int, device: torch.device) -> Te
     Returns:
         float32 (M, T) on the CPU.
     """
-    found = torch.empty(best.shape[0], best.shape[2])
+    means = torch.empty(best.shape[0], best.shape[2])
     step = max(1, SELECTED_AT_ONCE // (4 * best[0].numel()))
     for start in range(0, len(best), step):
         # The distance of unit vectors falls as their cosine rises: the nearest have the largest cosines.
         cosines = best[start : start + step].to(device).transpose(1, 2).contiguous()
         nearest = cosines.topk(last, dim=-1, sorted=True).values[..., first:]
-        found[start : start + step] = (2 - 2 * nearest).clamp_(min=0).sqrt_().mean(-1)
-    return found
+        means[start : start + step] = (2 - 2 * nearest).clamp_(min=0).sqrt_().mean(-1)
+    return means

@@ -86,16 +86,16 @@ def neighbor_distances(tokens: Tensor, neighbors: int) -> Tensor:
     """
     bank = Bank.of(tokens)
     count = len(tokens)
-    found = tokens.new_empty(count, min(neighbors, count - 1))
+    distances = tokens.new_empty(count, min(neighbors, count - 1))
     step = max(1, QUERIES_AT_ONCE * BANK_AT_ONCE // count)
     for start in range(0, count, step):
         rows = bank.tokens[start : start + step]
         squared = torch.addmm(bank.squares, rows, bank.tokens.T, alpha=-2)
-        own = torch.arange(len(rows), device=rows.device)
-        squared[own, start + own] = torch.inf
-        nearest = squared.topk(found.shape[1], dim=1, largest=False, sorted=False).values
-        found[start : start + step] = (nearest + bank.squares[start : start + step, None]).clamp_(min=0).sqrt_()
-    return found
+        places = torch.arange(len(rows), device=rows.device)
+        squared[places, start + places] = torch.inf
+        nearest = squared.topk(distances.shape[1], dim=1, largest=False, sorted=False).values
+        distances[start : start + step] = (nearest + bank.squares[start : start + step, None]).clamp_(min=0).sqrt_()
+    return distances
 
 
 def select(tokens: Tensor, target: int, *, neighbors: int, radius_growth: float, rng: np.random.Generator) -> Tensor:

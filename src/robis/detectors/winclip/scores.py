@@ -138,7 +138,7 @@ def score(
 
 def tile_maps(maps: Tensor, *, input_size: int, size: int) -> Tensor:
     """Token maps (B, g, g) as maps of the tile, (B, size, size): bilinear to the tile, then to `size` if it differs."""
-    found = F.interpolate(maps[:, None], size=input_size, mode="bilinear", align_corners=False)
+    resized = F.interpolate(maps[:, None], size=input_size, mode="bilinear", align_corners=False)
     if size != input_size:
-        found = F.interpolate(found, size=size, mode="bilinear", align_corners=False)
-    return found.squeeze(1)
+        resized = F.interpolate(resized, size=size, mode="bilinear", align_corners=False)
+    return resized.squeeze(1)
