@@ -188,7 +188,7 @@ def _is_current(root: Path, marker: dict[str, object]) -> bool:
     if foreign := sorted(present - known):
         raise DataError(
             f"{root}: a demo dataset of seed {written.get('seed')}, layout {written.get('layout')}, version "
-            f"{found.get('version')}, with {len(foreign)} file(s) that are not part of it, such as {foreign[0]}. "
+            f"{written.get('version')}, with {len(foreign)} file(s) that are not part of it, such as {foreign[0]}. "
             f"To write the one of seed {marker['seed']}, layout {marker['layout']}, version {VERSION}, move them "
             f"away or give another path."
         )
