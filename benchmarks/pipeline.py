@@ -9,6 +9,7 @@ from typing import Any
 
 from robis.binarization.stage import Thresholding, binarize_split
 from robis.datasets.index import index_split
+from robis.datasets.samples import Source
 from robis.detectors.jobs import InferJob, MapScale, TrainJob
 from robis.detectors.registry import DETECTORS
 from robis.evaluation.stage import SplitFiles, evaluate_split
@@ -82,8 +83,9 @@ class Pipeline:
     def _crop(self, split: str) -> None:
         samples, store = self._place(results.SAMPLES, split), self._store(split)
         options = self._options("index", split)
-        root = Path(options.pop("root"))
-        index_split(samples, root=root, category=self.category, split=split, threads=self.threads, **options)
+        hold_out = options.pop("hold_out")
+        source = Source(root=Path(options.pop("root")), **options)
+        index_split(samples, source, category=self.category, split=split, hold_out=hold_out, threads=self.threads)
         options = self._options("crop", split)
         root = Path(options.pop("root"))
         crop_split(samples, root, store, Cutting(**options), threads=self.threads)

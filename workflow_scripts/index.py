@@ -1,14 +1,16 @@
 from pathlib import Path
 
 from robis.datasets.index import index_split
+from robis.datasets.samples import Source
 from robis.workflow.jobs import job
 
 with job(snakemake) as options:
+    hold_out = options.pop("hold_out")
     index_split(
         Path(snakemake.output.table),
-        root=Path(options.pop("root")),
+        Source(root=Path(options.pop("root")), **options),
         category=snakemake.wildcards.category,
         split=snakemake.wildcards.split,
+        hold_out=hold_out,
         threads=snakemake.threads,
-        **options,
     )

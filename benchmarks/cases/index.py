@@ -13,6 +13,7 @@ import numpy as np
 from benchmarks.harness import Call, Options, Row, Work, compare_processes, require
 from benchmarks.plain.files import image_sizes
 from robis.datasets.index import index_split
+from robis.datasets.samples import Source
 from robis.io.samples import read_samples
 
 
@@ -56,7 +57,7 @@ def stage(root: str, threads: int) -> Callable[[], list[list[int]]]:
 
     def run() -> list[list[int]]:
         table = Path(root) / "samples.parquet"
-        index_split(table, layout="folder", root=Path(root), category="c", split="test", threads=threads)
+        index_split(table, Source("folder", Path(root)), category="c", split="test", threads=threads)
         return [[sample.height, sample.width] for sample in read_samples(table)]
 
     return run

@@ -51,5 +51,5 @@ def rows(root: Path, split: str, layout: str, category: str = "nut") -> list[tup
 def index(root: Path, split: str = "test", layout: str = "mvtec_ad", category: str = "nut", **options) -> Path:
     """Index a split beside its root; the sample table's path."""
     samples = root.parent / "samples.parquet"
-    index_split(samples, layout=layout, root=root, category=category, split=split, threads=2, **options)
+    index_split(samples, Source(layout, root, **options), category=category, split=split, threads=2)
     return samples

@@ -52,22 +52,13 @@ class Checked:
 
 
 def index_split(
-    samples: Path,
-    *,
-    layout: str,
-    root: Path,
-    category: str,
-    split: str,
-    table: str | None = None,
-    allow_outside_root: bool = False,
-    hold_out: bool = False,
-    threads: int = 1,
+    samples: Path, source: Source, *, category: str, split: str, hold_out: bool = False, threads: int = 1
 ) -> None:
     """Write the sample table of one split.
 
     Args:
         samples: the table to write.
-        layout, root, table, allow_outside_root: the data set, as in `Source`.
+        source: the data set.
         category, split: which images.
         hold_out: as in `list_samples`.
         threads: files opened at the same time.
@@ -78,7 +69,6 @@ def index_split(
     Raises DataError that lists every image that cannot be read and every mask that is missing,
     unreadable, of another size than its image, or at odds with the image's label.
     """
-    source = Source(layout, root, table, allow_outside_root)
     listed = list_samples(source, category, split, hold_out=hold_out)
     if not listed:
         raise DataError(nothing_found(source, category, split))
@@ -87,7 +77,7 @@ def index_split(
     images = [Placed(category, place, sample.image) for place, those in by_split.items() for sample in those]
     remarks = [
         *unused_beside(source, category, split, by_split),
-        *identical_images(root, images, split=split, threads=threads),
+        *identical_images(source.root, images, split=split, threads=threads),
         *label_remarks(category, split, listed),
         *(result.remark for result in checked if result.remark),
     ]
