@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/ready
 
-.PHONY: help setup demo test test-cluster cluster browser lint format config bench bench-gpu clean
+.PHONY: help setup demo test test-cluster cluster browser storage lint format config bench bench-gpu clean
 
 help:
 	@echo "make demo    set up, generate images, run the whole pipeline, print metrics and the report's path"
@@ -32,7 +32,7 @@ demo: setup
 	$(BIN)/snakemake --quiet host reason --cores $(CORES) --max-threads 1
 	$(BIN)/robis metrics results/demo
 
-test: setup lint browser
+test: setup lint browser storage
 	$(BIN)/pytest -n auto --dist worksteal --ignore tests/cluster
 	@$(MAKE) --no-print-directory test-cluster
 
@@ -45,6 +45,9 @@ cluster:
 
 browser:
 	@tests/debian_packages.sh Chromium chromium chromium fonts-dejavu-core
+
+storage:
+	@tests/debian_packages.sh rsync rsync rsync
 
 lint: setup
 	$(BIN)/ruff check .
