@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import runpy
 from collections import UserDict, defaultdict
-from collections.abc import Mapping
+from collections.abc import ItemsView, Mapping
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -22,6 +22,9 @@ class Named(SimpleNamespace):
 
     def get(self, name: str, default: Any = None) -> Any:
         return getattr(self, name, default)
+
+    def items(self) -> ItemsView[str, Any]:
+        return vars(self).items()
 
 
 class WatchedOptions(UserDict[str, Any]):

@@ -18,6 +18,9 @@ from robis.io.disk import is_disk_full, reporting_full_disk
 from robis.tiles.files import TileMaps, TileStore
 from robis.workflow.gpu_lock import gpu_of_job
 
+# Inputs of `infer` and `infer_shard` that every detector has; all others are the detector's own.
+TILES_AND_SHARDS = ("tiles", "table", "shards", "shard_tables")
+
 
 @contextmanager
 def job(snakemake: Any) -> Iterator[dict[str, Any]]:
@@ -54,11 +57,11 @@ def infer_job(snakemake: Any, options: dict[str, Any], shard: Shard | None = Non
     """The inference that a job of `infer` or `infer_shard` does."""
     options.pop("shards", None)
     given = {"model": options.pop("model")} if "model" in options else {}
-    optional = {name: snakemake.input.get(name) for name in ("model", "features", "text")}
+    others = {name: files for name, files in snakemake.input.items() if name not in TILES_AND_SHARDS}
     return InferJob(
         store=TileStore(Path(snakemake.input.tiles[0]), Path(snakemake.input.table[0])),
         output=TileMaps(Path(snakemake.output.maps), Path(snakemake.output.table)),
-        inputs={**given, **{name: Path(files[0]) for name, files in optional.items() if files}},
+        inputs={**given, **{name: Path(files[0]) for name, files in others.items() if files}},
         encoder=options.pop("encoder", {}),
         compute=compute_of(options, snakemake.threads),
         size=MapScale(options.pop("window"), options.pop("scale")),
