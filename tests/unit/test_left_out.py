@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import shutil
+import tempfile
 import unicodedata
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -460,7 +461,11 @@ def test_a_folder_that_cannot_be_read_hides_nothing_else(tmp_path: Path) -> None
 @contextmanager
 def unreadable(folder: Path, above: Path) -> Iterator[None]:
     """Take away the right to list a folder; root has every right and becomes nobody in the meantime."""
-    rights = {folder: 0, above: 0o777, **dict.fromkeys(above.parents[:2], 0o711)} if os.geteuid() == 0 else {folder: 0}
+    rights = {folder: 0}
+    if os.geteuid() == 0:
+        temporary = Path(tempfile.gettempdir())
+        between = [place for place in above.parents if temporary in place.parents]
+        rights |= {above: 0o777, **dict.fromkeys(between, 0o711)}
     before = {place: place.stat().st_mode for place in rights}
     for place, mode in rights.items():
         place.chmod(mode)

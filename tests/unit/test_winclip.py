@@ -397,7 +397,7 @@ def test_files_that_do_not_belong_together(folder: Path, stored: dict, encoder_o
     with pytest.raises(DataError, match=r"short\.npy: features of 2 tiles; the tile store has 3"):
         infer(stored, folder, encoder_options, features=folder / "short.npy")
     (folder / "damaged.npy").write_bytes(b"no array")
-    with pytest.raises(DataError, match=r"damaged\.npy: no readable features of tiles"):
+    with pytest.raises(DataError, match=r"damaged\.npy: not a readable \.npy file"):
         infer(stored, folder, encoder_options, features=folder / "damaged.npy")
 
 
