@@ -25,8 +25,12 @@ from robis.errors import ConfigError, WeightsError
 
 # Side of the neighborhoods over which maps are averaged, as in PatchCore (arXiv 2106.08265).
 AVERAGED = 3
+# Pixels from one token to the next, at least.
+GRID_STEP = 8
 # Of equally wide tokens: channels of a head, and the largest width.
 HEAD_WIDTH, WIDEST = 32, 384
+# What smaller tokens are divided by.
+SMALLEST_NORM = 1e-6
 # Of tiles, in pixels: less leaves no map of most stages.
 SMALLEST = 32
 
@@ -34,9 +38,10 @@ SMALLEST = 32
 class CnnEncoder(Encoder):
     """A CNN whose stages give one token each for every cell of a grid.
 
-    A stage's map is averaged over 3 x 3 neighborhoods, brought to the grid by linear interpolation between the places
-    where its values lie (`robis.encoders.geometry`), and divided by the root mean square of the stage's values on
-    noise, which makes stages alike. No token depends on another tile. The grid has the step of the finest chosen stage.
+    A stage's map is averaged over 3 x 3 neighborhoods and brought to the grid by linear interpolation between the
+    places where its values lie (`robis.encoders.geometry`). Each token is then divided by the root mean square of its
+    channels, which makes stages alike and leaves contrast out. No token depends on another tile. The grid's step is 8
+    pixels, as in PatchCore, or that of the finest chosen stage where this is coarser.
 
     With `equal_widths` fixed random orthonormal matrices bring all stages to one number of channels: the largest,
     rounded up to a multiple of 32, at most 384. Narrower stages keep all that they hold; wider ones lose directions.
@@ -50,7 +55,7 @@ class CnnEncoder(Encoder):
             blocks=tuple(stages),
             widths=tuple(common if equal_widths else width for width in widths),
             heads=common // HEAD_WIDTH,
-            grid=max(1, round(size / min(self._steps))),
+            grid=max(1, round(size / max(GRID_STEP, min(self._steps)))),
             input_size=size,
         )
         super().__init__(layout, cnn.pretrained_cfg["mean"], cnn.pretrained_cfg["std"])
@@ -75,14 +80,14 @@ class CnnEncoder(Encoder):
         )
 
     def _measure(self, name: str) -> None:
-        """Find out where values lie and how large they are; depends on the weights."""
+        """Find out where values lie, which depends on the weights."""
         try:
             stages = measure_stages(self.maps, self._steps, self.input_size, self.mean.device)
         except (RuntimeError, AssertionError, ValueError) as error:
             raise ConfigError(
                 f"encoder: {name} cannot be run at {self.input_size} pixels ({first_line(error)})."
             ) from error
-        self._rows = _Buffers(_placing(stage, stage.first[0], self) / stage.scale for stage in stages)
+        self._rows = _Buffers(_placing(stage, stage.first[0], self) for stage in stages)
         self._columns = _Buffers(_placing(stage, stage.first[1], self) for stage in stages)
 
     def _tokens(self, images: Tensor) -> list[Tensor]:
@@ -100,6 +105,7 @@ class CnnEncoder(Encoder):
             # Not in mixed precision: eight bits of an interpolation's weight would move values.
             with torch.autocast(values.device.type, enabled=False):
                 layer = (rows @ values.float() @ columns.T).flatten(2).transpose(1, 2)
+                layer = layer / layer.square().mean(-1, keepdim=True).sqrt().clamp_min(SMALLEST_NORM)
                 tokens.append(layer @ self._projections[number] if self._projections else layer)
         return tokens
 

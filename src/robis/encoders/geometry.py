@@ -32,20 +32,18 @@ class StageMap:
         first: middle of what value (0, 0) stands for, in pixels (row, column). Pixel k reaches from k to k + 1.
         step: pixels from one value to the next.
         count: values along one side.
-        scale: root mean square of the stage's values on noise.
     """
 
     first: tuple[float, float]
     step: int
     count: int
-    scale: float
 
 
 @torch.no_grad()
 def measure_stages(
     maps: Callable[[Tensor], Sequence[Tensor]], steps: Sequence[int], size: int, device: torch.device
 ) -> list[StageMap]:
-    """Measure the places and the scale of the maps that a network makes of square images.
+    """Measure the places of the maps that a network makes of square images.
 
     Args:
         maps: gives the feature maps (B, C, n, n) of normalized images (B, 3, side, side), for any side.
@@ -68,8 +66,7 @@ def measure_stages(
         answers = (second_map - first_map).double().square().sum(1).cpu()
         middles = step * (_centroids(answers) + 0.5)
         first = ((places - middles).mean(0) + step / 2).mul(_PARTS).round().div(_PARTS).tolist()
-        scale = float(f"{float(first_map.square().mean().sqrt()):.3g}")
-        stages.append(StageMap((first[0], first[1]), step, count, scale or 1.0))
+        stages.append(StageMap((first[0], first[1]), step, count))
     return stages
 
 
