@@ -134,9 +134,9 @@ def test_runs_of_winclip_share_what_is_expensive(zero_shot: Workspace) -> None:
         "winclip/tiles/nut/test_public.npy",
         "winclip/tiles/nut/train.npy",
     }
-    assert "text_features/nut.safetensors" in files
-    assert [name for name in files if name.startswith("tile_features/") and name.endswith(".npy")] == [
-        "tile_features/nut/test_public.npy"
+    assert "winclip/prompt_features/nut.safetensors" in files
+    assert [name for name in files if name.startswith("winclip/tile_features/") and name.endswith(".npy")] == [
+        "winclip/tile_features/nut/test_public.npy"
     ]
     one, other = (np.load(zero_shot.results / run / "tile_maps/nut/test_public.npy") for run in WINCLIP_RUNS[:2])
     assert np.abs(one.astype(float) - other.astype(float)).max() > 1e-3
