@@ -260,7 +260,9 @@ def _is_unused_text(node: ast.stmt, used: set[str]) -> bool:
     calls = [
         part for part in ast.walk(node.value) if isinstance(part, ast.Call | ast.Await | ast.Yield | ast.NamedExpr)
     ]
-    return all(isinstance(call, ast.Call) and _called(call) in FORMATTERS for call in calls)
+    # Whatever a text calls, it calls to make the text.
+    harmless = _is_text(node.value)
+    return all(isinstance(call, ast.Call) and (harmless or _called(call) in FORMATTERS) for call in calls)
 
 
 def _called(call: ast.Call) -> str:
