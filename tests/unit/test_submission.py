@@ -653,3 +653,38 @@ def test_command_reads_sizes_from_the_data_set(tree: Path, tmp_path: Path, capsy
 def test_results_of_a_run_point_to_its_archive(tree: Path) -> None:
     (tree / "submission.tar.gz").touch()
     assert f"what to upload is {tree / 'submission.tar.gz'}" in problems(tree)
+
+
+def claiming(size: int, kind: bytes = tarfile.REGTYPE) -> bytes:
+    """A tar header that claims a size, and a few bytes."""
+    header = tarfile.TarInfo(MAP)
+    header.size, header.type = size, kind
+    return header.tobuf(tarfile.GNU_FORMAT) + b"x" * 512
+
+
+@pytest.mark.parametrize("packed", [False, True])
+@pytest.mark.parametrize("kind", [tarfile.REGTYPE, tarfile.XHDTYPE, tarfile.GNUTYPE_LONGNAME, tarfile.DIRTYPE])
+def test_a_size_that_a_header_claims_costs_nothing(tree: Path, tmp_path: Path, packed: bool, kind: bytes) -> None:
+    with tarfile.open(tmp_path / "good.tar", "w") as tar:
+        tar.add(tree, arcname=".")
+    plain = (tmp_path / "good.tar").read_bytes().rstrip(b"\0")
+    plain += b"\0" * (-len(plain) % 512) + claiming(2**62, kind)
+    path = tmp_path / ("a.tar.gz" if packed else "a.tar")
+    path.write_bytes(gzip.compress(plain) if packed else plain)
+    # A folder has no content, whatever its header says: it is refused for what it is.
+    damaged = r"damaged or cut off, the rest was not looked at: after \d+"
+    expected = r"folder that" if kind == tarfile.DIRTYPE else damaged
+    assert re.search(expected, problems(path))
+
+
+def test_much_behind_little_is_not_unpacked(tree: Path, tmp_path: Path) -> None:
+    """A compressed archive of a few hundred kilobytes that holds 2 GiB of zeros in files that nobody expects."""
+    zeros = gzip.compress(bytes(2**27))
+    with tarfile.open(tmp_path / "good.tar", "w") as tar:
+        tar.add(tree, arcname=".")
+    plain = (tmp_path / "good.tar").read_bytes().rstrip(b"\0")
+    header = tarfile.TarInfo("nobody expects this")
+    header.size = 2**27
+    entries = (gzip.compress(header.tobuf()) + zeros) * 16
+    (tmp_path / "a.tar.gz").write_bytes(gzip.compress(plain + b"\0" * (-len(plain) % 512)) + entries)
+    assert re.search(r"over 67108864 bytes that belong to no expected file", problems(tmp_path / "a.tar.gz"))

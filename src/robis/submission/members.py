@@ -10,7 +10,6 @@ import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from types import SimpleNamespace
 from typing import IO, cast
 
 from robis.errors import DataError
@@ -20,6 +19,10 @@ FILE, FOLDER, LINK, DEVICE, TOO_LARGE = "file", "folder", "link", "device, pipe 
 GZIP = b"\x1f\x8b"
 BLOCK = 2**20
 MAX_BYTES = 2**28
+# Bytes that an archive may hold beside the content of its entries: what is read ahead, headers, padding.
+ROOM = 2**26
+# Reads at the end of an archive, each of which gives nothing, before it counts as cut short.
+EMPTY_READS = 8
 
 
 @dataclass(frozen=True)
@@ -101,20 +104,49 @@ def _of_archive(path: Path, wanted: Callable[[str], bool]) -> Iterator[Member]:
         with path.open("rb") as stream:
             # tarfile's own gzip stream compares no checksum and stops at the first of several gzip members.
             # read1 gives all that comes before damage, where read gives nothing of its last block.
-            read = gzip.GzipFile(fileobj=stream).read1 if is_compressed(path) else stream.read
-            source = cast(IO[bytes], SimpleNamespace(read=read))
-            with tarfile.open(fileobj=source, mode="r|", bufsize=BLOCK) as tar:
+            source = _Source(gzip.GzipFile(fileobj=stream).read1 if is_compressed(path) else stream.read)
+            with tarfile.open(fileobj=cast(IO[bytes], source), mode="r|", bufsize=BLOCK) as tar:
                 for info in tar:
                     count += 1
-                    yield _member(tar, info, wanted)
+                    member = _member(tar, info, wanted, source)
+                    yield member
+                    if member.kind == TOO_LARGE:
+                        raise DamagedError(f"after {count} entries ({info.name} claims to have {info.size} bytes)")
                 _read_to_end(tar)
-    except (tarfile.TarError, zlib.error, EOFError, OSError, ValueError) as error:
+    except (tarfile.TarError, zlib.error, EOFError, OSError, ValueError, OverflowError) as error:
         if not count:
             raise DataError(f"{path}: not a .tar.gz or .tar ({error}).") from error
         raise DamagedError(f"after {count} entries ({error})") from error
 
 
-def _member(tar: tarfile.TarFile, info: tarfile.TarInfo, wanted: Callable[[str], bool]) -> Member:
+class _Source:
+    """The bytes of an archive, which cost no more time and memory than the entries that are accepted.
+
+    A header may claim any size, and a small compressed archive may hold very much: both end here.
+    """
+
+    def __init__(self, read: Callable[[int], bytes]) -> None:
+        self._read = read
+        self._left = ROOM
+        self._empty_reads = 0
+
+    def accept(self, size: int) -> None:
+        """Let the content of an entry be read, in bytes."""
+        self._left += size
+
+    def read(self, size: int) -> bytes:
+        """At most `size` bytes; none at the end. Raises EOFError where reading goes on behind the end."""
+        data = self._read(size)
+        self._empty_reads = 0 if data else self._empty_reads + 1
+        if self._empty_reads > EMPTY_READS:
+            raise EOFError("it ends in the middle of an entry")
+        self._left -= len(data)
+        if self._left < 0:
+            raise ValueError(f"over {ROOM} bytes that belong to no expected file")
+        return data
+
+
+def _member(tar: tarfile.TarFile, info: tarfile.TarInfo, wanted: Callable[[str], bool], source: _Source) -> Member:
     if info.isdir():
         return Member(info.name, FOLDER)
     if info.issym() or info.islnk():
@@ -125,6 +157,7 @@ def _member(tar: tarfile.TarFile, info: tarfile.TarInfo, wanted: Callable[[str],
         return Member(info.name, TOO_LARGE)
     if not wanted(info.name):
         return Member(info.name, FILE)
+    source.accept(info.size)
     content = cast(IO[bytes], tar.extractfile(info)).read()
     return Member(info.name, FILE, lambda: content)
 
