@@ -79,7 +79,7 @@ CHANGES: dict[str, tuple[Any, set[str]]] = {
     "evaluate.resolution": (64, {"evaluate"}),
     "report.max_images": (4, {"report"}),
     "report.heatmap_range": ("single", {"report"}),
-    "report.compare": (["results/before"], {"report"}),
+    "report.compare": ([], {"report"}),  # a finished run beside it
     "dataset.splits": (["test_private", "test_public"], {"report"}),
     "dataset.categories": (["nut"], set()),
     "dataset.layout": ("mvtec_ad_2", set()),
@@ -129,10 +129,9 @@ def test_the_table_follows_the_workflow(finished: Workspace) -> None:
 @pytest.mark.parametrize("key", list(CHANGES))
 def test_a_changed_key_plans_what_the_table_says(finished: Workspace, tmp_path: Path, key: str) -> None:
     value, first = CHANGES[key]
-    # What report.compare names has to be there, finished.
-    shutil.copytree(
-        finished.results / "inp_former", finished.results.parent / "before" / "inp_former", dirs_exist_ok=True
-    )
+    if key == "report.compare":
+        shutil.copytree(finished.results / "inp_former", tmp_path / "before" / "inp_former")
+        value = [str(tmp_path / "before")]
     section, _, name = key.partition(".")
     finished.write_config({section: {name: value}}, to=tmp_path / "config.yaml")
     expected = sorted([*jobs(followers(first, DETECTOR)), *NEW_JOBS.get(key, [])])
