@@ -46,6 +46,7 @@ class Benchmark:
 BENCHMARKS = {
     "crop": Benchmark("images to tiles, beside loops with Pillow and OpenCV", suite=True),
     "train": Benchmark("one training step of INP-Former, beside unfused attention", suite=True),
+    "encode": Benchmark("tiles to tokens by efficientnet_lite0, beside DINOv2 ViT-S/14", suite=True),
     "infer": Benchmark("tiles to maps by INP-Former, beside unfused attention", suite=True),
     "merge": Benchmark("tile maps to anomaly maps, beside full canvases", suite=True),
     "binarize": Benchmark("anomaly maps to coarse masks, beside 64 erosions and labelings", suite=True),

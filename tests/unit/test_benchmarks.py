@@ -24,6 +24,7 @@ TARGETS: dict[str, list[float | None]] = {
     "crop": [4.0, None, None],
     "merge": [5.0],
     "binarize": [12.0, 15.0],
+    "encode": [10.0],
     "refine": [1.5, 1.5],
     "musc": [None, None],
     "musc_gpu": [None],

@@ -55,7 +55,7 @@ def test_the_plan_shows_every_kind_both_sizes_and_all_splits() -> None:
         }
         assert not any(spec.is_anomalous for spec in own if spec.split in ("train", "validation"))
         public = [spec for spec in own if spec.split == "test_public" and spec.is_anomalous]
-        assert {spec.defect_size for spec in public} == {"tiny", "large"}
+        assert {spec.defect_size for spec in public} == {"small", "large"}
         assert {spec.defect for spec in own} - {"good"} == set(DEFECT_KINDS[category])
     for split in ("train", "test_public"):
         sizes = {(spec.height, spec.width) for spec in specs if spec.category == "grains" and spec.split == split}
@@ -66,7 +66,7 @@ def test_the_plan_shows_every_kind_both_sizes_and_all_splits() -> None:
 def test_masks_are_exactly_the_pixels_that_changed(category: str) -> None:
     scene = demo.draw_scene(category, np.random.default_rng(3), 240, 320)
     for kind in DEFECT_KINDS[category]:
-        for size, (least, most) in {"tiny": (2, 20), "large": (20, 170)}.items():
+        for size, (least, most) in {"small": (8, 34), "large": (40, 170)}.items():
             image, mask = demo.add_defect(scene, kind, np.random.default_rng(4), size)
             np.testing.assert_array_equal((image != scene.image).any(axis=2), mask)
             rows, cols = np.nonzero(mask)
@@ -201,4 +201,4 @@ def test_unknown_names_are_answered_with_the_valid_ones() -> None:
         demo.draw_scene("weav", np.random.default_rng(0), 50, 50)
     scene = demo.draw_scene("weave", np.random.default_rng(0), 100, 100)
     with pytest.raises(DataError, match=r"'hol' is no defect of 'weave'.*Did you mean 'hole'"):
-        demo.add_defect(scene, "hol", np.random.default_rng(0), "tiny")
+        demo.add_defect(scene, "hol", np.random.default_rng(0), "small")

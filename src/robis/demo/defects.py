@@ -12,11 +12,14 @@ import numpy as np
 
 from robis.demo.scenes import PRINT_RING, Scene, blur, cast_shadow, clouds
 
+# Pixels below which a defect counts as small: drawn with thinner lines and more contrast, and never covered.
+_SMALL = 40
+
 
 def _stain(scene: Scene, rng: np.random.Generator, length: float) -> tuple[np.ndarray, np.ndarray]:
     inside = _blob(rng, _place(scene, rng, length), length, scene.image.shape)
     ring = np.exp(-((inside - 3) ** 2) / 8)
-    strength = 0.35 + 0.25 * ring + (0.3 if length < 20 else 0)
+    strength = 0.35 + 0.25 * ring + (0.3 if length < _SMALL else 0)
     return scene.image * np.array([0.62, 0.46, 0.3]), strength * np.clip(inside / 2, 0, 1)
 
 
@@ -43,13 +46,13 @@ def _missing_thread(scene: Scene, rng: np.random.Generator, length: float) -> tu
 
 def _foreign_fiber(scene: Scene, rng: np.random.Generator, length: float) -> tuple[np.ndarray, np.ndarray]:
     color = np.array([[172, 44, 40], [34, 34, 38], [232, 206, 92]])[rng.integers(3)]
-    thick = 2 if length < 20 else 3
+    thick = 3 if length < _SMALL else 5
     line = _curve(rng, _place(scene, rng, length), length - thick, scene.image.shape, thick, 0.9)
     return color * (0.75 + 0.25 * blur(line, 1)[..., None]), line
 
 
 def _scratch(scene: Scene, rng: np.random.Generator, length: float) -> tuple[np.ndarray, np.ndarray]:
-    thick = 2 if length < 20 else 3
+    thick = 3 if length < _SMALL else 5
     line = _curve(rng, _place(scene, rng, length), length - thick, scene.image.shape, thick, 0.25)
     # A burr: lit on one side, dark on the other.
     lit = cv2.Sobel(blur(line, 1), cv2.CV_32F, 0, 1) + cv2.Sobel(blur(line, 1), cv2.CV_32F, 1, 0)
@@ -83,9 +86,9 @@ def _smear(scene: Scene, rng: np.random.Generator, length: float) -> tuple[np.nd
 def _foreign_body(scene: Scene, rng: np.random.Generator, length: float) -> tuple[np.ndarray, np.ndarray]:
     """A stone, a twig or a piece of plastic; later beans of the pile cover a large one in part."""
     color, squash = [((112, 112, 116), 0.75), ((74, 56, 40), 0.22), ((46, 92, 158), 0.5)][rng.integers(3)]
-    inside = _blob(rng, _place(scene, rng, length), length, scene.image.shape, squash if length > 20 else 0.75)
+    inside = _blob(rng, _place(scene, rng, length), length, scene.image.shape, squash if length > _SMALL else 0.75)
     order = scene.layers["order"]
-    depth = np.quantile(order[inside > 0], 0.8) if length > 20 else order.max() + 1
+    depth = np.quantile(order[inside > 0], 0.8) if length > _SMALL else order.max() + 1
     seen = np.where(order < depth, np.clip(inside, 0, 1), 0)
     gy, gx = np.gradient(blur(np.minimum(inside, 6), 1.5))
     rough = 1 + 0.07 * clouds(rng, seen.shape[0], seen.shape[1], 3)
@@ -100,7 +103,7 @@ def _dark_grain(scene: Scene, rng: np.random.Generator, length: float) -> tuple[
     area = np.bincount(order.ravel(), minlength=len(x0) + 1)[1:]
     room = np.minimum(np.minimum(x0, width - x0), np.minimum(y0, height - y0)) > length / 2 + 8
     bean = rng.choice(np.flatnonzero(room & (area > np.quantile(area[area > 0], 0.7))))
-    if length < 20:
+    if length < _SMALL:
         spot = _blob(rng, np.array([x0[bean], y0[bean]]), length, scene.image.shape)
         return scene.image * 0.3, np.where(order == bean + 1, np.clip(spot / 1.5, 0, 1), 0)
     nest = np.flatnonzero(np.hypot(x0 - x0[bean], y0 - y0[bean]) <= max(0, length - 46) / 2)
@@ -112,9 +115,9 @@ def _crumbs(scene: Scene, rng: np.random.Generator, length: float) -> tuple[np.n
     """Pieces of broken beans, pale where they broke."""
     height, width = scene.image.shape[:2]
     center = _place(scene, rng, length)
-    count = 1 if length < 20 else int(length * length / 70)
-    reach = (length - 12) / 2 * np.sqrt(rng.uniform(0, 1, count)) if count > 1 else np.zeros(1)
-    side, towards = min(length, 13) / 2, rng.uniform(0, 2 * np.pi, count)
+    count = int(length * length / 70)
+    reach = (length - 12) / 2 * np.sqrt(rng.uniform(0, 1, count))
+    side, towards = 6.5, rng.uniform(0, 2 * np.pi, count)
     pieces = np.zeros((height, width), dtype=np.int32)
     for i in range(count):
         t = np.sort(rng.uniform(0, 2 * np.pi, 3)) + np.array([0, 0.3, 0.6])

@@ -21,7 +21,7 @@ from robis.demo.scenes import SCENES, Scene, to_uint8
 from robis.errors import DataError, one_of
 from robis.io.atomic import atomic_folder
 
-VERSION = 2
+VERSION = 3
 MARKER = "demo.json"
 GENERATOR = "robis demo dataset"
 
@@ -29,33 +29,33 @@ NORMAL = {"train": 12, "validation": 3, "test_public": 3, "test_private": 2, "te
 ANOMALOUS = {"test_public": 6, "test_private": 2, "test_private_mixed": 2}
 # (height, width) in pixels; images of a category with two sizes take turns, two by two.
 IMAGE_SIZES = {"weave": [(480, 640)], "cans": [(480, 640)], "grains": [(480, 640), (528, 704)]}
-DEFECT_PIXELS = {"tiny": (6.0, 12.0), "large": (60.0, 150.0)}
+DEFECT_PIXELS = {"small": (14.0, 26.0), "large": (60.0, 150.0)}
 # (kind, size) of the anomalous images, in order and then again from the start.
 DEFECTS = {
     "weave": [
         ("stain", "large"),
-        ("missing_thread", "tiny"),
+        ("missing_thread", "small"),
         ("foreign_fiber", "large"),
-        ("hole", "tiny"),
+        ("hole", "small"),
         ("missing_thread", "large"),
-        ("stain", "tiny"),
+        ("stain", "small"),
         ("hole", "large"),
-        ("foreign_fiber", "tiny"),
+        ("foreign_fiber", "small"),
     ],
     "cans": [
         ("scratch", "large"),
-        ("dent", "tiny"),
+        ("dent", "small"),
         ("smear", "large"),
-        ("scratch", "tiny"),
+        ("scratch", "small"),
         ("dent", "large"),
-        ("smear", "tiny"),
+        ("smear", "small"),
     ],
     "grains": [
-        ("foreign_body", "tiny"),
+        ("foreign_body", "small"),
         ("dark_grain", "large"),
-        ("crumbs", "tiny"),
+        ("crumbs", "small"),
         ("foreign_body", "large"),
-        ("dark_grain", "tiny"),
+        ("dark_grain", "small"),
         ("crumbs", "large"),
     ],
 }
@@ -100,7 +100,7 @@ def draw_scene(category: str, rng: np.random.Generator, height: int, width: int)
 
 
 def add_defect(scene: Scene, kind: str, rng: np.random.Generator, size: str) -> tuple[np.ndarray, np.ndarray]:
-    """Draw a defect: `size` "tiny" is about 6 to 12 px long, "large" about 60 to 150 px.
+    """Draw a defect: `size` "small" is about 14 to 26 px long, "large" about 60 to 150 px.
 
     Returns the image, uint8 (H, W, 3) RGB, and a bool mask (H, W) of the pixels that changed.
     Raises DataError for a kind that the category does not have, or an unknown size.

@@ -35,7 +35,7 @@ def to_uint8(image: np.ndarray) -> np.ndarray:
 def _weave(rng: np.random.Generator, height: int, width: int) -> tuple[np.ndarray, dict[str, np.ndarray]]:
     """A 2/2 twill: u counts warp yarns across, v weft yarns down; where the wave is high, warp lies on top."""
     y, x = np.mgrid[0:height, 0:width].astype(np.float32)
-    turn, skew, pitch = rng.uniform(-0.07, 0.07), rng.uniform(-0.04, 0.04), rng.uniform(8.6, 9.4)
+    turn, skew, pitch = rng.uniform(-0.03, 0.03), rng.uniform(-0.02, 0.02), rng.uniform(8.8, 9.2)
     u = (np.cos(turn) * x + np.sin(turn) * y) / pitch + 0.25 * clouds(rng, height, width, 70)
     v = (np.cos(turn) * y - (np.sin(turn) + skew) * x) / pitch + 0.25 * clouds(rng, height, width, 70)
     u, v = u - u.min(), v - v.min()
@@ -48,7 +48,7 @@ def _weave(rng: np.random.Generator, height: int, width: int) -> tuple[np.ndarra
         # Each yarn has its own tone, and slubs: it is thicker and lighter here and there along its way.
         slub = cv2.GaussianBlur(rng.standard_normal((count, length)).astype(np.float32), (0, 1), 4, sigmaY=0.01)
         slub = slub[yarn, (along * 2).astype(np.int32)]
-        tone = rng.normal(1, 0.045, count).astype(np.float32)[yarn] * (1 + 0.12 * slub)
+        tone = rng.normal(1, 0.03, count).astype(np.float32)[yarn] * (1 + 0.08 * slub)
         offset = (across - yarn - 0.5) / (0.47 + 0.05 * slub)
         profile = np.sqrt(np.clip(1 - offset * offset, 0, 1))
         wave = sign * np.sin(np.pi / 2 * (along - 0.5 + yarn) + np.pi / 4)
@@ -67,11 +67,11 @@ def _weave(rng: np.random.Generator, height: int, width: int) -> tuple[np.ndarra
 
 
 def _cans(rng: np.random.Generator, height: int, width: int) -> tuple[np.ndarray, dict[str, np.ndarray]]:
-    """A can seen from above: lathe-turned lid with a printed ring and a tab, on a dark conveyor belt."""
+    """A can seen from above, turned nearly alike every time: a lathe-turned lid with a printed ring and a tab."""
     y, x = np.mgrid[0:height, 0:width].astype(np.float32)
     radius = rng.uniform(0.395, 0.415) * min(height, width)
-    x0, y0 = width / 2 + rng.uniform(-40, 40), height / 2 + rng.uniform(-18, 18)
-    turn, light = rng.uniform(0, 2 * np.pi), rng.uniform(-2.5, -2.2)
+    x0, y0 = width / 2 + rng.uniform(-12, 12), height / 2 + rng.uniform(-8, 8)
+    turn, light = rng.uniform(0.2, 0.4), rng.uniform(-2.5, -2.2)
     dx, dy = (x - x0) / radius, (y - y0) / radius
     r, angle = np.sqrt(dx * dx + dy * dy), np.arctan2(dy, dx)
     # Height of the lid against radius: dished panel, bead, groove, curled rim; light falls on its slope.
