@@ -10,7 +10,7 @@ from snakemake.logging import logger
 from robis.detectors.settings import load
 from robis.errors import RobisError
 from robis.workflow import results
-from robis.workflow.checks import check_plan, without_effect
+from robis.workflow.advice import plan_warnings
 from robis.workflow.project import Project
 from robis.workflow.report_inputs import inputs_of
 from robis.workflow.stages import owner_of
@@ -35,11 +35,10 @@ config_files = workflow.overwrite_configfiles or [DEFAULT_CONFIG]
 try:
     project = Project(load(*config_files, changes=workflow.config_settings.config))
     categories = [] if linting else project.categories
-    if not linting:
-        check_plan(project)
+    warnings = [] if linting else plan_warnings(project)
 except RobisError as error:
     raise WorkflowError(str(error)) from error
-for sentence in [] if linting else without_effect(project):
+for sentence in warnings:
     logger.warning(sentence)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -73,6 +74,15 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"robis {__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
+    init = commands.add_parser("init", help="look at a folder of images and write a short config that suits them")
+    init.add_argument("folder", type=Path, help="a data set, one category of it, sorted images, or images alone")
+    hardware = init.add_mutually_exclusive_group()
+    hardware.add_argument("--gpu", action="store_true", default=None, help="choose settings for a GPU")
+    hardware.add_argument("--cpu", dest="gpu", action="store_false", help="... for a CPU (default: what is here)")
+    init.add_argument("--out", type=Path, help="config to write (default: config/NAME.yaml)")
+    init.add_argument("--overwrite", action="store_true", help="replace existing files")
+    init.set_defaults(run=_init)
+
     data = commands.add_parser("data", help="make or check data sets").add_subparsers(required=True, metavar="COMMAND")
     demo = data.add_parser("demo", help="write the generated demo images in any layout")
     demo.add_argument("--out", type=Path, help="folder to write (default: data/demo, or data/demo_LAYOUT)")
@@ -83,7 +93,7 @@ def _parser() -> argparse.ArgumentParser:
         "check", help="say what is in a data set, what it will take, and all that is wrong; runs and writes nothing"
     )
     check_data.add_argument("root", type=Path, nargs="?", help="its folder (default: the config's dataset.root)")
-    check_data.add_argument("--layout", help="as dataset.layout (default: the config's)")
+    check_data.add_argument("--layout", help="as dataset.layout (default: the config's, or a guess for another folder)")
     check_data.add_argument("--table", help="as dataset.table (default: the config's)")
     check_data.add_argument("--outside-root", action="store_true", help="as dataset.allow_outside_root: true")
     check_data.add_argument("--all", action="store_true", help="name every file, not five of a kind")
@@ -158,6 +168,22 @@ def _settings(options: argparse.Namespace) -> SharedSettings:
     return parse({})
 
 
+def _init(options: argparse.Namespace) -> None:
+    from robis.workflow.init import init
+
+    gpu = options.gpu
+    if gpu is None:
+        import torch
+
+        gpu = torch.cuda.is_available()
+    written = init(options.folder, options.out, gpu=gpu, overwrite=options.overwrite)
+    print(f"{written.summary}; {'GPU' if gpu else 'CPU'}")
+    for text in written.warnings:
+        print(f"\n{text}")
+    files = f"{written.config} and {written.table}" if written.table else written.config
+    print(f"\nWrote {files}. Next:\n  snakemake --configfile {shlex.quote(str(written.config))}")
+
+
 def _explain(options: argparse.Namespace) -> None:
     from robis.workflow.reference import explain
 
@@ -223,14 +249,13 @@ def _write_demo(options: argparse.Namespace) -> None:
 
 
 def _check_data(options: argparse.Namespace) -> None:
-    from robis.datasets.check import check_dataset, format_summary
+    from robis.datasets.check import format_summary
     from robis.datasets.layouts import LAYOUTS
     from robis.datasets.problems import ProblemsError, grouped
     from robis.datasets.samples import Source
     from robis.detectors.settings import load, parse
     from robis.errors import one_of
-    from robis.workflow.data_check import check_for_config
-    from robis.workflow.tile_budget import tile_counter
+    from robis.workflow.data_check import check_for_config, check_without_config, format_method
 
     config = options.configfile or (DEFAULT_CONFIG if DEFAULT_CONFIG.is_file() else None)
     if config is None and options.root is None:
@@ -256,13 +281,18 @@ def _check_data(options: argparse.Namespace) -> None:
                 "dataset.table": source.table,
                 "dataset.allow_outside_root": allow_outside_root,
             }
-            report = check_for_config(settings.with_values(values), source, threads=options.threads)
+            checked = check_for_config(settings.with_values(values), source, threads=options.threads)
         else:
-            report = check_dataset(source, tile_counter(settings), threads=options.threads)
+            checked = check_without_config(settings, source, threads=options.threads)
     except ProblemsError as error:
         raise ProblemsError(error.where, error.problems, limit) from error
     tiles = f"{config} makes them" if config else "the default settings make them"
+    report = checked.dataset
     print(f"{root}, layout {layout}; tiles as {tiles}\n\n{format_summary(report.summaries)}")
+    if checked.method:
+        print(f"\nIn image pixels, with the same settings:\n{format_method(checked.method)}")
+    if checked.advice:
+        print(f"\nSettings that do not fit the images:\n{grouped(checked.advice, limit)}")
     if report.remarks:
         print(f"\nUsable, but likely to be mistakes:\n{grouped(report.remarks, limit)}")
     if report.elsewhere:

@@ -10,6 +10,7 @@ from robis.config.types import BatchSize, Bounds, Digest, Fraction, Text, at_mos
 from robis.io.names import composed, folder_problem
 
 Precision = Literal["float32", "bf16", "fp16"]
+SMALLEST_WINDOW = 8
 
 
 def _folder_name(name: str) -> str:
@@ -64,9 +65,11 @@ class Tiling(Section):
     window: (
         Literal["auto", "image"]
         | Annotated[
-            int, at_most(16384, "A larger window takes more than 0.8 GB of memory; image takes whole images.", least=8)
+            int, at_most(16384, "A larger window takes more than 0.8 GB of memory; image takes whole images.", least=SMALLEST_WINDOW)
         ]
-    ) = Field("auto", description="Side of the square window in image pixels. image: one tile per image.")
+    ) = Field("auto", description="Side of the square window in image pixels. image: one tile per image. The number that auto stands "
+        "for is lowered to the shortest side of the category's images.",
+    )
     overlap: Annotated[float, Bounds("More overlap makes a tile at every few pixels.", ge=0, le=0.95)] = Field(
         0.1, description="Fraction of a window that the next window covers too."
     )
@@ -282,6 +285,9 @@ class Report(Section):
     )
     heatmap_range: Literal["split", "single"] = Field(
         "split", description="Values that the colors of a heatmap span: those of the whole split, or of each image."
+    )
+    overlays: bool = Field(
+        False, description="Whether to write each image with the outline of its final mask, below report/overlays/."
     )
     compare: list[Text] = Field(
         [], description="Other results folders (results/NAME) whose runs are shown next to these, image by image."

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -183,7 +183,6 @@ HEADER = (
     *("category", "split", "images", "normal", "anomalous", "unlabeled", "width x height"),
     *("defect % (5 / 50 / 95)", "tiles", "disk", "defects"),
 )
-_LEFT = ("category", "split", "defects")
 
 
 def format_summary(summaries: Iterable[SplitSummary]) -> str:
@@ -192,12 +191,17 @@ def format_summary(summaries: Iterable[SplitSummary]) -> str:
     rows = [_cells(summary) for summary in summaries]
     if len(rows) > 1:
         rows.append(_total(summaries))
-    widths = [max(len(row[column]) for row in [HEADER, *rows]) for column in range(len(HEADER))]
+    return aligned(HEADER, rows, left=("category", "split", "defects"))
+
+
+def aligned(header: Sequence[str], rows: Sequence[Sequence[str]], *, left: Collection[str]) -> str:
+    """Set out a table as plain text; columns named in `left` start, the others end below each other."""
+    widths = [max(len(row[column]) for row in [header, *rows]) for column in range(len(header))]
     lines = []
-    for row in [HEADER, *rows]:
+    for row in [header, *rows]:
         cells = [
-            cell.ljust(width) if name in _LEFT else cell.rjust(width)
-            for name, cell, width in zip(HEADER, row, widths, strict=True)
+            cell.ljust(width) if name in left else cell.rjust(width)
+            for name, cell, width in zip(header, row, widths, strict=True)
         ]
         lines.append("  ".join(cells).rstrip())
     return "\n".join(lines)

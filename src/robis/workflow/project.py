@@ -6,13 +6,13 @@ import hashlib
 import json
 from collections.abc import Iterable
 from dataclasses import astuple, replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 
 from robis.config.settings import SharedSettings
 from robis.config.stage import Derived
 from robis.datasets.layouts import LAYOUTS, inspected_splits, list_categories, list_samples
-from robis.datasets.samples import Sample, Source, sample_files
+from robis.datasets.samples import LEARNED, Sample, Source, sample_files
 from robis.errors import ConfigError, one_of
 from robis.io.names import on_disk
 from robis.report.inputs import RunFiles
@@ -22,6 +22,7 @@ from robis.workflow import results
 from robis.workflow.code_digest import code_digest
 from robis.workflow.compared import compared_runs
 from robis.workflow.fingerprints import file_digest, fingerprint
+from robis.workflow.image_facts import ImageFacts
 from robis.workflow.params import Params
 from robis.workflow.planned import PlannedJob
 from robis.workflow.report_facts import encoder_names, random_weights_notice, report_facts
@@ -35,10 +36,14 @@ SCRIPTS = Path(__file__).parents[3] / "workflow_scripts"
 class Project:
     """What a config asks for on the dataset that it names.
 
+    What it finds out about images is remembered below `folder` if `remembers`.
+
     Raises ConfigError when the config names a split that the dataset does not have.
     """
 
-    def __init__(self, settings: SharedSettings, folder: Path = Path(results.FOLDER)) -> None:
+    def __init__(
+        self, settings: SharedSettings, folder: Path = Path(results.FOLDER), *, remembers: bool = True
+    ) -> None:
         self.settings = settings
         self.root = on_disk(Path(settings.dataset.root).expanduser())
         dataset = settings.dataset
@@ -48,6 +53,7 @@ class Project:
         self.variants = runs_of(settings)
         self.detectors = list(self.variants)
         self.splits = list(settings.dataset.splits)
+        self.images = ImageFacts(self.source, self.results, self.splits, remembers)
         self._samples: dict[tuple[str, str], list[Sample]] = {}
         self._effective: dict[tuple[str | None, ...], SharedSettings] = {}
         self._params: dict[tuple[str | None, ...], Params] = {}
@@ -90,7 +96,10 @@ class Project:
         """The settings that hold for a job: overrides applied, `auto` resolved."""
         key = (detector, category, split)
         if key not in self._effective:
-            self._effective[key] = effective(self.settings, detector=detector, category=category, split=split)
+            shortest_side = partial(self.images.shortest_side, category) if category else None
+            self._effective[key] = effective(
+                self.settings, detector=detector, category=category, split=split, shortest_side=shortest_side
+            )
         return self._effective[key]
 
     def kind(self, run: str) -> str:
@@ -146,7 +155,10 @@ class Project:
         """Samples of a split, from file names alone."""
         key = (category, split)
         if key not in self._samples:
-            self._samples[key] = list_samples(self.source, category, split, hold_out=self.hold_out(category))
+            if split in LEARNED and self.hold_out(category):
+                self._samples[key] = list_samples(self.source, category, split, hold_out=True)
+            else:
+                self._samples[key] = self.images.samples(category, split)
         return self._samples[key]
 
     @property

@@ -39,10 +39,13 @@ REPORT = "results/{dataset}/report/index.html"
 REPORT_ASSETS = "results/{dataset}/report/assets"
 REPORT_FIGURES = "results/{dataset}/report/figures"
 REPORT_TABLES = "results/{dataset}/report/tables"
+REPORT_OVERLAYS = "results/{dataset}/report/overlays"
 REPORT_METRICS = "results/{dataset}/report/metrics.csv"
 REPORT_WORKBOOK = "results/{dataset}/report/metrics.xlsx"
 
 FINGERPRINTS = "results/{dataset}/fingerprints/{category}/{split}.json"
+IMAGE_SIZES = "results/{dataset}/fingerprints/{category}/{split}.sizes.json"
+DEFECT_WIDTHS = "results/{dataset}/fingerprints/{category}/{split}.defects.json"
 WEIGHT_DIGESTS = "results/{dataset}/fingerprints/weights/{file}.json"
 
 

@@ -6,10 +6,11 @@ seeds), each combination is a run with a name of its own: winclip_2shot_seed0.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from robis.config.sections import SMALLEST_WINDOW
 from robis.config.settings import SharedSettings
 from robis.detectors.base import Detector
 from robis.detectors.registry import BASE, DETECTORS
@@ -38,7 +39,12 @@ def run_of(settings: SharedSettings, name: str | None) -> Run:
 
 
 def effective(
-    settings: SharedSettings, *, detector: str | None = None, category: str | None = None, split: str | None = None
+    settings: SharedSettings,
+    *,
+    detector: str | None = None,
+    category: str | None = None,
+    split: str | None = None,
+    shortest_side: Callable[[], int | None] | None = None,
 ) -> SharedSettings:
     """The settings that hold for a job: overrides applied in order, `auto` replaced by the published values.
 
@@ -46,6 +52,8 @@ def effective(
         settings: the whole config.
         detector: a run's name or a detector's; None for the stages that all detectors share.
         category, split: None for a job of all of them.
+        shortest_side: gives the shortest side in pixels of the images that the job's tiles are cut from. A published
+            window that is larger is lowered to it.
     """
     run = run_of(settings, detector)
     job: dict[str, set[str]] = {"detector": {detector, run.detector.name}} if detector else {}
@@ -53,9 +61,11 @@ def effective(
         if name is not None:
             job[kind] = {name}
     of_job = settings.overridden(**job).with_values(run.values)
-    return of_job.with_values(
-        {key: value for key, value in run.detector.published.items() if of_job.get(key) == "auto"}
-    )
+    published = {key: value for key, value in run.detector.published.items() if of_job.get(key) == "auto"}
+    window = published.get("tiling.window")
+    if isinstance(window, int) and shortest_side and (side := shortest_side()):
+        published["tiling.window"] = max(SMALLEST_WINDOW, min(window, side))
+    return of_job.with_values(published)
 
 
 def trains(settings: SharedSettings, run: str) -> bool:

@@ -9,16 +9,15 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from robis.config.sections import Evaluate, Report
-from robis.config.stage import NUMBER, Derived, Job, Option, Stage, When, options, section
+from robis.config.stage import Derived, Job, Option, Stage, When, options, section
 from robis.detectors.registry import DETECTORS
 from robis.encoders.names import own_input_size
 from robis.refinement.methods import default_checkpoint
+from robis.workflow.scales import ERODES, WINDOWS
 
 _NO_VALIDATION = "where the dataset has no validation images of its own"
-_WINDOWS = When("tiling.window", (NUMBER,))
 _MEBIN = When("binarize.method", ("mebin", "robis"))
 _MEAN_STD = When("binarize.method", ("mean_std", "robis"))
-_ERODES = When("binarize.method", ("mebin", "mean_std", "robis"))
 _PERCENTILE = When("binarize.method", ("percentile",))
 _SAM = When("refine.method", ("sam",))
 _BOXES = When("refine.method", ("sam", "grabcut"))
@@ -55,7 +54,7 @@ SHARED: dict[str, Stage] = {
         "robis.tiles.store:crop_split",
         reads=(
             Option("tiling.window"),
-            *options("tiling.overlap", "tiling.edge", when=_WINDOWS),
+            *options("tiling.overlap", "tiling.edge", when=WINDOWS),
             Option("tiling.resample"),
             Option("encoder.input_size", passed=False),
             Option(
@@ -84,7 +83,7 @@ SHARED: dict[str, Stage] = {
             Option("binarize.calibrate", passed=False),
             Option("binarize.std_factor", when=_MEAN_STD),
             *options("binarize.threshold_step", "binarize.min_interval", when=_MEBIN),
-            Option("binarize.erosion_size", when=_ERODES),
+            Option("binarize.erosion_size", when=ERODES),
             *options("binarize.percentile", "binarize.percentile_factor", when=_PERCENTILE),
             *options("binarize.closing_sizes", "binarize.closing_threshold_factor", when=_PERCENTILE),
         ),

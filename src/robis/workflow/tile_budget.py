@@ -3,27 +3,34 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import cache
+from functools import cache, partial
 
 from robis.config.settings import SharedSettings
 from robis.encoders.names import own_input_size
 from robis.tiles.windows import windows
-from robis.workflow.runs import effective, runs_of
+from robis.workflow import runs
 
 Tiling = tuple[int | str, float, str, str, int]
 
 
-def tile_counter(settings: SharedSettings) -> Callable[[str, str, int, int], tuple[int, int]]:
+def tile_counter(
+    settings: SharedSettings, effective: Callable[..., SharedSettings] | None = None
+) -> Callable[[str, str, int, int], tuple[int, int]]:
     """A function of category, split, height and width that gives an image's tiles and their bytes on disk.
 
     Detectors whose windows, sizes or filters differ have tiles of their own; these add up.
+
+    Args:
+        settings: the config.
+        effective: gives the settings of a job, as `Project.effective`; None where there are no images to look at.
     """
+    of_job = effective or partial(runs.effective, settings)
 
     @cache
     def tilings(category: str, split: str) -> frozenset[Tiling]:
         distinct = set()
-        for run in runs_of(settings):
-            of_run = effective(settings, detector=run, category=category, split=split)
+        for run in runs.runs_of(settings):
+            of_run = of_job(detector=run, category=category, split=split)
             size = of_run.encoder.input_size or own_input_size(of_run.encoder.name)
             tiling = of_run.tiling
             # A window as large as the image has neither neighbors nor borders to cross.

@@ -1,0 +1,231 @@
+"""Settings that suit a data set and a machine, and the time that they take: the rules of `robis init`.
+
+docs/choosing.md explains them to users.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from math import ceil
+from statistics import median
+
+from robis.config.sections import SMALLEST_WINDOW
+from robis.encoders.names import own_input_size
+from robis.encoders.steps import tokens_per_side
+from robis.tiles.windows import origins
+
+Size = tuple[int, int]
+
+OVERLAP = 0.1
+# Windows are one of these: categories of similar images then share their settings.
+WINDOWS = (1024, 768, 512, 384, 256, 192, 128, 96, 64, 48, 32)
+# The largest side of a mask that is kept at the image's size; masks of larger images are reduced.
+LARGEST_MASK = 2048
+SCALES = (1.0, 0.5, 0.25)
+# Side of the erosion block as a share of an image's shorter side, and the published one in map pixels.
+EROSION_SHARE, MOST_EROSION = 0.01, 6
+# Of these defects, a few may be smaller than a token or than the erosion block.
+SMALL_DEFECTS = 0.1
+# With fewer training images, a tenth of them says too little about the range of normal maps.
+LEAST_TO_HOLD_OUT = 10
+# A tile that is reduced by more loses details that are larger than a token.
+MOST_REDUCED = 4
+# Tokens of a subset of SuperADD's memory bank: the time of thinning grows with their square.
+SUBSET_TOKENS = 10_000
+# Training steps of INP-Former, and its epochs: at most the published number.
+STEPS, LEAST_EPOCHS, MOST_EPOCHS = 4000, 10, 200
+MOST_BATCH = 16
+
+
+@dataclass(frozen=True)
+class Category:
+    """What a category holds.
+
+    Attributes:
+        name: the product.
+        train: sizes (height, width) of the images to learn from, validation images included.
+        test: sizes of the images to inspect.
+        widths: widths of the defects in the masks, ascending.
+        has_validation: whether it has validation images.
+    """
+
+    name: str
+    train: Sequence[Size]
+    test: Sequence[Size]
+    widths: Sequence[int] = ()
+    has_validation: bool = False
+
+    @property
+    def sizes(self) -> list[Size]:
+        """Sizes of all images."""
+        return [*self.train, *self.test]
+
+    @property
+    def shortest_side(self) -> int:
+        """The shortest side of all images, in pixels."""
+        return min(min(size) for size in self.sizes)
+
+    @property
+    def usual_side(self) -> float:
+        """The median of the images' shorter sides, in pixels."""
+        return median(min(size) for size in self.sizes)
+
+
+@dataclass(frozen=True)
+class Machine:
+    """What a detector and its encoder take on a kind of machine, in seconds.
+
+    Attributes:
+        name: for people.
+        encoder: as encoder.name.
+        window: the largest window as a multiple of the encoder's input.
+        share: the largest window as a share of the images' shorter side.
+        encode: of one tile, in training and inference.
+        step: of one tile in a step of INP-Former's training.
+        pair: of 10^6 pairs of tokens in the thinning of SuperADD's memory bank.
+        search: of one tile's tokens in the memory bank, or among another image's tokens in MuSc.
+        megapixel: of the later stages, per 10^6 image pixels.
+        job: of the start of a job, and the number of jobs that run at the same time.
+    """
+
+    name: str
+    encoder: str
+    window: float
+    share: float
+    encode: float
+    step: float
+    pair: float
+    search: float
+    megapixel: float
+    job: tuple[float, int]
+
+
+CPU = Machine("two CPU cores", "efficientnet_lite0", 2, 0.5, 0.03, 0.25, 0.01, 0.03, 1.0, (4.0, 2))
+GPU = Machine("one GPU", "dinov2_reg_vitb14", 2, 1.0, 0.03, 0.06, 0.0005, 0.01, 1.0, (10.0, 1))
+
+
+@dataclass(frozen=True)
+class Units:
+    """Settings of a category: tiling.window, merge.scale and binarize.erosion_size."""
+
+    window: int | str
+    scale: float
+    erosion: int
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Settings of a data set.
+
+    Attributes:
+        detector: as in detectors.
+        input_size: as encoder.input_size.
+        calibrates: whether ranges and thresholds come from validation images.
+        rounds, bank_size: of SuperADD.
+        batch_size, epochs: of INP-Former.
+        units: by category.
+    """
+
+    detector: str
+    input_size: int
+    calibrates: bool
+    rounds: int
+    bank_size: int
+    batch_size: int
+    epochs: int
+    units: dict[str, Units]
+
+
+def choose(categories: Sequence[Category], machine: Machine) -> Settings:
+    """Settings that suit the images of some categories and a machine."""
+    learns = all(category.train for category in categories)
+    detector = ("inp_former" if machine is GPU else "superadd") if learns else "musc"
+    input_size = own_input_size(machine.encoder)
+    units = {category.name: choose_units(category, machine, whole=not learns) for category in categories}
+    tiles = [count_tiles(category.train, units[category.name].window) for category in categories]
+    fewest, most = min(tiles), max(tiles)
+    batch_size = min(MOST_BATCH, max(1, fewest // 4))
+    tokens = most * (tokens_per_side(machine.encoder, input_size) or 1) ** 2
+    return Settings(
+        detector=detector,
+        input_size=input_size,
+        calibrates=learns and all(_can_calibrate(category) for category in categories),
+        rounds=min(1000, max(10, ceil(tokens / SUBSET_TOKENS))),
+        bank_size=20_000,
+        batch_size=batch_size,
+        epochs=min(MOST_EPOCHS, max(LEAST_EPOCHS, round(STEPS * batch_size / max(1, fewest)))),
+        units=units,
+    )
+
+
+def choose_units(category: Category, machine: Machine, *, whole: bool = False) -> Units:
+    """Window, scale and erosion for the images of a category; `whole`: whole images where they are not too large."""
+    longest = median(max(size) for size in category.sizes)
+    scale = next((scale for scale in SCALES if longest * scale <= LARGEST_MASK), SCALES[-1])
+    erosion = min(MOST_EROSION, round(EROSION_SHARE * category.usual_side * scale))
+    if category.widths:
+        erosion = min(erosion, int(_small_defect(category) * scale))
+    input_size = own_input_size(machine.encoder)
+    if whole and longest <= MOST_REDUCED * input_size:
+        return Units("image", scale, max(1, erosion))
+    window = max(min(machine.share * category.usual_side, machine.window * input_size), input_size / 4)
+    if category.widths:
+        window = min(window, _small_defect(category) * (tokens_per_side(machine.encoder, input_size) or 1))
+    return Units(_step_down(window, category.shortest_side), scale, max(1, erosion))
+
+
+def _small_defect(category: Category) -> int:
+    return category.widths[int(SMALL_DEFECTS * len(category.widths))]
+
+
+def _step_down(window: float, shortest_side: int) -> int:
+    """The largest of the usual windows that is not larger, and within all images."""
+    if window >= shortest_side:
+        return max(SMALLEST_WINDOW, shortest_side)
+    return next((size for size in WINDOWS if size <= window), min(WINDOWS[-1], shortest_side))
+
+
+def _can_calibrate(category: Category) -> bool:
+    return category.has_validation or len(category.train) >= LEAST_TO_HOLD_OUT
+
+
+def count_tiles(sizes: Sequence[Size], window: int | str) -> int:
+    """Tiles of some images."""
+    if window == "image":
+        return len(sizes)
+    return sum(_along(height, int(window)) * _along(width, int(window)) for height, width in sizes)
+
+
+def _along(length: int, window: int) -> int:
+    return len(origins(length, window, OVERLAP, "shift"))
+
+
+def expected_seconds(categories: Sequence[Category], settings: Settings, machine: Machine) -> float:
+    """The time of a whole run, from the rates of `Machine`; docs/choosing.md has the formula."""
+    train_seconds: Callable[[int], float] = {
+        "inp_former": lambda tiles: settings.epochs * tiles * machine.step,
+        "superadd": lambda tiles: tiles * machine.encode + _thinning(tiles, settings, machine),
+        "musc": lambda tiles: 0.0,
+    }[settings.detector]
+    total = 0.0
+    for category in categories:
+        window = settings.units[category.name].window
+        test = count_tiles(category.test, window)
+        held_out = count_tiles(category.train, window) / 10 if settings.calibrates else 0
+        compared = len(category.test) if settings.detector == "musc" else 1
+        total += train_seconds(count_tiles(category.train, window))
+        total += (test + held_out) * (machine.encode + machine.search * compared)
+        total += machine.megapixel * sum(height * width for height, width in category.test) / 1e6
+        seconds, together = machine.job
+        total += seconds * JOBS / together
+    return total
+
+
+# Jobs of a category: two or three times index, crop, infer and merge, once the others.
+JOBS = 16
+
+
+def _thinning(tiles: int, settings: Settings, machine: Machine) -> float:
+    tokens = tiles * (tokens_per_side(machine.encoder, settings.input_size) or 1) ** 2
+    return machine.pair * tokens * (tokens / settings.rounds) / 1e6

@@ -1,0 +1,346 @@
+"""`robis init`: a short config for a folder of images, with a reason on every line."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import cv2
+import numpy as np
+import pandas as pd
+
+from robis.config.sections import SMALLEST_WINDOW
+from robis.config.yaml_files import plain, read_config, to_yaml
+from robis.datasets.guess import Guess, as_source, guess_layout
+from robis.datasets.layouts import inspected_splits, list_categories, list_samples
+from robis.datasets.samples import ANOMALOUS, LEARNED, NORMAL, Sample, Source
+from robis.detectors.registry import DETECTORS
+from robis.detectors.settings import parse
+from robis.encoders.steps import tokens_per_side
+from robis.errors import ConfigError, DataError
+from robis.io.atomic import atomic_file
+from robis.io.names import folder_problem
+from robis.workflow.advice import advice_texts
+from robis.workflow.checks import check_plan
+from robis.workflow.choosing import CPU, GPU, Category, Machine, Settings, Units, choose, expected_seconds
+from robis.workflow.image_facts import ImageFacts
+from robis.workflow.project import Project
+
+# Images of a category that are opened to see whether they are gray, and of how many bits.
+LOOKED_AT = 5
+# Images of 16 bits that use no more than this share of their range are nearly black when read as 8 bits.
+DARK = 0.1
+# RsCIN's largest neighborhood by default.
+LEAST_TO_RESCORE = 3
+
+
+@dataclass(frozen=True)
+class Survey:
+    """What a folder holds.
+
+    Attributes:
+        guess: its layout.
+        splits: those to inspect that have images.
+        categories: sizes of the images by category.
+        labels: number of images to inspect by label; None for unknown ones.
+        pixels: what the images are, in words.
+        warnings: what to know about them.
+    """
+
+    guess: Guess
+    splits: tuple[str, ...]
+    categories: tuple[Category, ...]
+    labels: Counter[str | None]
+    pixels: str
+    warnings: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Written:
+    """What `init` wrote, and what it says of it.
+
+    Attributes:
+        config: the config file.
+        table: the table of the images, where the layout needs one.
+        summary: what the folder holds, in one line.
+        warnings: what to know before a run.
+    """
+
+    config: Path
+    table: Path | None
+    summary: str
+    warnings: tuple[str, ...]
+
+
+def init(folder: Path, out: Path | None = None, *, gpu: bool = False, overwrite: bool = False) -> Written:
+    """Write a config for a folder of images that plans and runs, and a table of the images where no layout fits.
+
+    Args:
+        folder: a data set, one category of it, sorted images, or images alone.
+        out: the config to write; None: config/NAME.yaml, or NAME.yaml where there is no folder config.
+        gpu: whether the encoder may need a GPU.
+        overwrite: whether existing files may be replaced.
+
+    Raises:
+        DataError: no such folder, no image in it, or images that cannot be used.
+        ConfigError: a file to write exists.
+    """
+    guess = guess_layout(folder)
+    name = _dataset_name(guess)
+    config = out or Path("config" if Path("config").is_dir() else ".", f"{name}.yaml")
+    table = config.with_suffix(".csv") if guess.table is not None else None
+    for file in (config, table):
+        if file and file.exists() and not overwrite:
+            raise ConfigError(f"{file}: exists already. Give another file with --out, or --overwrite to replace it.")
+    machine = GPU if gpu else CPU
+    with TemporaryDirectory() as scratch:
+        listed = _write_table(guess.table, Path(scratch, "samples.csv"))
+        survey = look(guess, as_source(guess, listed))
+        settings = choose(survey.categories, machine)
+        text = _Config(name, survey, settings, machine, table, config).text()
+        # The table is checked before it has its place.
+        Path(scratch, "config.yaml").write_text(text, encoding="utf-8")
+        values: Any = plain(read_config(Path(scratch, "config.yaml")))
+        if listed:
+            values["dataset"]["table"] = str(listed)
+        project = Project(parse(values, str(config)), remembers=False)
+        check_plan(project)
+        warnings = (*survey.warnings, *advice_texts(project))
+    if table:
+        _write_table(guess.table, table)
+    with atomic_file(config) as partial:
+        partial.write_text(text, encoding="utf-8")
+    return Written(config, table, f"{guess.root}: {_summary(survey)}", warnings)
+
+
+def look(guess: Guess, source: Source) -> Survey:
+    """Look at the images of a folder: names, headers, masks, and the pixels of a few."""
+    categories = list(guess.categories) or list_categories(source)
+    splits = [split for split in inspected_splits(source) if _any_samples(source, categories, split)]
+    if not splits:
+        raise DataError(f"{guess.root}: no images to inspect. Expected some in {', '.join(inspected_splits(source))}.")
+    samples = [sample for name in categories for split in splits for sample in list_samples(source, name, split)]
+    labels = Counter(sample.label for sample in samples)
+    surveyed = [_category(source, name, splits) for name in categories]
+    kinds, warnings = _pixels(source, categories)
+    return Survey(guess, tuple(splits), tuple(surveyed), labels, kinds, tuple(warnings))
+
+
+def _any_samples(source: Source, categories: Sequence[str], split: str) -> bool:
+    return all(list_samples(source, name, split) for name in categories)
+
+
+def _category(source: Source, name: str, splits: list[str]) -> Category:
+    train = ImageFacts(source, Path(), [], remembers=False).sizes(name)
+    facts = ImageFacts(source, Path(), splits, remembers=False)
+    has_validation = bool(list_samples(source, name, "validation"))
+    test = facts.sizes(name)[len(train) :]
+    if not test:
+        raise DataError(f"{source.root}: no image of {name} can be read. `robis data check` lists what is wrong.")
+    return Category(name, train, test, facts.defect_widths(name), has_validation)
+
+
+def _pixels(source: Source, categories: Sequence[str]) -> tuple[str, list[str]]:
+    """What the first images of each category are, in words, and warnings."""
+    kinds: set[str] = set()
+    warnings = []
+    for name in categories:
+        samples = [*list_samples(source, name, "train"), *_first_inspected(source, name)][:LOOKED_AT]
+        images = [image for sample in samples if (image := _as_stored(source.root / sample.image)) is not None]
+        kinds |= {_kind(image) for image in images}
+        peak = max((float(image.max()) / 65535 for image in images if image.dtype == np.uint16), default=1.0)
+        if peak < DARK:
+            warnings.append(
+                f"{name}: the 16-bit images use {100 * peak:.2g} % of their range, as cameras of 12 bits do. robis scales "
+                f"by the whole range, so they look nearly black. Save them with the range stretched."
+            )
+    return " and ".join(sorted(kinds)) or "of unknown kind", warnings
+
+
+def _first_inspected(source: Source, name: str) -> list[Sample]:
+    return [sample for split in inspected_splits(source) for sample in list_samples(source, name, split)]
+
+
+def _as_stored(path: Path) -> np.ndarray | None:
+    return cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
+
+
+def _kind(image: np.ndarray) -> str:
+    return f"{'gray' if image.ndim == 2 else 'color'}, {8 * image.dtype.itemsize} bits"
+
+
+def _dataset_name(guess: Guess) -> str:
+    """A name for the results: that of the only category, or of the folder."""
+    name = guess.categories[0] if guess.categories else guess.root.resolve().name
+    name = re.sub(r"[\s./\\{}<>]+", "_", name).strip("_")
+    return name if name and not folder_problem(name) else "parts"
+
+
+def _write_table(table: pd.DataFrame | None, file: Path) -> Path | None:
+    if table is None:
+        return None
+    with atomic_file(file) as partial:
+        table.to_csv(partial, index=False)
+    return file
+
+
+def _summary(survey: Survey) -> str:
+    train, test = (sum(len(getattr(category, part)) for category in survey.categories) for part in ("train", "test"))
+    known = [f"{survey.labels[label]} {word}" for label, word in _WORDS if survey.labels[label]]
+    count = len(survey.categories)
+    masks = sum(len(category.widths) for category in survey.categories)
+    with_masks = f" with {masks} marked defects" if masks else ""
+    return (
+        f"{count} categor{'y' if count == 1 else 'ies'}, {train} images to learn from, {test} to inspect "
+        f"({', '.join(known)}){with_masks}, {_size_text(survey.categories)}, {survey.pixels}"
+    )
+
+
+_WORDS = ((NORMAL, "good"), (ANOMALOUS, "defective"), (None, "unlabeled"))
+
+
+def _size_text(categories: Sequence[Category]) -> str:
+    sizes = sorted({size for category in categories for size in category.sizes}, key=lambda size: size[0] * size[1])
+    (height, width), (most_height, most_width) = sizes[0], sizes[-1]
+    least = f"{width} x {height} px"
+    return least if len(sizes) == 1 else f"{least} to {most_width} x {most_height} px"
+
+
+Line = tuple[str, dict[str, Any], str]
+
+
+@dataclass(frozen=True)
+class _Config:
+    """A config to be written as text."""
+
+    name: str
+    survey: Survey
+    settings: Settings
+    machine: Machine
+    table: Path | None
+    file: Path
+
+    def text(self) -> str:
+        """The file: what it is for, then one line per section with its reason."""
+        units = list(self.settings.units.values())
+        usual = Counter(units).most_common(1)[0][0]
+        head = [
+            f"# For {_summary(self.survey)}.",
+            f"# Expected time: {self._time()} on {self.machine.name} (an estimate: docs/choosing.md). "
+            f"Written by robis init.",
+        ]
+        lines = [_line(*line) for line in self._lines(usual)]
+        return "\n".join([*head, *lines, *self._overrides(usual)]) + "\n"
+
+    def _time(self) -> str:
+        minutes = expected_seconds(self.survey.categories, self.settings, self.machine) / 60
+        if minutes < 90:
+            return f"about {max(1, round(minutes))} min"
+        return f"about {minutes / 60:.1f} h"
+
+    def _lines(self, usual: Units) -> Iterator[Line]:
+        settings, calibrated = self.settings, "validation" if self.settings.calibrates else "split"
+        yield "dataset", self._dataset(), self.survey.guess.reason
+        yield "detectors", {"": [settings.detector]}, _DETECTORS[settings.detector]
+        encoder = {"name": self.machine.encoder, "input_size": settings.input_size}
+        yield "encoder", encoder, _ENCODERS[self.machine.name]
+        yield "tiling", {"window": self._window(usual), "edge": "shift"}, self._about_tiles(usual)
+        if settings.detector == "superadd":
+            options = {"bank_size": settings.bank_size, "rounds": settings.rounds}
+            yield "superadd", options, "fewer tokens than published, for speed"
+        if settings.detector == "inp_former":
+            options = {"epochs": settings.epochs, "batch_size": settings.batch_size}
+            yield "inp_former", options, "about as many steps as images of this number need"
+        yield "infer", {"batch_size": 16 if self.machine is GPU else 8}, "tiles at a time; smaller needs less memory"
+        yield "merge", {"scale": usual.scale, "normalize": calibrated}, _masks(usual)
+        yield "binarize", {"erosion_size": usual.erosion, "calibrate": calibrated}, self._about_erosion(usual)
+        if settings.detector == "musc" and min(len(category.test) for category in self.survey.categories) < LEAST_TO_RESCORE:
+            yield "rescore", {"method": "none"}, f"it takes {LEAST_TO_RESCORE} images of a category"
+        yield "refine", {"method": "grabcut"}, "fits masks to the edges in the image; needs no weights"
+
+    def _dataset(self) -> dict[str, Any]:
+        guess = self.survey.guess
+        values: dict[str, Any] = {"name": self.name, "layout": guess.layout, "root": guess.root.as_posix()}
+        if guess.categories:
+            values["categories"] = list(guess.categories)
+        if self.table:
+            values["table"] = Path(os.path.relpath(self.table.absolute(), guess.root.resolve())).as_posix()
+        return values | {"splits": list(self.survey.splits)}
+
+    def _window(self, units: Units) -> int | str:
+        """`auto` where it means the same in all categories."""
+        of_category = self.settings.units
+        largest = DETECTORS[self.settings.detector].published["tiling.window"]
+        is_auto = isinstance(largest, int) and all(
+            of_category[category.name].window == max(SMALLEST_WINDOW, min(largest, category.shortest_side))
+            for category in self.survey.categories
+        )
+        return "auto" if is_auto else units.window
+
+    def _about_tiles(self, units: Units) -> str:
+        window = self._window(units)
+        if window == "image":
+            return "one tile per image"
+        if window == "auto":
+            return "windows as large as the images allow, at most 1024 px"
+        tokens = tokens_per_side(self.machine.encoder, self.settings.input_size) or 1
+        return f"px; a token is {int(window) / tokens:.2g} px wide. Smaller: finer and slower"
+
+    def _about_erosion(self, units: Units) -> str:
+        if units.erosion == 1:
+            return "no erosion: small defects stay"
+        held_out = "; a tenth of train sets the range" if self.settings.calibrates and not self._has_validation() else ""
+        return f"removes specks of less than {units.erosion / units.scale:g} px{held_out}"
+
+    def _has_validation(self) -> bool:
+        return all(category.has_validation for category in self.survey.categories)
+
+    def _overrides(self, usual: Units) -> list[str]:
+        """Other settings of categories whose images differ from the usual ones."""
+        groups: dict[Units, list[str]] = {}
+        for name, units in self.settings.units.items():
+            groups.setdefault(units, []).append(name)
+        usual_window = self._window(usual)
+        lines = []
+        for units, names in groups.items():
+            changed = {
+                "tiling.window": (usual_window, usual_window if usual_window == "auto" else units.window),
+                "merge.scale": (usual.scale, units.scale),
+                "binarize.erosion_size": (usual.erosion, units.erosion),
+            }
+            values = {key: new for key, (old, new) in changed.items() if new != old}
+            if values:
+                lines.append(f"  - {_inline({'where': {'category': names}, 'set': values})}")
+        return ["overrides: # images of other sizes", *lines] if lines else []
+
+
+_DETECTORS = {
+    "superadd": "a memory bank of normal tokens: quick on a CPU",
+    "inp_former": "a model per category, trained on the good images",
+    "musc": "needs no good images: the images are compared with each other",
+}
+_ENCODERS = {
+    CPU.name: "small; its weights come with robis",
+    GPU.name: "DINOv2; downloaded at first use (docs/weights.md)",
+}
+
+
+def _masks(units: Units) -> str:
+    if units.scale == 1:
+        return "masks have the images' size"
+    return f"masks have {units.scale:g} of the images' size, to save memory"
+
+
+def _line(section: str, values: dict[str, Any], reason: str) -> str:
+    text = _inline(values[""] if "" in values else values)
+    return f"{section}: {text} # {reason}"
+
+
+def _inline(value: Any) -> str:
+    return to_yaml(value, default_flow_style=True, width=10_000).strip()
