@@ -10,7 +10,7 @@ from snakemake.logging import logger
 from robis.detectors.settings import load
 from robis.errors import RobisError
 from robis.workflow import results
-from robis.workflow.advice import plan_warnings
+from robis.workflow.checks import plan_warnings
 from robis.workflow.project import Project
 from robis.workflow.report_inputs import inputs_of
 from robis.workflow.stages import owner_of

@@ -23,6 +23,7 @@ rule report:
             labels={"category": "{category}", "split": "{split}", "figure": "{figure}"},
         ),
         tables=directory(results.REPORT_TABLES),
+        overlays=directory(results.REPORT_OVERLAYS),
         metrics=report(
             results.REPORT_METRICS,
             caption="captions/metrics.rst",

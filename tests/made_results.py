@@ -122,7 +122,7 @@ def made_files(
 
 def report_files(folder: Path) -> ReportFiles:
     """What a report writes, in a folder."""
-    names = ("index.html", "assets", "figures", "tables", "metrics.csv", "metrics.xlsx")
+    names = ("index.html", "assets", "figures", "tables", "overlays", "metrics.csv", "metrics.xlsx")
     return ReportFiles(*(folder / name for name in names))
 
 

@@ -13,6 +13,7 @@ with job(snakemake) as options:
         root=Path(options.pop("root")),
         encoder=options.pop("encoder"),
         notice=options.pop("notice"),
+        warnings=options.pop("warnings"),
         literature=read_literature(),
         **options.pop("facts"),
     )

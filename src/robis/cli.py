@@ -250,6 +250,7 @@ def _write_demo(options: argparse.Namespace) -> None:
 
 def _check_data(options: argparse.Namespace) -> None:
     from robis.datasets.check import format_summary
+    from robis.datasets.guess import guess_layout
     from robis.datasets.layouts import LAYOUTS
     from robis.datasets.problems import ProblemsError, grouped
     from robis.datasets.samples import Source
@@ -260,15 +261,19 @@ def _check_data(options: argparse.Namespace) -> None:
     config = options.configfile or (DEFAULT_CONFIG if DEFAULT_CONFIG.is_file() else None)
     if config is None and options.root is None:
         raise DataError(
-            f"{DEFAULT_CONFIG}: no such file. Give the data set's folder and its --layout, or a --configfile that "
-            f"names them."
+            f"{DEFAULT_CONFIG}: no such file. Give the data set's folder, or a --configfile that names it."
         )
     settings = load(config) if config else parse({})
     dataset = settings.dataset
+    root, own_root = on_disk(Path(options.root or dataset.root).expanduser()), Path(dataset.root).expanduser()
     layout = options.layout or dataset.layout
     if layout not in LAYOUTS:
         raise DataError(f"--layout: {layout!r} is unknown. {one_of(layout, LAYOUTS)}")
-    root, own_root = on_disk(Path(options.root or dataset.root).expanduser()), Path(dataset.root).expanduser()
+    if options.layout is None and root.resolve() != own_root.resolve():
+        guess = guess_layout(root)
+        if guess.table is not None:
+            raise DataError(f"{root}: {guess.reason}, in no layout. `robis init {root}` writes a table and a config.")
+        layout, root = guess.layout, guess.root
     allow_outside_root = options.outside_root or dataset.allow_outside_root
     source = Source(layout, root, options.table or dataset.table, allow_outside_root)
     limit = None if options.all else 5

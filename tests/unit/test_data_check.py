@@ -138,6 +138,11 @@ def config(tmp_path: Path) -> Path:
     return tmp_path / "config.yaml"
 
 
+def total(printed: str) -> list[str]:
+    """The cells of the line for all categories and splits."""
+    return next(line.split() for line in printed.splitlines() if line.startswith("all "))
+
+
 def test_the_command_prints_a_table_and_writes_nothing(
     whole: Path, config: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -147,7 +152,7 @@ def test_the_command_prints_a_table_and_writes_nothing(
     assert printed.startswith(f"{whole}, layout folder; tiles as {config} makes them")
     assert "crack 2, dent 1" in printed
     # Nine images of one tile, one of 40 pixels: 1 + ceil(24 / 14) = 3.
-    assert [line.split()[-2:] for line in printed.splitlines()][-1] == [f"{12 * 28 * 28 * 3 / 1000:.1f}", "kB"]
+    assert total(printed)[-2:] == [f"{12 * 28 * 28 * 3 / 1000:.1f}", "kB"]
     assert sorted(whole.parent.rglob("*")) == before
 
 
@@ -293,8 +298,8 @@ def test_a_split_that_lends_images_is_checked_as_it_is_run(whole: Path, config: 
     values["dataset"]["categories"] = ["nut"]
     settings = parse(values)
     report = check_for_config(settings, Source("folder", whole))
-    assert report.problems == []
-    images = {(summary.category, summary.split): summary.images for summary in report.summaries}
+    assert report.dataset.problems == []
+    images = {(summary.category, summary.split): summary.images for summary in report.dataset.summaries}
     assert images == {
         ("bolt", "train"): 1,
         ("bolt", "test"): 1,
@@ -312,10 +317,11 @@ def test_the_command_needs_no_config(
     assert main(["data", "check", str(whole), "--layout", "folder"]) == 0
     printed = capsys.readouterr().out
     assert printed.startswith(f"{whole}, layout folder; tiles as the default settings make them")
-    # The default settings cut windows of 1024 and resize them to 518.
-    assert f"{10 * 518 * 518 * 3 / 1e6:.1f} MB" in printed.splitlines()[-1]
+    # The default settings resize windows to 518 pixels. Those of nut have 10 pixels, its shortest side: one tile for
+    # each of seven images, 1 + ceil(30 / 9) = 5 for the wide one. Bolt's two images have one tile each.
+    assert total(printed)[-3:] == ["14", f"{14 * 518 * 518 * 3 / 1e6:.1f}", "MB"]
     assert main(["data", "check"]) == 1
-    assert "config/config.yaml: no such file. Give the data set's folder and its --layout" in capsys.readouterr().err
+    assert "config/config.yaml: no such file. Give the data set's folder, or a --configfile" in capsys.readouterr().err
     assert main(["data", "check", str(whole), "--configfile", "absent.yaml"]) == 1
     assert "absent.yaml: this config file cannot be read" in capsys.readouterr().err
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -59,6 +59,7 @@ class ReportFiles:
         assets: folder beside the page, with its pictures and data.
         figures: folder CATEGORY/SPLIT with every figure as .svg and .png.
         tables: folder of .csv and .tex.
+        overlays: folder RUN/CATEGORY/SPLIT of images with the outlines of their masks; empty where none are wanted.
         metrics: CSV of all metrics.
         workbook: the same as .xlsx.
     """
@@ -67,6 +68,7 @@ class ReportFiles:
     assets: Path
     figures: Path
     tables: Path
+    overlays: Path
     metrics: Path
     workbook: Path
 
@@ -84,6 +86,7 @@ class PageFacts:
         setups: run -> dotted key -> value, for the keys that decide what compares with published results.
         literature: published results.
         notice: a warning at the top of the page.
+        warnings: settings that do not fit the images, below it; a text may have several lines.
     """
 
     dataset: str
@@ -94,3 +97,4 @@ class PageFacts:
     setups: Mapping[str, Mapping[str, Any]]
     literature: Literature
     notice: str | None = None
+    warnings: Sequence[str] = ()

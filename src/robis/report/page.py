@@ -27,6 +27,7 @@ from robis.report.exports import write_metrics_csv, write_tables
 from robis.report.figures import curve_figures, score_figure, size_figure, threshold_figure, training_figure
 from robis.report.gallery import Measured, Place, run_file, write_gallery, write_script
 from robis.report.inputs import PageFacts, ReportFiles, RunFiles
+from robis.report.overlays import write_overlays
 from robis.report.overview import FIRST_METRIC, HEADINGS, MEAN, SplitTables, split_tables, without_seeds
 from robis.report.published import comparisons
 from robis.report.runs import Group, curves_of, groups_of, known, metrics_of
@@ -47,6 +48,7 @@ def build_report(
     *,
     images: int,
     vis: str = "split",
+    overlays: bool = False,
     threads: int = 1,
 ) -> None:
     """Write the page with all that belongs to it; the same input gives the same bytes.
@@ -60,6 +62,7 @@ def build_report(
         facts: what the page says of the run besides its results.
         images: most images in a gallery; anomalous ones come first, then the highest scores.
         vis: "split" colors heatmaps from 0 to 255, "single" by each image's own range.
+        overlays: whether to write each image with the outline of its final mask.
         threads: images that are opened at the same time.
 
     Raises:
@@ -83,6 +86,9 @@ def build_report(
             remarks += [*masks.remarks, *left_out]
     with atomic_folder(outputs.tables) as folder_of_tables:
         write_tables(folder_of_tables, metrics, tables)
+    with atomic_folder(outputs.overlays) as folder_of_overlays:
+        for run in [run for run in runs if overlays and not run.compared]:
+            write_overlays(folder_of_overlays / run.name / run.category / run.split, run, facts.root, threads)
     write_metrics_csv(outputs.metrics, metrics)
     write_workbook(outputs.workbook, tables)
     content = {
@@ -211,6 +217,7 @@ def _content(groups: Sequence[Group], tables: Sequence[SplitTables], facts: Page
         "dataset": facts.dataset,
         "encoder": facts.encoder,
         "notice": facts.notice,
+        "warnings": facts.warnings,
         "config": facts.config,
         "detectors": list(dict.fromkeys(run.name for run in runs if not run.compared)),
         "others": list(dict.fromkeys(run.name for run in runs if run.compared)),

@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
+from typing import TYPE_CHECKING
 
 from robis.config.settings import SharedSettings
 from robis.datasets.problems import Kind, Problem, grouped
 from robis.workflow.choosing import MOST_REDUCED, SMALL_DEFECTS
-from robis.workflow.checks import check_plan, without_effect
-from robis.workflow.project import Project
 from robis.workflow.scales import Scales, Size, scales_of
+
+if TYPE_CHECKING:
+    from robis.workflow.project import Project
 
 # Below this number of training images, what is normal is known too little.
 FEW_IMAGES = 20
@@ -78,15 +80,6 @@ class MethodRow:
     def below(self, side: float | None) -> int:
         """Number of defects into which no square of this side fits."""
         return 0 if side is None else sum(width < side for width in self.widths)
-
-
-def plan_warnings(project: Project) -> list[str]:
-    """Check a plan and say what to warn of: keys without effect, then settings that do not fit the images.
-
-    Raises ConfigError, DataError or WeightsError, see `check_plan`.
-    """
-    check_plan(project)
-    return [*without_effect(project), *advice_texts(project)]
 
 
 def advice_texts(project: Project) -> list[str]:

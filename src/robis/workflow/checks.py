@@ -16,6 +16,7 @@ from robis.encoders.names import is_clip, is_pretrained_tag, own_input_size
 from robis.errors import ConfigError, DataError, first_few, one_of
 from robis.io.weights import check_file
 from robis.refinement.methods import check_checkpoint
+from robis.workflow.advice import advice_texts
 from robis.workflow.compared import check_compared
 from robis.workflow.project import Project
 from robis.workflow.runs import run_of
@@ -50,6 +51,15 @@ def check_plan(project: Project) -> None:
     _check_images(project)
     for detector, category, split in project.runs:
         _check_numbers(project, detector, category, split)
+
+
+def plan_warnings(project: Project) -> list[str]:
+    """Check a plan and say what to warn of: keys without effect, then settings that do not fit the images.
+
+    Raises ConfigError, DataError or WeightsError, see `check_plan`.
+    """
+    check_plan(project)
+    return [*without_effect(project), *advice_texts(project)]
 
 
 def check_names(project: Project, **names: str) -> None:
@@ -196,9 +206,11 @@ def _check_images(project: Project) -> None:
         what = first_few([nothing_found(project.source, category, split) for category, split in empty])
         wants_validation = any(split == "validation" for _, split in empty)
         hint = "\nmerge.normalize: split and binarize.calibrate: split need no validation images."
+        without_train = "\ndetectors: [musc] needs no training images."
+        wants_train = any(split == "train" for _, split in empty)
         raise DataError(
             f"dataset.root: {len(empty)} split{'s' * (len(empty) > 1)} without images:\n{what}"
-            f"{hint if wants_validation else ''}"
+            f"{hint if wants_validation else ''}{without_train if wants_train else ''}"
         )
 
 

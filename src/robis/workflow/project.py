@@ -19,6 +19,7 @@ from robis.report.inputs import RunFiles
 from robis.report.published import read_literature
 from robis.submission.upload import make_upload
 from robis.workflow import results
+from robis.workflow.advice import advice_texts
 from robis.workflow.code_digest import code_digest
 from robis.workflow.compared import compared_runs
 from robis.workflow.fingerprints import file_digest, fingerprint
@@ -244,6 +245,7 @@ class Project:
                 "runs": described(self.reported),
                 "encoder": encoder_names(self),
                 "notice": random_weights_notice(self),
+                "warnings": advice_texts(self),
                 "facts": report_facts(self.settings, self.variants, read_literature().setup_keys()),
             }
             # Not watched: any change here that affects a result already invalidates that result's own stage.

@@ -26,16 +26,12 @@ WIDTH = 118
 MODELINE = "# yaml-language-server: $schema=./schema.json"
 
 REPOSITORY = Path(__file__).parents[3]
-# The values of the two commented configs: config.yaml repeats the demo's.
+# The values of the commented config, which repeats the demo's.
 DEMO = REPOSITORY / "config" / "demo.yaml"
-FOLDER = REPOSITORY / "src" / "robis" / "config" / "folder.yaml"
 
 DEMO_HEAD = """The default config: it runs the demo, on generated images with an encoder for machines without a GPU.
 Every key is here. Where a value differs from robis's default, which is the published one, the comment says so.
 Written by `make config`; your own config needs only the keys that you change."""
-FOLDER_HEAD = """A template for your own images: copy it, then set dataset.name and dataset.root.
-snakemake --configfile config/parts.yaml
-Every key is here; the ones you do not change may be left out. Written by `make config`."""
 
 
 def schema() -> str:
@@ -232,7 +228,6 @@ def written_files() -> dict[str, str]:
     return {
         "config/schema.json": schema(),
         "config/config.yaml": commented_yaml(load(DEMO), DEMO_HEAD),
-        "config/folder.yaml": commented_yaml(load(FOLDER), FOLDER_HEAD),
         "docs/config.md": markdown(),
     }
 
