@@ -260,9 +260,7 @@ def _check_data(options: argparse.Namespace) -> None:
 
     config = options.configfile or (DEFAULT_CONFIG if DEFAULT_CONFIG.is_file() else None)
     if config is None and options.root is None:
-        raise DataError(
-            f"{DEFAULT_CONFIG}: no such file. Give the data set's folder, or a --configfile that names it."
-        )
+        raise DataError(f"{DEFAULT_CONFIG}: no such file. Give the data set's folder, or a --configfile that names it.")
     settings = load(config) if config else parse({})
     dataset = settings.dataset
     root, own_root = on_disk(Path(options.root or dataset.root).expanduser()), Path(dataset.root).expanduser()

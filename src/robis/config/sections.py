@@ -65,9 +65,16 @@ class Tiling(Section):
     window: (
         Literal["auto", "image"]
         | Annotated[
-            int, at_most(16384, "A larger window takes more than 0.8 GB of memory; image takes whole images.", least=SMALLEST_WINDOW)
+            int,
+            at_most(
+                16384,
+                "A larger window takes more than 0.8 GB of memory; image takes whole images.",
+                least=SMALLEST_WINDOW,
+            ),
         ]
-    ) = Field("auto", description="Side of the square window in image pixels. image: one tile per image. The number that auto stands "
+    ) = Field(
+        "auto",
+        description="Side of the square window in image pixels. image: one tile per image. The number that auto stands "
         "for is lowered to the shortest side of the category's images.",
     )
     overlap: Annotated[float, Bounds("More overlap makes a tile at every few pixels.", ge=0, le=0.95)] = Field(

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from robis.config.settings import SharedSettings
 from robis.datasets.problems import Kind, Problem, grouped
-from robis.workflow.choosing import MOST_REDUCED, SMALL_DEFECTS
+from robis.workflow.choosing import MOST_REDUCED, SMALL_DEFECTS, side_to_fit
 from robis.workflow.scales import Scales, Size, scales_of
 
 if TYPE_CHECKING:
@@ -150,13 +150,12 @@ def _less_padding(row: MethodRow, sizes: Sequence[Size]) -> str:
 
 
 def _narrowed(row: MethodRow, sizes: Sequence[Size], given: SharedSettings) -> str | None:
-    sides = sorted(min(size) for size in sizes)
-    middle = sides[len(sides) // 2]
-    if row.settings.tiling.window != sides[0] or 2 * sides[0] >= middle or given.tiling.window != "auto":
+    shortest, usual = min(min(size) for size in sizes), side_to_fit(sizes)
+    if row.settings.tiling.window != shortest or shortest == usual or given.tiling.window != "auto":
         return None
     return (
-        f"windows of {sides[0]} px; half of the images have sides of {middle} px or more. Take the small images out, "
-        f"or try tiling.window: {middle // 2}"
+        f"windows of {shortest} px, though nearly all images have sides of {usual} px or more. Take the small images "
+        f"out, or try tiling.window: {usual}"
     )
 
 

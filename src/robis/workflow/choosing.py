@@ -29,6 +29,8 @@ EROSION_SHARE, MOST_EROSION = 0.01, 6
 SMALL_DEFECTS = 0.1
 # With fewer training images, a tenth of them says too little about the range of normal maps.
 LEAST_TO_HOLD_OUT = 10
+# Share of images that may be much smaller than the others without setting the windows of all.
+FEW_SMALL = 0.1
 # A tile that is reduced by more loses details that are larger than a token.
 MOST_REDUCED = 4
 # Tokens of a subset of SuperADD's memory bank: the time of thinning grows with their square.
@@ -172,18 +174,25 @@ def choose_units(category: Category, machine: Machine, *, whole: bool = False) -
     window = max(min(machine.share * category.usual_side, machine.window * input_size), input_size / 4)
     if category.widths:
         window = min(window, _small_defect(category) * (tokens_per_side(machine.encoder, input_size) or 1))
-    return Units(_step_down(window, category.shortest_side), scale, max(1, erosion))
+    return Units(_step_down(window, side_to_fit(category.sizes)), scale, max(1, erosion))
+
+
+def side_to_fit(sizes: Sequence[Size]) -> int:
+    """The shortest side of some images, without a few that are much smaller than all others."""
+    sides = sorted(min(size) for size in sizes)
+    usual = sides[int(FEW_SMALL * len(sides))]
+    return usual if 2 * sides[0] < usual else sides[0]
 
 
 def _small_defect(category: Category) -> int:
     return category.widths[int(SMALL_DEFECTS * len(category.widths))]
 
 
-def _step_down(window: float, shortest_side: int) -> int:
-    """The largest of the usual windows that is not larger, and within all images."""
-    if window >= shortest_side:
-        return max(SMALLEST_WINDOW, shortest_side)
-    return next((size for size in WINDOWS if size <= window), min(WINDOWS[-1], shortest_side))
+def _step_down(window: float, side: int) -> int:
+    """The largest of the usual windows that is not larger; the side of the images where they are smaller."""
+    if window >= side:
+        return max(SMALLEST_WINDOW, side)
+    return next((size for size in WINDOWS if size <= window), min(WINDOWS[-1], side))
 
 
 def _can_calibrate(category: Category) -> bool:

@@ -76,7 +76,9 @@ class ImageFacts:
         return self._sizes[key]
 
     def _widths_of(self, category: str, split: str) -> list[int]:
-        names = [name for sample in self._listed(category, split) for name in sample_files(self.source.root, sample)[1:]]
+        names = [
+            name for sample in self._listed(category, split) for name in sample_files(self.source.root, sample)[1:]
+        ]
         facts = self._remembered(names, results.DEFECT_WIDTHS, (category, split), _widths_or_none)
         return [width for widths in facts for width in widths or ()]
 

@@ -19,7 +19,7 @@ from robis.config.sections import SMALLEST_WINDOW
 from robis.config.yaml_files import plain, read_config, to_yaml
 from robis.datasets.guess import Guess, as_source, guess_layout
 from robis.datasets.layouts import inspected_splits, list_categories, list_samples
-from robis.datasets.samples import ANOMALOUS, LEARNED, NORMAL, Sample, Source
+from robis.datasets.samples import ANOMALOUS, NORMAL, Sample, Source
 from robis.detectors.registry import DETECTORS
 from robis.detectors.settings import parse
 from robis.encoders.steps import tokens_per_side
@@ -260,7 +260,10 @@ class _Config:
         yield "infer", {"batch_size": 16 if self.machine is GPU else 8}, "tiles at a time; smaller needs less memory"
         yield "merge", {"scale": usual.scale, "normalize": calibrated}, _masks(usual)
         yield "binarize", {"erosion_size": usual.erosion, "calibrate": calibrated}, self._about_erosion(usual)
-        if settings.detector == "musc" and min(len(category.test) for category in self.survey.categories) < LEAST_TO_RESCORE:
+        if (
+            settings.detector == "musc"
+            and min(len(category.test) for category in self.survey.categories) < LEAST_TO_RESCORE
+        ):
             yield "rescore", {"method": "none"}, f"it takes {LEAST_TO_RESCORE} images of a category"
         yield "refine", {"method": "grabcut"}, "fits masks to the edges in the image; needs no weights"
 
@@ -295,7 +298,9 @@ class _Config:
     def _about_erosion(self, units: Units) -> str:
         if units.erosion == 1:
             return "no erosion: small defects stay"
-        held_out = "; a tenth of train sets the range" if self.settings.calibrates and not self._has_validation() else ""
+        held_out = (
+            "; a tenth of train sets the range" if self.settings.calibrates and not self._has_validation() else ""
+        )
         return f"removes specks of less than {units.erosion / units.scale:g} px{held_out}"
 
     def _has_validation(self) -> bool:
@@ -303,20 +308,21 @@ class _Config:
 
     def _overrides(self, usual: Units) -> list[str]:
         """Other settings of categories whose images differ from the usual ones."""
-        groups: dict[Units, list[str]] = {}
+        groups: dict[tuple[tuple[str, float | str], ...], list[str]] = {}
+        window = self._window(usual)
         for name, units in self.settings.units.items():
-            groups.setdefault(units, []).append(name)
-        usual_window = self._window(usual)
-        lines = []
-        for units, names in groups.items():
             changed = {
-                "tiling.window": (usual_window, usual_window if usual_window == "auto" else units.window),
+                "tiling.window": (window, window if window == "auto" else units.window),
                 "merge.scale": (usual.scale, units.scale),
                 "binarize.erosion_size": (usual.erosion, units.erosion),
             }
-            values = {key: new for key, (old, new) in changed.items() if new != old}
-            if values:
-                lines.append(f"  - {_inline({'where': {'category': names}, 'set': values})}")
+            values = tuple((key, new) for key, (old, new) in changed.items() if new != old)
+            groups.setdefault(values, []).append(name)
+        lines = [
+            f"  - {_inline({'where': {'category': names}, 'set': dict(values)})}"
+            for values, names in groups.items()
+            if values
+        ]
         return ["overrides: # images of other sizes", *lines] if lines else []
 
 
