@@ -5,60 +5,31 @@ from __future__ import annotations
 import os
 import re
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-import cv2
-import numpy as np
 import pandas as pd
 
 from robis.config.sections import SMALLEST_WINDOW
 from robis.config.yaml_files import plain, read_config, to_yaml
 from robis.datasets.guess import Guess, as_source, guess_layout
-from robis.datasets.layouts import inspected_splits, list_categories, list_samples
-from robis.datasets.samples import ANOMALOUS, NORMAL, Sample, Source
 from robis.detectors.registry import DETECTORS
 from robis.detectors.settings import parse
 from robis.encoders.steps import tokens_per_side
-from robis.errors import ConfigError, DataError
+from robis.errors import ConfigError
 from robis.io.atomic import atomic_file
 from robis.io.names import folder_problem
 from robis.workflow.advice import advice_texts
 from robis.workflow.checks import check_plan
-from robis.workflow.choosing import CPU, GPU, Category, Machine, Settings, Units, choose, expected_seconds
-from robis.workflow.image_facts import ImageFacts
+from robis.workflow.choosing import CPU, GPU, Machine, Settings, Units, choose, expected_seconds
 from robis.workflow.project import Project
+from robis.workflow.survey import Survey, look, summary
 
-# Images of a category that are opened to see whether they are gray, and of how many bits.
-LOOKED_AT = 5
-# Images of 16 bits that use no more than this share of their range are nearly black when read as 8 bits.
-DARK = 0.1
 # RsCIN's largest neighborhood by default.
 LEAST_TO_RESCORE = 3
-
-
-@dataclass(frozen=True)
-class Survey:
-    """What a folder holds.
-
-    Attributes:
-        guess: its layout.
-        splits: those to inspect that have images.
-        categories: sizes of the images by category.
-        labels: number of images to inspect by label; None for unknown ones.
-        pixels: what the images are, in words.
-        warnings: what to know about them.
-    """
-
-    guess: Guess
-    splits: tuple[str, ...]
-    categories: tuple[Category, ...]
-    labels: Counter[str | None]
-    pixels: str
-    warnings: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -116,63 +87,7 @@ def init(folder: Path, out: Path | None = None, *, gpu: bool = False, overwrite:
         _write_table(guess.table, table)
     with atomic_file(config) as partial:
         partial.write_text(text, encoding="utf-8")
-    return Written(config, table, f"{guess.root}: {_summary(survey)}", warnings)
-
-
-def look(guess: Guess, source: Source) -> Survey:
-    """Look at the images of a folder: names, headers, masks, and the pixels of a few."""
-    categories = list(guess.categories) or list_categories(source)
-    splits = [split for split in inspected_splits(source) if _any_samples(source, categories, split)]
-    if not splits:
-        raise DataError(f"{guess.root}: no images to inspect. Expected some in {', '.join(inspected_splits(source))}.")
-    samples = [sample for name in categories for split in splits for sample in list_samples(source, name, split)]
-    labels = Counter(sample.label for sample in samples)
-    surveyed = [_category(source, name, splits) for name in categories]
-    kinds, warnings = _pixels(source, categories)
-    return Survey(guess, tuple(splits), tuple(surveyed), labels, kinds, tuple(warnings))
-
-
-def _any_samples(source: Source, categories: Sequence[str], split: str) -> bool:
-    return all(list_samples(source, name, split) for name in categories)
-
-
-def _category(source: Source, name: str, splits: list[str]) -> Category:
-    train = ImageFacts(source, Path(), [], remembers=False).sizes(name)
-    facts = ImageFacts(source, Path(), splits, remembers=False)
-    has_validation = bool(list_samples(source, name, "validation"))
-    test = facts.sizes(name)[len(train) :]
-    if not test:
-        raise DataError(f"{source.root}: no image of {name} can be read. `robis data check` lists what is wrong.")
-    return Category(name, train, test, facts.defect_widths(name), has_validation)
-
-
-def _pixels(source: Source, categories: Sequence[str]) -> tuple[str, list[str]]:
-    """What the first images of each category are, in words, and warnings."""
-    kinds: set[str] = set()
-    warnings = []
-    for name in categories:
-        samples = [*list_samples(source, name, "train"), *_first_inspected(source, name)][:LOOKED_AT]
-        images = [image for sample in samples if (image := _as_stored(source.root / sample.image)) is not None]
-        kinds |= {_kind(image) for image in images}
-        peak = max((float(image.max()) / 65535 for image in images if image.dtype == np.uint16), default=1.0)
-        if peak < DARK:
-            warnings.append(
-                f"{name}: the 16-bit images use {100 * peak:.2g} % of their range, as cameras of 12 bits do. robis scales "
-                f"by the whole range, so they look nearly black. Save them with the range stretched."
-            )
-    return " and ".join(sorted(kinds)) or "of unknown kind", warnings
-
-
-def _first_inspected(source: Source, name: str) -> list[Sample]:
-    return [sample for split in inspected_splits(source) for sample in list_samples(source, name, split)]
-
-
-def _as_stored(path: Path) -> np.ndarray | None:
-    return cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
-
-
-def _kind(image: np.ndarray) -> str:
-    return f"{'gray' if image.ndim == 2 else 'color'}, {8 * image.dtype.itemsize} bits"
+    return Written(config, table, f"{guess.root}: {summary(survey)}", warnings)
 
 
 def _dataset_name(guess: Guess) -> str:
@@ -190,29 +105,8 @@ def _write_table(table: pd.DataFrame | None, file: Path) -> Path | None:
     return file
 
 
-def _summary(survey: Survey) -> str:
-    train, test = (sum(len(getattr(category, part)) for category in survey.categories) for part in ("train", "test"))
-    known = [f"{survey.labels[label]} {word}" for label, word in _WORDS if survey.labels[label]]
-    count = len(survey.categories)
-    masks = sum(len(category.widths) for category in survey.categories)
-    with_masks = f" with {masks} marked defects" if masks else ""
-    return (
-        f"{count} categor{'y' if count == 1 else 'ies'}, {train} images to learn from, {test} to inspect "
-        f"({', '.join(known)}){with_masks}, {_size_text(survey.categories)}, {survey.pixels}"
-    )
-
-
-_WORDS = ((NORMAL, "good"), (ANOMALOUS, "defective"), (None, "unlabeled"))
-
-
-def _size_text(categories: Sequence[Category]) -> str:
-    sizes = sorted({size for category in categories for size in category.sizes}, key=lambda size: size[0] * size[1])
-    (height, width), (most_height, most_width) = sizes[0], sizes[-1]
-    least = f"{width} x {height} px"
-    return least if len(sizes) == 1 else f"{least} to {most_width} x {most_height} px"
-
-
-Line = tuple[str, dict[str, Any], str]
+# A section, its values, and their reason.
+Line = tuple[str, Any, str]
 
 
 @dataclass(frozen=True)
@@ -231,11 +125,11 @@ class _Config:
         units = list(self.settings.units.values())
         usual = Counter(units).most_common(1)[0][0]
         head = [
-            f"# For {_summary(self.survey)}.",
+            f"# For {summary(self.survey)}.",
             f"# Expected time: {self._time()} on {self.machine.name} (an estimate: docs/choosing.md). "
             f"Written by robis init.",
         ]
-        lines = [_line(*line) for line in self._lines(usual)]
+        lines = [f"{section}: {_inline(values)} # {reason}" for section, values, reason in self._lines(usual)]
         return "\n".join([*head, *lines, *self._overrides(usual)]) + "\n"
 
     def _time(self) -> str:
@@ -247,7 +141,7 @@ class _Config:
     def _lines(self, usual: Units) -> Iterator[Line]:
         settings, calibrated = self.settings, "validation" if self.settings.calibrates else "split"
         yield "dataset", self._dataset(), self.survey.guess.reason
-        yield "detectors", {"": [settings.detector]}, _DETECTORS[settings.detector]
+        yield "detectors", [settings.detector], _DETECTORS[settings.detector]
         encoder = {"name": self.machine.encoder, "input_size": settings.input_size}
         yield "encoder", encoder, _ENCODERS[self.machine.name]
         yield "tiling", {"window": self._window(usual), "edge": "shift"}, self._about_tiles(usual)
@@ -341,11 +235,6 @@ def _masks(units: Units) -> str:
     if units.scale == 1:
         return "masks have the images' size"
     return f"masks have {units.scale:g} of the images' size, to save memory"
-
-
-def _line(section: str, values: dict[str, Any], reason: str) -> str:
-    text = _inline(values[""] if "" in values else values)
-    return f"{section}: {text} # {reason}"
 
 
 def _inline(value: Any) -> str:

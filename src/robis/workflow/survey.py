@@ -1,0 +1,123 @@
+"""What a folder of images holds, as far as settings depend on it."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from robis.datasets.guess import Guess
+from robis.datasets.layouts import inspected_splits, list_categories, list_samples
+from robis.datasets.samples import ANOMALOUS, NORMAL, Sample, Source
+from robis.errors import DataError
+from robis.workflow.choosing import Category
+from robis.workflow.image_facts import ImageFacts
+
+# Images of a category that are opened to see whether they are gray, and of how many bits.
+LOOKED_AT = 5
+# Images of 16 bits that use no more than this share of their range are nearly black when read as 8 bits.
+DARK = 0.1
+
+
+@dataclass(frozen=True)
+class Survey:
+    """What a folder holds.
+
+    Attributes:
+        guess: its layout.
+        splits: those to inspect that have images.
+        categories: sizes of the images by category.
+        labels: number of images to inspect by label; None for unknown ones.
+        pixels: what the images are, in words.
+        warnings: what to know about them.
+    """
+
+    guess: Guess
+    splits: tuple[str, ...]
+    categories: tuple[Category, ...]
+    labels: Counter[str | None]
+    pixels: str
+    warnings: tuple[str, ...]
+
+
+def look(guess: Guess, source: Source) -> Survey:
+    """Look at the images of a folder: names, headers, masks, and the pixels of a few."""
+    categories = list(guess.categories) or list_categories(source)
+    splits = [split for split in inspected_splits(source) if _any_samples(source, categories, split)]
+    if not splits:
+        raise DataError(f"{guess.root}: no images to inspect. Expected some in {', '.join(inspected_splits(source))}.")
+    samples = [sample for name in categories for split in splits for sample in list_samples(source, name, split)]
+    labels = Counter(sample.label for sample in samples)
+    surveyed = [_category(source, name, splits) for name in categories]
+    kinds, warnings = _pixels(source, categories)
+    return Survey(guess, tuple(splits), tuple(surveyed), labels, kinds, tuple(warnings))
+
+
+def _any_samples(source: Source, categories: Sequence[str], split: str) -> bool:
+    return all(list_samples(source, name, split) for name in categories)
+
+
+def _category(source: Source, name: str, splits: list[str]) -> Category:
+    train = ImageFacts(source, Path(), [], remembers=False).sizes(name)
+    facts = ImageFacts(source, Path(), splits, remembers=False)
+    has_validation = bool(list_samples(source, name, "validation"))
+    test = facts.sizes(name)[len(train) :]
+    if not test:
+        raise DataError(f"{source.root}: no image of {name} can be read. `robis data check` lists what is wrong.")
+    return Category(name, train, test, facts.defect_widths(name), has_validation)
+
+
+def _pixels(source: Source, categories: Sequence[str]) -> tuple[str, list[str]]:
+    """What the first images of each category are, in words, and warnings."""
+    kinds: set[str] = set()
+    warnings = []
+    for name in categories:
+        samples = [*list_samples(source, name, "train"), *_first_inspected(source, name)][:LOOKED_AT]
+        images = [image for sample in samples if (image := _as_stored(source.root / sample.image)) is not None]
+        kinds |= {_kind(image) for image in images}
+        peak = max((float(image.max()) / 65535 for image in images if image.dtype == np.uint16), default=1.0)
+        if peak < DARK:
+            warnings.append(
+                f"{name}: the 16-bit images use {100 * peak:.2g} % of their range, as cameras of 12 bits do. robis "
+                f"scales by the whole range, so they look nearly black. Save them with the range stretched."
+            )
+    return " and ".join(sorted(kinds)) or "of unknown kind", warnings
+
+
+def _first_inspected(source: Source, name: str) -> list[Sample]:
+    return [sample for split in inspected_splits(source) for sample in list_samples(source, name, split)]
+
+
+def _as_stored(path: Path) -> np.ndarray | None:
+    return cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
+
+
+def _kind(image: np.ndarray) -> str:
+    return f"{'gray' if image.ndim == 2 else 'color'}, {8 * image.dtype.itemsize} bits"
+
+
+def summary(survey: Survey) -> str:
+    """What a folder holds, in one line."""
+    train, test = (sum(len(getattr(category, part)) for category in survey.categories) for part in ("train", "test"))
+    known = [f"{survey.labels[label]} {word}" for label, word in _WORDS if survey.labels[label]]
+    count = len(survey.categories)
+    masks = sum(len(category.widths) for category in survey.categories)
+    with_masks = f" with {masks} marked defects" if masks else ""
+    return (
+        f"{count} categor{'y' if count == 1 else 'ies'}, {train} images to learn from, {test} to inspect "
+        f"({', '.join(known)}){with_masks}, {_size_text(survey.categories)}, {survey.pixels}"
+    )
+
+
+_WORDS = ((NORMAL, "good"), (ANOMALOUS, "defective"), (None, "unlabeled"))
+
+
+def _size_text(categories: Sequence[Category]) -> str:
+    sizes = sorted({size for category in categories for size in category.sizes}, key=lambda size: size[0] * size[1])
+    (height, width), (most_height, most_width) = sizes[0], sizes[-1]
+    least = f"{width} x {height} px"
+    return least if len(sizes) == 1 else f"{least} to {most_width} x {most_height} px"
