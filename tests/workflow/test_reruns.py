@@ -79,6 +79,7 @@ CHANGES: dict[str, tuple[Any, set[str]]] = {
     "evaluate.resolution": (64, {"evaluate"}),
     "report.max_images": (4, {"report"}),
     "report.heatmap_range": ("single", {"report"}),
+    "report.overlays": (True, {"report"}),
     "report.compare": ([], {"report"}),  # a finished run beside it
     "dataset.splits": (["test_private", "test_public"], {"report"}),
     "dataset.categories": (["nut"], set()),
