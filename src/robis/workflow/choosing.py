@@ -86,7 +86,8 @@ class Machine:
         encode: of one tile, in training and inference.
         step: of one tile in a step of INP-Former's training.
         pair: of 10^6 pairs of tokens in the thinning of SuperADD's memory bank.
-        search: of one tile's tokens in the memory bank, or among another image's tokens in MuSc.
+        search: of one tile's tokens in the memory bank.
+        compare: of one tile's tokens with those of another image, in MuSc.
         megapixel: of the later stages, per 10^6 image pixels.
         job: of the start of a job, and the number of jobs that run at the same time.
     """
@@ -99,12 +100,38 @@ class Machine:
     step: float
     pair: float
     search: float
+    compare: float
     megapixel: float
     job: tuple[float, int]
 
 
-CPU = Machine("two CPU cores", "efficientnet_lite0", 2, 0.5, 0.03, 0.25, 0.01, 0.03, 1.0, (4.0, 2))
-GPU = Machine("one GPU", "dinov2_reg_vitb14", 2, 1.0, 0.03, 0.06, 0.0005, 0.01, 1.0, (10.0, 1))
+# Measured on an AMD EPYC, as far as docs/choosing.md says; the others are estimates.
+CPU = Machine(
+    "two CPU cores",
+    "efficientnet_lite0",
+    window=2,
+    share=0.5,
+    encode=0.02,
+    step=0.25,
+    pair=0.01,
+    search=0.07,
+    compare=0.01,
+    megapixel=1.0,
+    job=(4.0, 2),
+)
+GPU = Machine(
+    "one GPU",
+    "dinov2_reg_vitb14",
+    window=2,
+    share=1.0,
+    encode=0.03,
+    step=0.06,
+    pair=0.0005,
+    search=0.01,
+    compare=0.001,
+    megapixel=1.0,
+    job=(10.0, 1),
+)
 
 
 @dataclass(frozen=True)
@@ -222,9 +249,9 @@ def expected_seconds(categories: Sequence[Category], settings: Settings, machine
         window = settings.units[category.name].window
         test = count_tiles(category.test, window)
         held_out = count_tiles(category.train, window) / 10 if settings.calibrates else 0
-        compared = len(category.test) if settings.detector == "musc" else 1
+        scored = machine.compare * len(category.test) if settings.detector == "musc" else machine.search
         total += train_seconds(count_tiles(category.train, window))
-        total += (test + held_out) * (machine.encode + machine.search * compared)
+        total += (test + held_out) * (machine.encode + scored)
         total += machine.megapixel * sum(height * width for height, width in category.test) / 1e6
         seconds, together = machine.job
         total += seconds * JOBS / together
