@@ -206,10 +206,13 @@ def _show_config(options: argparse.Namespace) -> None:
             f"--detector: unknown detector or run {options.detector!r}. {one_of(options.detector, known)}"
         )
     if Path(settings.dataset.root).is_dir():
-        check_names(Project(settings), **chosen)
+        project = Project(settings, remembers=False)
+        check_names(project, **chosen)
+        of_job = project.effective(**chosen)
     else:
         print(f"{settings.dataset.root}: no such folder. Category and split are not checked.", file=sys.stderr)
-    values = effective(settings, **chosen).model_dump(mode="json", exclude={"overrides"})
+        of_job = effective(settings, **chosen)
+    values = of_job.model_dump(mode="json", exclude={"overrides"})
     print(to_yaml(values, default_flow_style=None, width=118), end="")
 
 
