@@ -21,7 +21,13 @@ def defect_widths(mask: np.ndarray) -> list[int]:
     Returns:
         One width per defect, ascending.
     """
-    count, regions, boxes, _ = cv2.connectedComponentsWithStats(mask.astype(np.uint8), connectivity=8)
+    pixels = mask.astype(np.uint8)
+    x, y, width, height = cv2.boundingRect(pixels)
+    if not width:
+        return []
+    # Most of a mask is empty.
+    marked = pixels[y : y + height, x : x + width]
+    count, regions, boxes, _ = cv2.connectedComponentsWithStats(marked, connectivity=8)
     return sorted(_largest_square(_region(regions, number, boxes[number])) for number in range(1, count))
 
 
