@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -24,7 +25,7 @@ from robis.workflow.project import Project
 
 def write(path: Path, height: int, width: int, *, gray: bool = False, bits: int = 8, peak: int | None = None) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    rng = np.random.default_rng(abs(hash(str(path.name))) % 1000)
+    rng = np.random.default_rng(zlib.crc32(path.as_posix().encode()))
     shape = (height, width) if gray else (height, width, 3)
     image = rng.integers(0, peak or 2**bits, shape).astype(np.uint16 if bits == 16 else np.uint8)
     cv2.imwrite(str(path), image)
@@ -193,6 +194,19 @@ def test_one_category_is_named_and_a_whole_data_set_is_not(here: Path) -> None:
     settings = configured(one_category)
     assert (settings.dataset.root, settings.dataset.categories) == ("data", ["parts"])
     assert (settings.dataset.name, settings.dataset.layout) == ("parts", "folder")
+
+
+def test_categories_that_cannot_run_are_left_out(here: Path) -> None:
+    root = Path("data", "parts")
+    unlabeled(root)
+    parts(root, "bolt", 60, 80, train=2, test=0)
+    parts(root, "lid", 60, 80, train=0, test=2)
+    written = init(root, Path("c.yaml"))
+    assert load(written.config).dataset.categories == ["nut"]
+    assert written.warnings == (
+        "bolt: left out, since it has no images in test.",
+        "lid: left out, since it has no images in train; detectors: [musc] needs none.",
+    )
 
 
 def test_images_without_splits_are_listed_in_a_table_beside_the_config(here: Path) -> None:

@@ -144,7 +144,7 @@ class Units:
 
 
 @dataclass(frozen=True)
-class Settings:
+class Chosen:
     """Settings of a data set.
 
     Attributes:
@@ -166,7 +166,7 @@ class Settings:
     units: dict[str, Units]
 
 
-def choose(categories: Sequence[Category], machine: Machine) -> Settings:
+def choose(categories: Sequence[Category], machine: Machine) -> Chosen:
     """Settings that suit the images of some categories and a machine."""
     learns = all(category.train for category in categories)
     detector = ("inp_former" if machine is GPU else "superadd") if learns else "musc"
@@ -176,7 +176,7 @@ def choose(categories: Sequence[Category], machine: Machine) -> Settings:
     fewest, most = min(tiles), max(tiles)
     batch_size = min(MOST_BATCH, max(1, fewest // 4))
     tokens = most * (tokens_per_side(machine.encoder, input_size) or 1) ** 2
-    return Settings(
+    return Chosen(
         detector=detector,
         input_size=input_size,
         calibrates=learns and all(_can_calibrate(category) for category in categories),
@@ -237,7 +237,7 @@ def _along(length: int, window: int) -> int:
     return len(origins(length, window, OVERLAP, "shift"))
 
 
-def expected_seconds(categories: Sequence[Category], settings: Settings, machine: Machine) -> float:
+def expected_seconds(categories: Sequence[Category], settings: Chosen, machine: Machine) -> float:
     """The time of a whole run, from the rates of `Machine`; docs/choosing.md has the formula."""
     train_seconds: Callable[[int], float] = {
         "inp_former": lambda tiles: settings.epochs * tiles * machine.step,
@@ -262,6 +262,6 @@ def expected_seconds(categories: Sequence[Category], settings: Settings, machine
 JOBS = 16
 
 
-def _thinning(tiles: int, settings: Settings, machine: Machine) -> float:
+def _thinning(tiles: int, settings: Chosen, machine: Machine) -> float:
     tokens = tiles * (tokens_per_side(machine.encoder, settings.input_size) or 1) ** 2
     return machine.pair * tokens * (tokens / settings.rounds) / 1e6

@@ -24,7 +24,7 @@ from robis.io.atomic import atomic_file
 from robis.io.names import folder_problem
 from robis.workflow.advice import advice_texts
 from robis.workflow.checks import check_plan
-from robis.workflow.choosing import CPU, GPU, Machine, Settings, Units, choose, expected_seconds
+from robis.workflow.choosing import CPU, GPU, Chosen, Machine, Units, choose, expected_seconds
 from robis.workflow.project import Project
 from robis.workflow.survey import Survey, look, summary
 
@@ -115,7 +115,7 @@ class _Config:
 
     name: str
     survey: Survey
-    settings: Settings
+    settings: Chosen
     machine: Machine
     table: Path | None
     file: Path

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import cv2
@@ -45,20 +45,32 @@ class Survey:
 
 
 def look(guess: Guess, source: Source) -> Survey:
-    """Look at the images of a folder: names, headers, masks, and the pixels of a few."""
-    categories = list(guess.categories) or list_categories(source)
-    splits = [split for split in inspected_splits(source) if _any_samples(source, categories, split)]
-    if not splits:
+    """Look at the images of a folder: names, headers, masks, and the pixels of a few.
+
+    Categories without images to inspect are left out, and those without images to learn from where others have some.
+    """
+    everything = list(guess.categories) or list_categories(source)
+    splits = [split for split in inspected_splits(source) if any(list_samples(source, n, split) for n in everything)]
+    inspected = [name for name in everything if all(list_samples(source, name, split) for split in splits)]
+    if not splits or not inspected:
         raise DataError(f"{guess.root}: no images to inspect. Expected some in {', '.join(inspected_splits(source))}.")
+    learned = [name for name in inspected if list_samples(source, name, "train")]
+    categories = learned or inspected
+    kinds, dark = _pixels(source, categories)
+    warnings = [
+        *_left_out(everything, inspected, f"has no images in {' or '.join(splits)}"),
+        *_left_out(inspected, categories, "has no images in train; detectors: [musc] needs none"),
+        *dark,
+    ]
+    if categories != everything:
+        guess = replace(guess, categories=tuple(categories))
+    surveyed = tuple(_category(source, name, splits) for name in categories)
     samples = [sample for name in categories for split in splits for sample in list_samples(source, name, split)]
-    labels = Counter(sample.label for sample in samples)
-    surveyed = [_category(source, name, splits) for name in categories]
-    kinds, warnings = _pixels(source, categories)
-    return Survey(guess, tuple(splits), tuple(surveyed), labels, kinds, tuple(warnings))
+    return Survey(guess, tuple(splits), surveyed, Counter(sample.label for sample in samples), kinds, tuple(warnings))
 
 
-def _any_samples(source: Source, categories: Sequence[str], split: str) -> bool:
-    return all(list_samples(source, name, split) for name in categories)
+def _left_out(before: Sequence[str], after: Sequence[str], reason: str) -> list[str]:
+    return [f"{name}: left out, since it {reason}." for name in before if name not in after]
 
 
 def _category(source: Source, name: str, splits: list[str]) -> Category:
