@@ -21,6 +21,7 @@ from robis.workflow.checks import check_plan
 from robis.workflow.choosing import CPU, GPU, Category, choose, choose_units, count_tiles, expected_seconds
 from robis.workflow.init import init
 from robis.workflow.project import Project
+from tests.conftest import REPOSITORY
 
 
 def write(path: Path, height: int, width: int, *, gray: bool = False, bits: int = 8, peak: int | None = None) -> None:
@@ -290,6 +291,17 @@ def test_a_plan_that_fails_writes_nothing(here: Path, capsys: pytest.CaptureFixt
     assert main(["init", "data/parts", "--cpu"]) == 1
     assert "mutual scoring needs at least 2 images" in capsys.readouterr().err
     assert sorted(Path().iterdir()) == [Path("data")]
+
+
+@pytest.mark.parametrize("name", ["folder", "folder_cpu"])
+def test_templates_are_short_and_plan(here: Path, name: str) -> None:
+    file = REPOSITORY / "config" / f"{name}.yaml"
+    assert 10 <= len(file.read_text().splitlines()) <= 20
+    unlabeled(Path("data", "parts"))
+    project = Project(load(file))
+    check_plan(project)
+    assert project.settings.merge.scale == 1, "masks have the images' size"
+    assert advice(project) == []
 
 
 def test_choices_follow_size_and_defects() -> None:

@@ -264,6 +264,7 @@ def test_data_check_guesses_the_layout(root: Path, tmp_path: Path, monkeypatch, 
     monkeypatch.chdir(tmp_path)
     assert main(["data", "check", str(root)]) == 0
     assert f"{root}, layout folder;" in capsys.readouterr().out
+    assert not (tmp_path / "results").exists(), "nothing is written"
     for n in range(3):
         write_image(tmp_path / "loose" / f"{n}.png")
     assert main(["data", "check", str(tmp_path / "loose")]) == 1
