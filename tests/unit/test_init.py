@@ -317,6 +317,8 @@ def test_choices_follow_size_and_defects() -> None:
     thin = Category("a", [(1000, 1000)], [(1000, 1000)], widths=[4] * 9 + [50])
     assert choose_units(thin, CPU).window == 128, "32 tokens of 4 pixels"
     assert choose_units(thin, CPU).erosion == 4
+    hair = Category("a", [(4000, 4000)], [(4000, 4000)], widths=[1])
+    assert choose_units(hair, CPU).window == 384, "no more than ten windows along a side, without their overlap"
 
 
 def test_a_thumbnail_among_photos_does_not_set_the_window() -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from robis.config.settings import SharedSettings
 from robis.datasets.problems import Kind, Problem, grouped
-from robis.workflow.choosing import MOST_REDUCED, SMALL_DEFECTS, side_to_fit
+from robis.workflow.choosing import MOST_REDUCED, SMALL_DEFECTS, least_window, side_to_fit
 from robis.workflow.scales import Scales, Size, scales_of
 
 if TYPE_CHECKING:
@@ -19,8 +19,6 @@ if TYPE_CHECKING:
 FEW_IMAGES = 20
 # Above this share of padding, most of what the encoder sees of a tile is black.
 MUCH_PADDING = 0.5
-# A window of fewer pixels shows too little of the product.
-LEAST_WINDOW = 32
 
 PADDED = Kind(
     "category has tiles that are mostly padding",
@@ -117,7 +115,8 @@ def _rows_of(project: Project, category: str) -> Iterator[MethodRow]:
 
 
 def _few_images(project: Project, category: str) -> str | None:
-    learns = any(project.trains(detector=d, category=c, split=s) for d, c, s in project.runs if c == category)
+    runs = [(run, split) for run in project.detectors for split in project.splits]
+    learns = any(project.trains(detector=run, category=category, split=split) for run, split in runs)
     images = len(project.images.samples(category, "train")) if learns else FEW_IMAGES
     if images >= FEW_IMAGES:
         return None
@@ -169,7 +168,7 @@ Remedy = Callable[[MethodRow, int], str | None]
 
 def _smaller_window(row: MethodRow, width: int) -> str | None:
     token = row.scales.token or width
-    window = max(LEAST_WINDOW, int(row.scales.tile * width / token))
+    window = int(max(least_window(max(row.scales.image)), row.scales.tile * width / token))
     return f"tiling.window: {window}" if window < row.scales.tile else None
 
 

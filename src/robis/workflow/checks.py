@@ -16,7 +16,6 @@ from robis.encoders.names import is_clip, is_pretrained_tag, own_input_size
 from robis.errors import ConfigError, DataError, first_few, one_of
 from robis.io.weights import check_file
 from robis.refinement.methods import check_checkpoint
-from robis.workflow.advice import advice_texts
 from robis.workflow.compared import check_compared
 from robis.workflow.project import Project
 from robis.workflow.runs import run_of
@@ -59,7 +58,7 @@ def plan_warnings(project: Project) -> list[str]:
     Raises ConfigError, DataError or WeightsError, see `check_plan`.
     """
     check_plan(project)
-    return [*without_effect(project), *advice_texts(project)]
+    return [*without_effect(project), *project.warnings]
 
 
 def check_names(project: Project, **names: str) -> None:

@@ -29,6 +29,8 @@ EROSION_SHARE, MOST_EROSION = 0.01, 6
 SMALL_DEFECTS = 0.1
 # With fewer training images, a tenth of them says too little about the range of normal maps.
 LEAST_TO_HOLD_OUT = 10
+# Windows along the longer side of an image, without their overlap.
+MOST_ALONG = 10
 # Share of images that may be much smaller than the others without setting the windows of all.
 FEW_SMALL = 0.1
 # A tile that is reduced by more loses details that are larger than a token.
@@ -200,8 +202,14 @@ def choose_units(category: Category, machine: Machine, *, whole: bool = False) -
         return Units("image", scale, max(1, erosion))
     window = max(min(machine.share * category.usual_side, machine.window * input_size), input_size / 4)
     if category.widths:
-        window = min(window, _small_defect(category) * (tokens_per_side(machine.encoder, input_size) or 1))
+        for_defects = _small_defect(category) * (tokens_per_side(machine.encoder, input_size) or 1)
+        window = min(window, max(for_defects, least_window(longest)))
     return Units(_step_down(window, side_to_fit(category.sizes)), scale, max(1, erosion))
+
+
+def least_window(longest_side: float) -> float:
+    """The smallest window for images of this longer side: smaller ones show too little, and take too long."""
+    return max(WINDOWS[-1], longest_side / MOST_ALONG)
 
 
 def side_to_fit(sizes: Sequence[Size]) -> int:

@@ -168,6 +168,11 @@ class Project:
         return [[d, c, s] for d in self.detectors for c in self.categories for s in self.splits]
 
     @cached_property
+    def warnings(self) -> list[str]:
+        """Settings that do not fit the images, one text per kind."""
+        return advice_texts(self)
+
+    @cached_property
     def reported(self) -> list[RunFiles]:
         """What the report reads: this config's runs, then those of `report.compare`.
 
@@ -245,7 +250,7 @@ class Project:
                 "runs": described(self.reported),
                 "encoder": encoder_names(self),
                 "notice": random_weights_notice(self),
-                "warnings": advice_texts(self),
+                "warnings": self.warnings,
                 "facts": report_facts(self.settings, self.variants, read_literature().setup_keys()),
             }
             # Not watched: any change here that affects a result already invalidates that result's own stage.
