@@ -14,8 +14,10 @@ from robis.datasets.defects import defect_widths
 from robis.detectors.settings import parse
 from robis.encoders.build import build_encoder
 from robis.encoders.steps import CNN_STEP, tokens_per_side
+from robis.errors import DataError
 from robis.workflow.advice import advice, advice_texts, method_rows
 from robis.workflow.checks import plan_warnings
+from robis.workflow.data_check import check_for_config
 from robis.workflow.project import Project
 from robis.workflow.scales import middle_size, scales_of
 from tests.unit.trees import write_image
@@ -274,5 +276,8 @@ def test_data_check_guesses_the_layout(root: Path, tmp_path: Path, monkeypatch, 
 def test_an_empty_train_says_what_needs_none(root: Path) -> None:
     for file in (root / "nut" / "train").iterdir():
         file.unlink()
-    with pytest.raises(Exception, match=r"nut/train: no images in(.|\n)*detectors: \[musc\] needs no training images"):
-        plan_warnings(project(root))
+    planned = project(root)
+    with pytest.raises(DataError, match=r"nut/train: no images in(.|\n)*detectors: \[musc\] needs no images in train"):
+        plan_warnings(planned)
+    report = check_for_config(planned.settings, planned.source)
+    assert "needs no images in train" in report.dataset.problems[0].text

@@ -205,11 +205,9 @@ def _check_images(project: Project) -> None:
         what = first_few([nothing_found(project.source, category, split) for category, split in empty])
         wants_validation = any(split == "validation" for _, split in empty)
         hint = "\nmerge.normalize: split and binarize.calibrate: split need no validation images."
-        without_train = "\ndetectors: [musc] needs no training images."
-        wants_train = any(split == "train" for _, split in empty)
         raise DataError(
             f"dataset.root: {len(empty)} split{'s' * (len(empty) > 1)} without images:\n{what}"
-            f"{hint if wants_validation else ''}{without_train if wants_train else ''}"
+            f"{hint if wants_validation else ''}"
         )
 
 
