@@ -168,7 +168,7 @@ Remedy = Callable[[MethodRow, int], str | None]
 
 def _smaller_window(row: MethodRow, width: int) -> str | None:
     token = row.scales.token or width
-    window = int(max(least_window(max(row.scales.image)), row.scales.tile * width / token))
+    window = int(max(least_window(max(row.scales.image), row.scales.input_size), row.scales.tile * width / token))
     return f"tiling.window: {window}" if window < row.scales.tile else None
 
 

@@ -19,7 +19,7 @@ Size = tuple[int, int]
 
 OVERLAP = 0.1
 # Windows are one of these: categories of similar images then share their settings.
-WINDOWS = (1024, 768, 512, 384, 256, 192, 128, 96, 64, 48, 32)
+WINDOWS = (1024, 768, 512, 384, 256, 192, 128, 96, 64)
 # The largest side of a mask that is kept at the image's size; masks of larger images are reduced.
 LARGEST_MASK = 2048
 SCALES = (1.0, 0.5, 0.25)
@@ -29,6 +29,8 @@ EROSION_SHARE, MOST_EROSION = 0.01, 6
 SMALL_DEFECTS = 0.1
 # With fewer training images, a tenth of them says too little about the range of normal maps.
 LEAST_TO_HOLD_OUT = 10
+# A tile that is enlarged by more has no more details.
+MOST_ENLARGED = 4
 # Windows along the longer side of an image, without their overlap.
 MOST_ALONG = 10
 # Share of images that may be much smaller than the others without setting the windows of all.
@@ -126,8 +128,8 @@ GPU = Machine(
     "dinov2_reg_vitb14",
     window=2,
     share=1.0,
-    encode=0.03,
-    step=0.06,
+    encode=0.015,
+    step=0.03,
     pair=0.0005,
     search=0.01,
     compare=0.001,
@@ -200,16 +202,17 @@ def choose_units(category: Category, machine: Machine, *, whole: bool = False) -
     input_size = own_input_size(machine.encoder)
     if whole and longest <= MOST_REDUCED * input_size:
         return Units("image", scale, max(1, erosion))
-    window = max(min(machine.share * category.usual_side, machine.window * input_size), input_size / 4)
+    window = min(machine.share * category.usual_side, machine.window * input_size)
+    window = max(window, least_window(longest, input_size))
     if category.widths:
         for_defects = _small_defect(category) * (tokens_per_side(machine.encoder, input_size) or 1)
-        window = min(window, max(for_defects, least_window(longest)))
+        window = min(window, max(for_defects, least_window(longest, input_size)))
     return Units(_step_down(window, side_to_fit(category.sizes)), scale, max(1, erosion))
 
 
-def least_window(longest_side: float) -> float:
-    """The smallest window for images of this longer side: smaller ones show too little, and take too long."""
-    return max(WINDOWS[-1], longest_side / MOST_ALONG)
+def least_window(longest_side: float, input_size: int) -> float:
+    """The smallest window for images of this longer side: smaller ones take too long, or show nothing but blur."""
+    return max(input_size / MOST_ENLARGED, longest_side / MOST_ALONG)
 
 
 def side_to_fit(sizes: Sequence[Size]) -> int:
@@ -227,7 +230,7 @@ def _step_down(window: float, side: int) -> int:
     """The largest of the usual windows that is not larger; the side of the images where they are smaller."""
     if window >= side:
         return max(SMALLEST_WINDOW, side)
-    return next((size for size in WINDOWS if size <= window), min(WINDOWS[-1], side))
+    return next((size for size in WINDOWS if size <= window), WINDOWS[-1])
 
 
 def _can_calibrate(category: Category) -> bool:

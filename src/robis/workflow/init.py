@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 import re
 from collections import Counter
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import astuple, dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -122,15 +122,15 @@ class _Config:
 
     def text(self) -> str:
         """The file: what it is for, then one line per section with its reason."""
-        units = list(self.settings.units.values())
-        usual = Counter(units).most_common(1)[0][0]
+        units = self._units()
+        usual = Counter(units.values()).most_common(1)[0][0]
         head = [
             f"# For {summary(self.survey)}.",
             f"# Expected time: {self._time()} on {self.machine.name} (an estimate: docs/choosing.md). "
             f"Written by robis init.",
         ]
         lines = [f"{section}: {_inline(values)} # {reason}" for section, values, reason in self._lines(usual)]
-        return "\n".join([*head, *lines, *self._overrides(usual)]) + "\n"
+        return "\n".join([*head, *lines, *_overrides(units, usual)]) + "\n"
 
     def _time(self) -> str:
         minutes = expected_seconds(self.survey.categories, self.settings, self.machine) / 60
@@ -144,7 +144,7 @@ class _Config:
         yield "detectors", [settings.detector], _DETECTORS[settings.detector]
         encoder = {"name": self.machine.encoder, "input_size": settings.input_size}
         yield "encoder", encoder, _ENCODERS[self.machine.name]
-        yield "tiling", {"window": self._window(usual), "edge": "shift"}, self._about_tiles(usual)
+        yield "tiling", {"window": usual.window, "edge": "shift"}, self._about_tiles(usual)
         if settings.detector == "superadd":
             options = {"bank_size": settings.bank_size, "rounds": settings.rounds}
             yield "superadd", options, "fewer tokens than published, for speed"
@@ -170,24 +170,25 @@ class _Config:
             values["table"] = Path(os.path.relpath(self.table.absolute(), guess.root.resolve())).as_posix()
         return values | {"splits": list(self.survey.splits)}
 
-    def _window(self, units: Units) -> int | str:
-        """`auto` where it means the same in all categories."""
-        of_category = self.settings.units
+    def _units(self) -> dict[str, Units]:
+        """Settings by category, with `auto` for windows that it stands for."""
         largest = DETECTORS[self.settings.detector].published["tiling.window"]
-        is_auto = isinstance(largest, int) and all(
-            of_category[category.name].window == max(SMALLEST_WINDOW, min(largest, category.shortest_side))
-            for category in self.survey.categories
-        )
-        return "auto" if is_auto else units.window
+        units = {}
+        for category in self.survey.categories:
+            chosen = self.settings.units[category.name]
+            is_auto = isinstance(largest, int) and chosen.window == max(
+                SMALLEST_WINDOW, min(largest, category.shortest_side)
+            )
+            units[category.name] = replace(chosen, window="auto") if is_auto else chosen
+        return units
 
     def _about_tiles(self, units: Units) -> str:
-        window = self._window(units)
-        if window == "image":
+        if units.window == "image":
             return "one tile per image"
-        if window == "auto":
+        if units.window == "auto":
             return "windows as large as the images allow, at most 1024 px"
         tokens = tokens_per_side(self.machine.encoder, self.settings.input_size) or 1
-        return f"px; a token is {int(window) / tokens:.2g} px wide. Smaller: finer and slower"
+        return f"px; a token is {int(units.window) / tokens:.2g} px wide. Smaller: finer and slower"
 
     def _about_erosion(self, units: Units) -> str:
         if units.erosion == 1:
@@ -200,26 +201,22 @@ class _Config:
     def _has_validation(self) -> bool:
         return all(category.has_validation for category in self.survey.categories)
 
-    def _overrides(self, usual: Units) -> list[str]:
-        """Other settings of categories whose images differ from the usual ones."""
-        groups: dict[tuple[tuple[str, float | str], ...], list[str]] = {}
-        window = self._window(usual)
-        for name, units in self.settings.units.items():
-            changed = {
-                "tiling.window": (window, window if window == "auto" else units.window),
-                "merge.scale": (usual.scale, units.scale),
-                "binarize.erosion_size": (usual.erosion, units.erosion),
-            }
-            values = tuple((key, new) for key, (old, new) in changed.items() if new != old)
-            groups.setdefault(values, []).append(name)
-        lines = [
-            f"  - {_inline({'where': {'category': names}, 'set': dict(values)})}"
-            for values, names in groups.items()
-            if values
-        ]
-        return ["overrides: # images of other sizes", *lines] if lines else []
+
+def _overrides(units: Mapping[str, Units], usual: Units) -> list[str]:
+    """Other settings of categories whose images differ from the usual ones."""
+    groups: dict[Units, list[str]] = {}
+    for name, of_category in units.items():
+        groups.setdefault(of_category, []).append(name)
+    lines = []
+    for other, names in groups.items():
+        pairs = zip(_UNIT_KEYS, astuple(other), astuple(usual), strict=True)
+        if values := {key: value for key, value, before in pairs if value != before}:
+            lines.append(f"  - {_inline({'where': {'category': names}, 'set': values})}")
+    return ["overrides: # images of other sizes", *lines] if lines else []
 
 
+# The keys of `Units`, in its order.
+_UNIT_KEYS = ("tiling.window", "merge.scale", "binarize.erosion_size")
 _DETECTORS = {
     "superadd": "a memory bank of normal tokens: quick on a CPU",
     "inp_former": "a model per category, trained on the good images",
