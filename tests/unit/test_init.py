@@ -155,13 +155,13 @@ def test_the_config_is_short_and_its_plan_stands(here: Path, kind: Callable[[Pat
     ("kind", "window", "scale", "erosion", "detector", "calibrate"),
     [
         (tiny, "auto", 1.0, 1, "superadd", "validation"),
-        (huge, 512, 0.5, 6, "superadd", "split"),
-        # Half of the median side of 250 is more than the shortest, 90.
+        # Ten windows along 4,000 pixels take 400, and 384 is the next usual one.
+        (huge, 384, 0.5, 6, "superadd", "split"),
         (mixed_sizes, "auto", 1.0, 2, "superadd", "validation"),
-        (gray, 64, 1.0, 1, "superadd", "validation"),
-        # Defects of 2, 3 and 4 pixels: a token of at most 2 pixels, 32 of them in a window of 64.
-        (labeled, 64, 1.0, 2, "superadd", "validation"),
-        (unlabeled, 128, 1.0, 3, "superadd", "validation"),
+        (gray, "auto", 1.0, 1, "superadd", "validation"),
+        # Defects of 2, 3 and 4 pixels: no more than the encoder's own resolution, 256 pixels.
+        (labeled, 256, 1.0, 2, "superadd", "validation"),
+        (unlabeled, "auto", 1.0, 3, "superadd", "validation"),
         (images_alone, "image", 1.0, 1, "musc", "split"),
     ],
     ids=lambda value: getattr(value, "__name__", str(value)),
@@ -186,7 +186,7 @@ def test_windows_on_a_gpu_are_as_large_as_the_images_allow(here: Path) -> None:
 def test_categories_of_other_sizes_get_their_own_windows(here: Path) -> None:
     settings = configured(many_categories)
     of = {name: Project(settings).effective(category=name, split="test") for name in ("part_0", "panel")}
-    assert of["panel"].tiling.window == 512
+    assert of["panel"].tiling.window == 256
     assert of["part_0"].tiling.window <= 60
     assert of["panel"].binarize.erosion_size == 6
 
@@ -309,35 +309,35 @@ def test_choices_follow_size_and_defects() -> None:
     of = {side: Category("a", [(side, side)] * 20, [(side, side)]) for side in (300, 1000, 4000)}
     chosen = {side: choose_units(category, CPU) for side, category in of.items()}
     assert [(one.window, one.scale, one.erosion) for one in chosen.values()] == [
-        (128, 1.0, 3),
-        (384, 1.0, 6),
-        (512, 0.5, 6),
+        (300, 1.0, 3),
+        (256, 1.0, 6),
+        (384, 0.5, 6),
     ]
     assert [choose_units(category, GPU).window for category in of.values()] == [300, 1000, 1024]
     thin = Category("a", [(1000, 1000)], [(1000, 1000)], widths=[4] * 9 + [50])
-    assert choose_units(thin, CPU).window == 128, "32 tokens of 4 pixels"
     assert choose_units(thin, CPU).erosion == 4
+    assert choose_units(thin, GPU).window == 512, "tokens of twice 4 pixels take 296; 518 is the tile's own resolution"
     hair = Category("a", [(4000, 4000)], [(4000, 4000)], widths=[1])
     assert choose_units(hair, CPU).window == 384, "no more than ten windows along a side, without their overlap"
 
 
 def test_a_thumbnail_among_photos_does_not_set_the_window() -> None:
     photos = [(300, 400)] * 20
-    assert choose_units(Category("a", photos, [(16, 16)]), CPU).window == 128
+    assert choose_units(Category("a", photos, [(16, 16)]), CPU).window == 300
     assert choose_units(Category("a", photos, [(100, 100)] * 10), CPU).window == 100
 
 
 def test_the_expected_time_adds_up() -> None:
-    """Ten images of 256 x 256 and one to inspect, in windows of 128 (3 along a side)."""
-    category = Category("a", [(256, 256)] * 10, [(256, 256)])
+    """Ten images of 512 x 512 and one to inspect, in windows of 256 (3 along a side)."""
+    category = Category("a", [(512, 512)] * 10, [(512, 512)])
     settings = choose([category], CPU)
-    assert settings.units["a"].window == 128
-    assert count_tiles(category.train, 128) == 90
+    assert settings.units["a"].window == 256
+    assert count_tiles(category.train, 256) == 90
     # 90 tiles of 1,024 tokens, in ten subsets.
     assert settings.rounds == 10
     tokens = 90 * 1024
     thinning = CPU.pair * tokens * tokens / 10 / 1e6
     inferred = (9 + 9) * (CPU.encode + CPU.search)
     jobs = 16 * CPU.job[0] / CPU.job[1]
-    expected = 90 * CPU.encode + thinning + inferred + CPU.megapixel * 0.065536 + jobs
+    expected = 90 * CPU.encode + thinning + inferred + CPU.megapixel * 0.262144 + jobs
     assert expected_seconds([category], settings, CPU) == pytest.approx(expected)

@@ -160,9 +160,9 @@ def test_each_misfit_names_a_key_and_a_value(root: Path) -> None:
         "category has tiles that are mostly padding": (
             "nut (superadd): 100 % of the pixels of tiles of 1024 px from images of 80 x 60. Try tiling.window: 60"
         ),
-        # All are below 32 pixels; the second smallest has 4: 1024 * 4 / 32 = 128.
-        "category has defects smaller than a token": (
-            "nut (superadd): 10 of 10 defects are smaller than a token (32 px). Try tiling.window: 128"
+        # All are below 16 pixels; the second smallest has 4: 1024 * 4 / 16 = 256.
+        "category has defects smaller than half a token": (
+            "nut (superadd): 10 of 10 defects are smaller than half a token (16 px). Try tiling.window: 256"
         ),
         "category has defects smaller than the erosion block": (
             "nut (superadd): 10 of 10 defects are smaller than the erosion block (24 px). Try binarize.erosion_size: 1"

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from robis.config.settings import SharedSettings
 from robis.datasets.problems import Kind, Problem, grouped
-from robis.workflow.choosing import MOST_REDUCED, SMALL_DEFECTS, least_window, side_to_fit
+from robis.workflow.choosing import MOST_REDUCED, SMALL_DEFECTS, TOKEN_SHARE, least_window, side_to_fit
 from robis.workflow.scales import Scales, Size, scales_of
 
 if TYPE_CHECKING:
@@ -41,8 +41,8 @@ FEW = Kind(
     f"With fewer than {FEW_IMAGES}, normal variation looks like a defect",
 )
 BELOW_TOKEN = Kind(
-    "category has defects smaller than a token",
-    "categories have defects smaller than a token",
+    "category has defects smaller than half a token",
+    "categories have defects smaller than half a token",
     "The detector compares tokens; what is smaller may not show",
 )
 BELOW_EROSION = Kind(
@@ -134,7 +134,7 @@ def _misfits(row: MethodRow, sizes: Sequence[Size], given: SharedSettings) -> It
     if text := _narrowed(row, sizes, given):
         yield NARROWED, text
     for kind, side, name, remedy in (
-        (BELOW_TOKEN, scales.token, "a token", _smaller_window),
+        (BELOW_TOKEN, scales.token and TOKEN_SHARE * scales.token, "half a token", _smaller_window),
         (BELOW_EROSION, scales.erosion, "the erosion block", _smaller_block),
         (BELOW_PIXEL, scales.mask_pixel, "a mask pixel", _larger_masks),
     ):
@@ -167,7 +167,7 @@ Remedy = Callable[[MethodRow, int], str | None]
 
 
 def _smaller_window(row: MethodRow, width: int) -> str | None:
-    token = row.scales.token or width
+    token = TOKEN_SHARE * (row.scales.token or width)
     window = int(max(least_window(max(row.scales.image), row.scales.input_size), row.scales.tile * width / token))
     return f"tiling.window: {window}" if window < row.scales.tile else None
 

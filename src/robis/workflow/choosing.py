@@ -25,12 +25,12 @@ LARGEST_MASK = 2048
 SCALES = (1.0, 0.5, 0.25)
 # Side of the erosion block as a share of an image's shorter side, and the published one in map pixels.
 EROSION_SHARE, MOST_EROSION = 0.01, 6
-# Of these defects, a few may be smaller than a token or than the erosion block.
+# The share of defects that may be smaller than half a token, the erosion block or a mask pixel.
 SMALL_DEFECTS = 0.1
+# A defect of this share of a token changes it enough to show.
+TOKEN_SHARE = 0.5
 # With fewer training images, a tenth of them says too little about the range of normal maps.
 LEAST_TO_HOLD_OUT = 10
-# A tile that is enlarged by more has no more details.
-MOST_ENLARGED = 4
 # Windows along the longer side of an image, without their overlap.
 MOST_ALONG = 10
 # Share of images that may be much smaller than the others without setting the windows of all.
@@ -86,7 +86,6 @@ class Machine:
         name: for people.
         encoder: as encoder.name.
         window: the largest window as a multiple of the encoder's input.
-        share: the largest window as a share of the images' shorter side.
         encode: of one tile, in training and inference.
         step: of one tile in a step of INP-Former's training.
         pair: of 10^6 pairs of tokens in the thinning of SuperADD's memory bank.
@@ -99,7 +98,6 @@ class Machine:
     name: str
     encoder: str
     window: float
-    share: float
     encode: float
     step: float
     pair: float
@@ -113,8 +111,7 @@ class Machine:
 CPU = Machine(
     "two CPU cores",
     "efficientnet_lite0",
-    window=2,
-    share=0.5,
+    window=1.25,
     encode=0.02,
     step=0.25,
     pair=0.01,
@@ -127,7 +124,6 @@ GPU = Machine(
     "one GPU",
     "dinov2_reg_vitb14",
     window=2,
-    share=1.0,
     encode=0.015,
     step=0.03,
     pair=0.0005,
@@ -202,17 +198,18 @@ def choose_units(category: Category, machine: Machine, *, whole: bool = False) -
     input_size = own_input_size(machine.encoder)
     if whole and longest <= MOST_REDUCED * input_size:
         return Units("image", scale, max(1, erosion))
-    window = min(machine.share * category.usual_side, machine.window * input_size)
-    window = max(window, least_window(longest, input_size))
+    window = machine.window * input_size
     if category.widths:
-        for_defects = _small_defect(category) * (tokens_per_side(machine.encoder, input_size) or 1)
-        window = min(window, max(for_defects, least_window(longest, input_size)))
+        window = min(
+            window, _small_defect(category) / TOKEN_SHARE * (tokens_per_side(machine.encoder, input_size) or 1)
+        )
+    window = max(window, least_window(longest, input_size))
     return Units(_step_down(window, side_to_fit(category.sizes)), scale, max(1, erosion))
 
 
 def least_window(longest_side: float, input_size: int) -> float:
-    """The smallest window for images of this longer side: smaller ones take too long, or show nothing but blur."""
-    return max(input_size / MOST_ENLARGED, longest_side / MOST_ALONG)
+    """The smallest window for images of this longer side: smaller ones take too long, or are enlarged to blur."""
+    return max(input_size, longest_side / MOST_ALONG)
 
 
 def side_to_fit(sizes: Sequence[Size]) -> int:
