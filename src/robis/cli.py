@@ -93,7 +93,9 @@ def _parser() -> argparse.ArgumentParser:
         "check", help="say what is in a data set, what it will take, and all that is wrong; runs and writes nothing"
     )
     check_data.add_argument("root", type=Path, nargs="?", help="its folder (default: the config's dataset.root)")
-    check_data.add_argument("--layout", help="as dataset.layout (default: the config's, or a guess for another folder)")
+    check_data.add_argument(
+        "--layout", help="as dataset.layout (default: the config's, or a guess where none is given)"
+    )
     check_data.add_argument("--table", help="as dataset.table (default: the config's)")
     check_data.add_argument("--outside-root", action="store_true", help="as dataset.allow_outside_root: true")
     check_data.add_argument("--all", action="store_true", help="name every file, not five of a kind")
@@ -253,7 +255,6 @@ def _write_demo(options: argparse.Namespace) -> None:
 
 def _check_data(options: argparse.Namespace) -> None:
     from robis.datasets.check import format_summary
-    from robis.datasets.guess import guess_layout
     from robis.datasets.layouts import LAYOUTS
     from robis.datasets.problems import ProblemsError, grouped
     from robis.datasets.samples import Source
@@ -270,11 +271,8 @@ def _check_data(options: argparse.Namespace) -> None:
     layout = options.layout or dataset.layout
     if layout not in LAYOUTS:
         raise DataError(f"--layout: {layout!r} is unknown. {one_of(layout, LAYOUTS)}")
-    if options.layout is None and root.resolve() != own_root.resolve():
-        guess = guess_layout(root)
-        if guess.table is not None:
-            raise DataError(f"{root}: {guess.reason}, in no layout. `robis init {root}` writes a table and a config.")
-        layout, root = guess.layout, guess.root
+    if options.layout is None and options.configfile is None and root.resolve() != own_root.resolve():
+        layout, root = _guessed(root)
     allow_outside_root = options.outside_root or dataset.allow_outside_root
     source = Source(layout, root, options.table or dataset.table, allow_outside_root)
     limit = None if options.all else 5
@@ -305,6 +303,16 @@ def _check_data(options: argparse.Namespace) -> None:
         print(f"\nIn categories and splits that {config} does not run:\n{grouped(report.elsewhere, limit)}")
     if report.problems:
         raise ProblemsError(str(root), report.problems, limit)
+
+
+def _guessed(folder: Path) -> tuple[str, Path]:
+    """The layout and root of a folder. Raises DataError where no layout fits."""
+    from robis.datasets.guess import guess_layout
+
+    guess = guess_layout(folder)
+    if guess.table is not None:
+        raise DataError(f"{folder}: {guess.reason}, in no layout. `robis init {folder}` writes a table and a config.")
+    return guess.layout, guess.root
 
 
 def _rescore(options: argparse.Namespace) -> None:
