@@ -93,9 +93,7 @@ def _parser() -> argparse.ArgumentParser:
         "check", help="say what is in a data set, what it will take, and all that is wrong; runs and writes nothing"
     )
     check_data.add_argument("root", type=Path, nargs="?", help="its folder (default: the config's dataset.root)")
-    check_data.add_argument(
-        "--layout", help="as dataset.layout (default: the config's, or a guess where none is given)"
-    )
+    check_data.add_argument("--layout", help="as dataset.layout (default: the config's, or a guess without one)")
     check_data.add_argument("--table", help="as dataset.table (default: the config's)")
     check_data.add_argument("--outside-root", action="store_true", help="as dataset.allow_outside_root: true")
     check_data.add_argument("--all", action="store_true", help="name every file, not five of a kind")
