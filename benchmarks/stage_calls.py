@@ -34,10 +34,11 @@ def merge(folder: str, threads: int) -> Callable[[], object]:
 
 def binarize(folder: str, threads: int) -> Callable[[], object]:
     """Anomaly maps to coarse masks."""
-    from robis.binarization.stage import Thresholding, binarize_split
+    from robis.binarization.stage import SplitMaps, Thresholding, binarize_split
 
     root = Path(folder)
-    arguments = (root / "maps", root / "maps", root / "out" / "coarse", root / "out" / "thresholds.parquet")
+    split = SplitMaps(root / "samples.parquet", root / "maps")
+    arguments = (split, split, root / "out" / "coarse", root / "out" / "thresholds.parquet")
     return partial(binarize_split, *arguments, Thresholding("robis"), threads=threads)
 
 

@@ -288,7 +288,7 @@ def _print_metrics(options: argparse.Namespace) -> None:
     if not files:
         reason = "the run has no ground truth, or is not finished" if options.results.is_dir() else "no such folder"
         raise DataError(f"{options.results}: no metrics there ({reason}). Expected a results folder, results/NAME.")
-    print(format_table(pd.concat([read_table(file) for file in files], ignore_index=True)))
+    print(format_table(pd.concat([read_table(file, stage="evaluate") for file in files], ignore_index=True)))
     page = options.results / "report" / "index.html"
     if page.is_file():
         print(f"\nReport: {page.resolve()}")

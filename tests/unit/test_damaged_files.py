@@ -13,7 +13,7 @@ import pandas as pd
 import pytest
 import tifffile
 
-from robis.binarization.stage import Thresholding, binarize_split
+from robis.binarization.stage import SplitMaps, Thresholding, binarize_split
 from robis.errors import DataError
 from robis.evaluation.stage import SplitFiles, evaluate_split
 from robis.io.arrays import open_array
@@ -85,8 +85,8 @@ class Split:
         merge_split(self.samples, self.tile_maps, self.tile_maps.maps, out, scale=1.0, blend="mean")
 
     def binarize(self) -> None:
-        maps, out = self.folder / "maps", self.folder / "out"
-        binarize_split(maps, maps, out, out.with_suffix(".parquet"), Thresholding("robis"))
+        split, out = SplitMaps(self.samples, self.folder / "maps"), self.folder / "out"
+        binarize_split(split, split, out, out.with_suffix(".parquet"), Thresholding("robis"))
 
     def refine(self) -> None:
         refine_split(self.samples, self.folder, self.folder / "coarse", self.folder / "out", Refining("grabcut"))
@@ -169,6 +169,7 @@ FILES = [
     ("merge", "samples.parquet", "index"),
     ("merge", "tile_maps.npy", "infer"),
     ("merge", "tile_maps.parquet", "infer"),
+    ("binarize", "samples.parquet", "index"),
     ("binarize", "maps/bad/1.tiff", "merge"),
     ("refine", "samples.parquet", "index"),
     ("refine", "coarse/bad/1.png", "binarize"),
@@ -186,8 +187,6 @@ CASES = [
     (reader, file, writer, name)
     for reader, file, writer in FILES
     for name in ("missing", *ANY, *BY_SUFFIX[Path(file).suffix])
-    # Which maps there should be, binarize does not know: refine misses the mask.
-    if (reader, name) != ("binarize", "missing")
 ]
 
 

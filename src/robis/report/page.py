@@ -128,7 +128,7 @@ def _figures(
                 score_figure(run.name, table["rescored"].to_numpy(float), list(labels.values())),
                 threshold_figure(run.name, table, labels),
                 size_figure(run.name, masks.regions[run.name]),
-                training_figure(run.name, read_table(run.history)) if run.history else None,
+                training_figure(run.name, read_table(run.history, stage="train")) if run.history else None,
             ]
             drawn += [(figure, run.name) for figure in of_run if figure]
     return drawn, remarks
