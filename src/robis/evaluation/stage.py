@@ -27,6 +27,7 @@ from robis.evaluation.metrics import (
 from robis.io.damage import damaged
 from robis.io.images import read_mask
 from robis.io.maps import read_map, read_written_mask
+from robis.io.progress import tracked
 from robis.io.samples import IndexedSample, read_samples
 from robis.io.tables import read_table, write_table
 from robis.io.threads import threaded
@@ -188,7 +189,8 @@ def _count_all(
     images: Sequence[_Compared], resolution: str | int, threads: int
 ) -> tuple[PixelCounts, SegmentationCounts]:
     pixels, segmentation = PixelCounts(), SegmentationCounts()
-    for image_pixels, image_segmentation in threaded(partial(_count, resolution=resolution), images, threads):
+    counts = threaded(partial(_count, resolution=resolution), images, threads)
+    for image_pixels, image_segmentation in tracked(counts, len(images), "images"):
         pixels.merge(image_pixels)
         segmentation += image_segmentation
     return pixels, segmentation
