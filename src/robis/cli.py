@@ -99,7 +99,7 @@ def _parser() -> argparse.ArgumentParser:
     timings.set_defaults(run=_print_timings)
     explain = commands.add_parser("explain", help="what an option means, and what a change of it re-runs")
     explain.add_argument("key", help="dotted key or section, e.g. binarize.std_factor or binarize")
-    _add_config(explain)
+    explain.add_argument("--configfile", type=Path, nargs="+", metavar="FILE", help="config files, as for snakemake")
     explain.set_defaults(run=_explain)
 
     rescore = commands.add_parser("rescore", help="smooth image scores over images that look alike (MuSc's RsCIN)")
@@ -159,9 +159,12 @@ def _settings(options: argparse.Namespace) -> SharedSettings:
 
 
 def _explain(options: argparse.Namespace) -> None:
-    from robis.workflow.reference import explain
+    from robis.detectors.settings import load
+    from robis.workflow.explain import explain
 
-    print(explain(options.key, _settings(options)))
+    settings = load(*options.configfile) if options.configfile else _settings(options)
+    files = options.configfile or ([DEFAULT_CONFIG] if DEFAULT_CONFIG.is_file() else [])
+    print(explain(options.key, settings, files))
 
 
 def _show_config(options: argparse.Namespace) -> None:
