@@ -12,7 +12,7 @@ from robis.datasets.index import index_split
 from robis.datasets.samples import Source
 from robis.detectors.jobs import InferJob, MapScale, TrainJob
 from robis.detectors.registry import DETECTORS
-from robis.evaluation.stage import SplitFiles, evaluate_split
+from robis.evaluation.stage import EvaluatedRun, SplitFiles, evaluate_split
 from robis.io.tables import read_table
 from robis.refinement.methods import Refining
 from robis.refinement.stage import refine_split
@@ -160,9 +160,7 @@ class Pipeline:
             SplitFiles(samples=samples, root=root, maps=maps, masks=masks, scores=scores),
             metrics,
             self._place(results.CURVES, split),
-            detector=self.run,
-            category=self.category,
-            split=split,
+            EvaluatedRun(self.run, self.category, split, options.pop("settings")),
             threads=self.threads,
             **options,
         )

@@ -64,7 +64,7 @@ def score_images(folder: str, threads: int) -> Callable[[], object]:
 
 def evaluate(folder: str, threads: int) -> Callable[[], object]:
     """All metrics."""
-    from robis.evaluation.stage import SplitFiles, evaluate_split
+    from robis.evaluation.stage import EvaluatedRun, SplitFiles, evaluate_split
 
     root = Path(folder)
     files = SplitFiles(
@@ -75,4 +75,4 @@ def evaluate(folder: str, threads: int) -> Callable[[], object]:
         scores=root / "scores.parquet",
     )
     outputs = (root / "out" / "metrics.parquet", root / "out" / "curves.parquet")
-    return partial(evaluate_split, files, *outputs, detector="d", category="c", split="test", threads=threads)
+    return partial(evaluate_split, files, *outputs, EvaluatedRun("d", "c", "test"), threads=threads)

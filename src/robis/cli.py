@@ -282,16 +282,14 @@ def _rescore(options: argparse.Namespace) -> None:
 
 
 def _print_metrics(options: argparse.Namespace) -> None:
-    import pandas as pd
-
     from robis.evaluation.tables import format_table
-    from robis.io.tables import read_table
+    from robis.workflow.provenance import metrics_and_settings
 
     files = sorted(options.results.glob("*/metrics/*/*.parquet"))
     if not files:
         reason = "the run has no ground truth, or is not finished" if options.results.is_dir() else "no such folder"
         raise DataError(f"{options.results}: no metrics there ({reason}). Expected a results folder, results/NAME.")
-    print(format_table(pd.concat([read_table(file, stage="evaluate") for file in files], ignore_index=True)))
+    print(format_table(*metrics_and_settings(files)))
     page = options.results / "report" / "index.html"
     if page.is_file():
         print(f"\nReport: {page.resolve()}")

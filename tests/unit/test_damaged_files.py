@@ -15,7 +15,7 @@ import tifffile
 
 from robis.binarization.stage import SplitMaps, Thresholding, binarize_split
 from robis.errors import DataError
-from robis.evaluation.stage import SplitFiles, evaluate_split
+from robis.evaluation.stage import EvaluatedRun, SplitFiles, evaluate_split
 from robis.io.arrays import open_array
 from robis.io.maps import read_map, read_written_mask, write_map, write_mask
 from robis.io.samples import IndexedSample, write_samples
@@ -106,7 +106,7 @@ class Split:
     def evaluate(self) -> None:
         files = SplitFiles(self.samples, self.folder, self.folder / "maps", self.folder / "masks", self.scores)
         out = self.folder / "out.parquet"
-        evaluate_split(files, out, out, detector="d", category="c", split="test")
+        evaluate_split(files, out, out, EvaluatedRun("d", "c", "test"))
 
 
 def other_array(path: Path, change: Callable[[np.ndarray], np.ndarray]) -> bytes:

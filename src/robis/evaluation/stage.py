@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -33,6 +34,8 @@ from robis.io.tables import read_table, write_table
 from robis.io.threads import threaded
 
 GROUND_TRUTH = "ground_truth"
+# Where a table of metrics has the settings of its run, among its attributes.
+SETTINGS = "settings"
 NORMAL, ANOMALOUS = "normal", "anomalous"
 SCORE_KINDS = {"sample_id": "text", "rescored": "numbers", "is_anomalous": "yes or no"}
 
@@ -56,14 +59,27 @@ class SplitFiles:
     scores: Path
 
 
+@dataclass(frozen=True)
+class EvaluatedRun:
+    """Whose metrics they are.
+
+    Attributes:
+        detector, category, split: names for the row.
+        settings: plain data on what the results were computed with, kept beside the row (`DataFrame.attrs`).
+    """
+
+    detector: str
+    category: str
+    split: str
+    settings: Mapping[str, Any] = field(default_factory=dict)
+
+
 def evaluate_split(
     files: SplitFiles,
     metrics: Path,
     curves: Path,
+    run: EvaluatedRun,
     *,
-    detector: str,
-    category: str,
-    split: str,
     resolution: str | int = GROUND_TRUTH,
     threads: int = 1,
 ) -> None:
@@ -79,7 +95,7 @@ def evaluate_split(
         metrics: table that is written, one row: detector, category, split, images, anomalous_images, defects
             (ground-truth regions at `resolution`) and METRICS in 0..1.
         curves: table that is written, see `curves_table`.
-        detector, category, split: names for the row.
+        run: names for the row.
         resolution: "ground_truth" brings each map to its image's size (bilinear, float16 again); a number R brings
             map and ground truth to R x R pixels (bilinear and nearest), as the papers do. The seg_* metrics always
             compare at the ground truth's size, to which the final mask is brought (nearest).
@@ -111,11 +127,13 @@ def evaluate_split(
         **segmentation_metrics(segmentation),
         "class_f1": class_f1(flagged[known], anomalous[known]),
     }
-    about = {"detector": detector, "category": category, "split": split, "images": len(samples)}
+    about = {"detector": run.detector, "category": run.category, "split": run.split, "images": len(samples)}
     totals = {"anomalous_images": int(anomalous.sum()), "defects": counts.regions if usable else None}
     row = about | totals | {name: values[name] for name in METRICS}
     write_table(curves, curves_table(pixels, images))
-    write_table(metrics, typed(pd.DataFrame([row])))
+    table = typed(pd.DataFrame([row]))
+    table.attrs[SETTINGS] = dict(run.settings)
+    write_table(metrics, table)
 
 
 def _check_resolution(resolution: str | int) -> None:
