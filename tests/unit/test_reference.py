@@ -20,6 +20,7 @@ from robis.config.words import words_of
 from robis.detectors.registry import DETECTORS
 from robis.detectors.settings import Settings, load, parse
 from robis.errors import ConfigError
+from robis.evaluation.metrics import MEANINGS, METRICS
 from robis.workflow.explain import explain, larger
 from robis.workflow.reference import allowed, commented_yaml, field_of, written_files
 from robis.workflow.stages import STAGES, followers, readers, stages
@@ -116,6 +117,14 @@ def test_the_form_to_copy_gives_the_value_back(key: str) -> None:
     arguments = shlex.split(given)
     assert arguments[-2] == "--config"
     assert load(changes=parse_config(arguments[-1:])).get(key) == value
+
+
+def test_every_metric_has_its_clause() -> None:
+    assert list(MEANINGS) == list(METRICS)
+    # Short enough for a tooltip, and a clause: no capital, no period.
+    assert all(len(text) <= 110 and text[0] in "mfphF" and text[-1] != "." for text in MEANINGS.values())
+    glossary = (REPOSITORY / "docs" / "glossary.md").read_text()
+    assert glossary.partition("## Metrics")[0].count("\n| ") - 2 == 12
 
 
 def test_what_is_declared_exists() -> None:

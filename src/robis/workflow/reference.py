@@ -18,6 +18,7 @@ from robis.config.words import accepted
 from robis.config.yaml_files import to_yaml
 from robis.detectors.registry import DETECTORS
 from robis.detectors.settings import Settings, load
+from robis.evaluation.metrics import MEANINGS
 from robis.workflow.stages import STAGES, followers, readers
 
 WIDTH = 118
@@ -27,6 +28,8 @@ REPOSITORY = Path(__file__).parents[3]
 # The values of the two commented configs: config.yaml repeats the demo's.
 DEMO = REPOSITORY / "config" / "demo.yaml"
 FOLDER = REPOSITORY / "src" / "robis" / "config" / "folder.yaml"
+
+METRICS_MARK = "<!-- Written by `make config` from src/robis/evaluation/metrics.py. -->"
 
 DEMO_HEAD = """The default config: it runs the demo, on generated images with an encoder for machines without a GPU.
 Every key is here. Where a value differs from robis's default, which is the published one, the comment says so.
@@ -123,6 +126,14 @@ def markdown() -> str:
     return "\n".join(lines) + "\n"
 
 
+def glossary() -> str:
+    """docs/glossary.md, the table of metrics at its end written anew."""
+    text = (REPOSITORY / "docs" / "glossary.md").read_text(encoding="utf-8")
+    head, mark, _ = text.partition(METRICS_MARK)
+    rows = [f"| `{name}` | {meaning} |" for name, meaning in MEANINGS.items()]
+    return head + mark + "\n".join(["", "", "| metric | meaning |", "| --- | --- |", *rows, ""])
+
+
 def rerun_text(key: str, detectors: Iterable[str] = tuple(DETECTORS)) -> str:
     """The stages of some detectors that read a key, with their conditions, for a table or a terminal."""
     special = {
@@ -194,6 +205,7 @@ def written_files() -> dict[str, str]:
         "config/config.yaml": commented_yaml(load(DEMO), DEMO_HEAD),
         "config/folder.yaml": commented_yaml(load(FOLDER), FOLDER_HEAD),
         "docs/config.md": markdown(),
+        "docs/glossary.md": glossary(),
     }
 
 
