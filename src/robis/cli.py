@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from robis import __version__
 from robis.errors import DataError, RobisError
-from robis.io.names import on_disk
+from robis.io.names import composed, on_disk
 
 if TYPE_CHECKING:
     from robis.config.settings import SharedSettings
@@ -92,10 +92,10 @@ def _parser() -> argparse.ArgumentParser:
     check_data.set_defaults(run=_check_data)
 
     metrics = commands.add_parser("metrics", help="print the metrics of a finished run")
-    metrics.add_argument("results", type=Path, help="results folder of a data set, e.g. results/demo")
+    metrics.add_argument("results", type=_path, help="results folder of a data set, e.g. results/demo")
     metrics.set_defaults(run=_print_metrics)
     timings = commands.add_parser("timings", help="print time and memory of each stage")
-    timings.add_argument("results", type=Path, help="results folder of a data set, e.g. results/demo")
+    timings.add_argument("results", type=_path, help="results folder of a data set, e.g. results/demo")
     timings.set_defaults(run=_print_timings)
     explain = commands.add_parser("explain", help="what an option means, and what a change of it re-runs")
     explain.add_argument("key", help="dotted key or section, e.g. binarize.std_factor or binarize")
@@ -103,9 +103,9 @@ def _parser() -> argparse.ArgumentParser:
     explain.set_defaults(run=_explain)
 
     rescore = commands.add_parser("rescore", help="smooth image scores over images that look alike (MuSc's RsCIN)")
-    rescore.add_argument("scores", type=Path, help="CSV or Parquet with a column `score`; other columns are kept")
+    rescore.add_argument("scores", type=_path, help="CSV or Parquet with a column `score`; other columns are kept")
     rescore.add_argument(
-        "embeddings", type=Path, help=".npy (images, D) in the same order, or Parquet with `sample_id` and `embedding`"
+        "embeddings", type=_path, help=".npy (images, D) in the same order, or Parquet with `sample_id` and `embedding`"
     )
     rescore.add_argument(
         *("--neighborhood-sizes", "--k"),
@@ -130,14 +130,19 @@ def _parser() -> argparse.ArgumentParser:
     check = submission.add_subparsers(required=True, metavar="COMMAND").add_parser(
         "check", help="say whether the server would take a folder or archive, of robis or of another tool"
     )
-    check.add_argument("path", type=Path, help="a folder, a .tar.gz or a .tar")
+    check.add_argument("path", type=_path, help="a folder, a .tar.gz or a .tar")
     sizes = check.add_mutually_exclusive_group()
-    sizes.add_argument("--samples", type=Path, help="compare sizes with the images of a run: results/NAME/samples")
-    sizes.add_argument("--root", type=Path, help="compare sizes with the images of a data set: the folder it is in")
+    sizes.add_argument("--samples", type=_path, help="compare sizes with the images of a run: results/NAME/samples")
+    sizes.add_argument("--root", type=_path, help="compare sizes with the images of a data set: the folder it is in")
     check.add_argument("--scale", type=float, default=0.25, help="size of maps / size of images (default: %(default)s)")
     check.add_argument("--threads", type=int, default=os.cpu_count() or 1, help="default: %(default)s, one per core")
     check.set_defaults(run=_check_submission)
     return parser
+
+
+def _path(text: str) -> Path:
+    """A path in the disk's own spelling: shells complete names in one form of Unicode, people type another."""
+    return on_disk(Path(text))
 
 
 def _add_config(parser: argparse.ArgumentParser) -> None:
@@ -176,7 +181,8 @@ def _show_config(options: argparse.Namespace) -> None:
     from robis.workflow.runs import effective, runs_of
 
     settings = _settings(options)
-    chosen = {kind: getattr(options, kind) for kind in ("category", "split", "detector") if getattr(options, kind)}
+    kinds = ("category", "split", "detector")
+    chosen = {kind: composed(getattr(options, kind)) for kind in kinds if getattr(options, kind)}
     known = [*DETECTORS, *runs_of(settings)]
     if options.detector and options.detector not in known:
         raise ConfigError(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import unicodedata
 from pathlib import Path
 from typing import Any
 
@@ -150,6 +151,13 @@ def test_the_record_holds_nothing_that_changes_no_result() -> None:
     job = {"run": "inp_former", "category": "01", "split": "test_public"}
     same = config(dataset={"root": "elsewhere"}, infer={"shards": 4}, report={"max_images": 3}, musc={"memory_gb": 1.0})
     assert settings_record(config(), **job) == settings_record(same, **job)
+
+
+def test_a_results_folder_is_known_in_any_form_of_unicode(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    results = Results(tmp_path / unicodedata.normalize("NFC", "Mu\u0308sli"))
+    results.evaluate("01", 0.5, config())
+    assert main(["metrics", str(tmp_path / unicodedata.normalize("NFD", "Mu\u0308sli"))]) == 0
+    assert "50.0" in capsys.readouterr().out
 
 
 def test_rows_without_a_record_are_marked_among_others_with_one(results: Results) -> None:

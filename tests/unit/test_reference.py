@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import re
 import shlex
+import shutil
+import unicodedata
 from pathlib import Path
 
 import jsonschema
@@ -158,6 +160,11 @@ def test_config_show_applies_overrides(tmp_path: Path, capsys: pytest.CaptureFix
     assert yaml.safe_load(capsys.readouterr().out)["refine"]["method"] == "none"
     assert main(arguments) == 0
     assert yaml.safe_load(capsys.readouterr().out)["refine"]["method"] == "sam"
+    (tmp_path / "data" / unicodedata.normalize("NFD", "M\u00fcsli") / "train").mkdir(parents=True)
+    for form in ("NFC", "NFD"):
+        assert main([*arguments, "--category", unicodedata.normalize(form, "M\u00fcsli")]) == 0, form
+        assert yaml.safe_load(capsys.readouterr().out)["refine"]["method"] == "sam"
+    shutil.rmtree(next((tmp_path / "data").glob("M*")))
     assert main([*arguments, "--category", "rise"]) == 1
     assert "category: 'rise' matches nothing here. Valid: rice. Did you mean 'rice'?" in capsys.readouterr().err
 

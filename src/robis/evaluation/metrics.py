@@ -34,7 +34,7 @@ MEANINGS = {
     "image_auroc": "how often a defective image scores higher than a normal one; 50 % is chance",
     "image_ap": "mean precision of images over all limits on the score",
     "image_f1_max": "F1 of images at the best limit on the score, chosen with the labels",
-    "pixel_auroc": "how often a defect pixel has a higher map value than a normal one; high, since most pixels are easy",
+    "pixel_auroc": "how often a defect pixel has a higher map value than a normal one; most pixels are easy",
     "pixel_ap": "mean precision of pixels over all thresholds on the map",
     "pixel_f1_max": "F1 of pixels at the best threshold on the map, chosen with the labels",
     "aupro_0.30": "mean covered fraction of a defect, small or large, up to 30 % false-positive pixels",
