@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import logging
 import os
 import sys
 from collections.abc import Sequence
@@ -28,6 +29,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Returns the exit status: 1 for a user's mistake, after its message. A reader of the output that has gone, such as
     `head`, ends the command without a message.
     """
+    if arguments is None:
+        # Lines about the progress of a long check.
+        logging.basicConfig(format="%(message)s")
+        logging.getLogger("robis").setLevel(logging.INFO)
     try:
         try:
             return _run(arguments)
@@ -197,8 +202,6 @@ def _show_config(options: argparse.Namespace) -> None:
 
 
 def _check_submission(options: argparse.Namespace) -> None:
-    import logging
-
     from robis.submission.check import check_upload
     from robis.submission.sources import upload_of_dataset, upload_of_run
     from robis.submission.upload import Upload, benchmark_ids
