@@ -98,6 +98,30 @@ def two_forms_of_a_name(root: Path, config: Config) -> None:
         write_image(root / "nut" / "train" / f"{unicodedata.normalize(form, 'ü')}.png", 10, 12)
 
 
+def weights(place: str, content: bytes) -> Spoil:
+    def spoil(root: Path, config: Config) -> None:
+        added(place, content)(root, config)
+        config["encoder"]["weights"] = "data/w.pth"
+
+    return spoil
+
+
+def checkpoint(content: bytes) -> Spoil:
+    def spoil(root: Path, config: Config) -> None:
+        added("sam.pth", content)(root, config)
+        config["refine"] = {"method": "sam", "checkpoint": "data/sam.pth"}
+
+    return spoil
+
+
+def encoder_file(content: bytes) -> Spoil:
+    def spoil(root: Path, config: Config) -> None:
+        added("clip.json", content)(root, config)
+        config |= {"detectors": ["winclip"], "encoder": {"name": "data/clip.json", "weights": "random"}}
+
+    return spoil
+
+
 def loco_masks(root: Path, config: Config) -> None:
     config["dataset"]["layout"] = "mvtec_ad"
     for category in ("nut", "bolt"):
@@ -109,12 +133,12 @@ def loco_masks(root: Path, config: Config) -> None:
     write_mask(root / "nut" / "ground_truth" / "dent" / "0" / "000.png", 10, 12)
 
 
-def in_a_table(text: str) -> Spoil:
+def in_a_table(text: str, encoding: str = "utf-8") -> Spoil:
     def spoil(root: Path, config: Config) -> None:
         config["dataset"] |= {"layout": "table", "splits": ["test"]}
         head = "category,split,image,label,mask\n"
         lines = "".join(f"nut,train,nut/train/{n}.png,good,\nnut,test,nut/test/good/{n}.png,good,\n" for n in range(4))
-        (root / "samples.csv").write_text(head + lines + text)
+        (root / "samples.csv").write_bytes((head + lines + text).encode(encoding))
 
     return spoil
 
@@ -194,6 +218,12 @@ CASES: dict[str, tuple[Spoil, str | None]] = {
     "image listed twice": (in_a_table("nut,test,nut/test/good/0.png,good,\n"), "1 image is listed twice"),
     "unknown label": (in_a_table("nut,test,nut/test/dent/0.png,maybe,\n"), "1 label is unknown"),
     "path out of the root": (in_a_table("nut,test,../a.png,good,\n"), "1 path leads out of dataset.root"),
+    "table in Latin-1": (
+        in_a_table("nut,test,ü.png,good,\n", "latin-1"),
+        "samples.csv, line 10: found the byte 0xfc, which is not UTF-8 ('ü' in Latin-1). Save the file with",
+    ),
+    "table in UTF-16": (in_a_table("", "utf-16"), "samples.csv: found a file in UTF-16 or UTF-32; expected UTF-8."),
+    "table with a byte order mark": (in_a_table("", "utf-8-sig"), None),
     # The config's file.
     "key given twice": (written("\nmerge: {scale: 0.5}\nmerge: {scale: 1.0}\n"), "the key 'merge' is given twice"),
     "Latin-1": (written(b"# f\xfcr\n"), "found the byte 0xfc, which is not UTF-8"),
@@ -217,7 +247,21 @@ CASES: dict[str, tuple[Spoil, str | None]] = {
         "overrides.0: inp_former.epochs is read by train",
     ),
     "unknown encoder": (changed(encoder={"name": "dinov9"}), "encoder.name: 'dinov9' is no known encoder."),
+    "encoder in Latin-1": (
+        encoder_file('{"embed_dim": 8,\n"note": "ü"}'.encode("latin-1")),
+        "encoder.name: data/clip.json, line 2: found the byte 0xfc, which is not UTF-8",
+    ),
     "no weights": (changed(encoder={"weights": "absent.safetensors"}), "encoder.weights: absent.safetensors"),
+    "folder as weights": (weights("w.pth/a", b""), "encoder.weights: data/w.pth is a folder."),
+    "empty weights": (weights("w.pth", b""), "data/w.pth is not a readable weights file: it is empty."),
+    "page as weights": (
+        weights("w.pth", b"<!DOCTYPE html>"),
+        "not a readable weights file: it is an HTML page",
+    ),
+    "pointer as checkpoint of SAM": (
+        checkpoint(b"version https://git-lfs.github.com/spec/v1"),
+        "it is a Git LFS pointer",
+    ),
     "no checkpoint of SAM": (changed(refine={"method": "sam"}), "weights/sam_vit_h_4b8939.pth: does not exist"),
     "no embeddings": (changed(rescore={"method": "rscin", "embeddings": "a.npy"}), "rescore.embeddings: a.npy does"),
     "embeddings of a detector without": (
