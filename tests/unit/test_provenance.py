@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import unicodedata
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -158,6 +159,26 @@ def test_a_results_folder_is_known_in_any_form_of_unicode(tmp_path: Path, capsys
     results.evaluate("01", 0.5, config())
     assert main(["metrics", str(tmp_path / unicodedata.normalize("NFD", "Mu\u0308sli"))]) == 0
     assert "50.0" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (lambda table: table.drop(columns="seg_f1"), "no column 'seg_f1'; found detector, category"),
+        (lambda table: table.assign(seg_f1="high"), "the column 'seg_f1' holds"),
+        (lambda table: table.iloc[:0], "0 rows; expected one"),
+        (lambda table: pd.concat([table, table]), "2 rows; expected one"),
+    ],
+)
+def test_a_damaged_table_of_metrics_is_named_with_its_rule(
+    results: Results, capsys: pytest.CaptureFixture[str], damage: Callable[[pd.DataFrame], pd.DataFrame], message: str
+) -> None:
+    results.evaluate("01", 0.5, config())
+    write_table(results.files[0], damage(pd.read_parquet(results.files[0])))
+    assert main(["metrics", str(results.folder)]) == 1
+    error = capsys.readouterr().err
+    assert error.startswith(f"robis: {results.files[0]}: {message}")
+    assert error.endswith("Make it again with `snakemake --forcerun evaluate`.\n")
 
 
 def test_rows_without_a_record_are_marked_among_others_with_one(results: Results) -> None:

@@ -14,12 +14,15 @@ from robis.config.stage import Option
 from robis.detectors.registry import DETECTORS
 from robis.detectors.settings import parse
 from robis.errors import ConfigError
+from robis.evaluation.metrics import METRICS
 from robis.evaluation.stage import SETTINGS
+from robis.io.damage import damaged
 from robis.io.tables import read_table
 from robis.workflow.runs import effective, run_of, runs_of
 from robis.workflow.stages import stages
 
 LAST = "evaluate"
+_COLUMNS = dict.fromkeys(("detector", "category", "split"), "text") | dict.fromkeys(METRICS, "numbers")
 # Re-runs inference, with the same results to the bit.
 SAME_RESULTS = ("infer.shards",)
 
@@ -49,7 +52,7 @@ def metrics_and_settings(files: Sequence[Path]) -> tuple[pd.DataFrame, list[str]
         The rows with one more column, `other_settings` (bool), and a sentence about each marked row.
     """
     newest_first = sorted(files, key=lambda file: file.stat().st_mtime_ns, reverse=True)
-    tables = {file: read_table(file, stage=LAST) for file in newest_first}
+    tables = {file: _read_row(file) for file in newest_first}
     configs = {file: config for file, table in tables.items() if (config := _config(table))}
     marked, sentences = [], []
     for file in files:
@@ -57,9 +60,15 @@ def metrics_and_settings(files: Sequence[Path]) -> tuple[pd.DataFrame, list[str]
         differences = list(_differences(table, list(configs.values()), _run_of(table)))
         marked.append(table.assign(other_settings=bool(differences)))
         if differences:
-            detector, category, split = (table[name].iloc[0] for name in ("detector", "category", "split"))
-            sentences.append(f"{detector}, {category}/{split}: {'; '.join(differences)}")
+            sentences.append("{detector}, {category}/{split}: ".format(**_run_of(table)) + "; ".join(differences))
     return pd.concat(marked, ignore_index=True), sentences
+
+
+def _read_row(file: Path) -> pd.DataFrame:
+    table = read_table(file, stage=LAST, columns=_COLUMNS)
+    if len(table) != 1:
+        raise damaged(file, f"{len(table)} rows; expected one", LAST)
+    return table
 
 
 def _run_of(table: pd.DataFrame) -> dict[str, str]:
