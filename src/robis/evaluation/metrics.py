@@ -46,6 +46,8 @@ MEANINGS = {
     "class_f1": "F1 of images, counted as defective where the final mask marks at least one pixel",
 }
 
+# Where a table of metrics has the settings of its run, among its attributes.
+SETTINGS = "settings"
 CURVE_CELLS = 250
 
 

@@ -16,6 +16,7 @@ from robis.errors import ConfigError, DataError, first_few
 from robis.evaluation.counts import PixelCounts, SegmentationCounts, resize_map, resize_mask
 from robis.evaluation.metrics import (
     METRICS,
+    SETTINGS,
     class_f1,
     curves_table,
     image_metrics,
@@ -34,8 +35,6 @@ from robis.io.tables import read_table, write_table
 from robis.io.threads import threaded
 
 GROUND_TRUTH = "ground_truth"
-# Where a table of metrics has the settings of its run, among its attributes.
-SETTINGS = "settings"
 NORMAL, ANOMALOUS = "normal", "anomalous"
 SCORE_KINDS = {"sample_id": "text", "rescored": "numbers", "is_anomalous": "yes or no"}
 

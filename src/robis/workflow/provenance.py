@@ -14,8 +14,7 @@ from robis.config.stage import Option
 from robis.detectors.registry import DETECTORS
 from robis.detectors.settings import parse
 from robis.errors import ConfigError
-from robis.evaluation.metrics import METRICS
-from robis.evaluation.stage import SETTINGS
+from robis.evaluation.metrics import METRICS, SETTINGS
 from robis.io.damage import damaged
 from robis.io.tables import read_table
 from robis.workflow.runs import effective, run_of, runs_of

@@ -37,10 +37,14 @@ _LOGGED = re.compile(r"^ERROR (?P<message>.*)", re.S | re.M)
 class LogHandler(LogHandlerBase):
     """Prints as Snakemake does, but errors of robis as their messages alone, those of failed jobs at the end."""
 
+    # What Snakemake asks of a handler.
+    writes_to_stream = True
+    writes_to_file = has_filter = has_formatter = needs_rulegraph = False
+
     def __post_init__(self) -> None:
         settings = self.common_settings
         self.terminal = ColorizingTextHandler(settings.nocolor, sys.stdout if settings.stdout else sys.stderr)
-        self._failures: dict[int, str] = {}
+        self._failures: dict[int | None, str] = {}
 
     def setFormatter(self, fmt: Formatter | None) -> None:  # noqa: N802
         """Take Snakemake's own formatter."""
@@ -49,46 +53,30 @@ class LogHandler(LogHandlerBase):
 
     def emit(self, record: LogRecord) -> None:
         """Print a record, change it first, or drop it."""
-        text = record.getMessage()
-        if self._remember(record) or text.startswith(_NOISE) or _SCRIPT.match(text):
-            return
-        if record.levelname == "ERROR":
-            record.msg, record.args = rewritten(text, list(self._failures.values()), sys.argv[1:]), ()
-        # Whoever read the output has gone, such as `head`.
-        with suppress(BrokenPipeError):
+        try:
+            text = record.getMessage()
+            if self._remember(record) or text.startswith(_NOISE) or _SCRIPT.match(text):
+                return
+            if record.levelname == "ERROR":
+                record.msg, record.args = rewritten(text, list(self._failures.values()), sys.argv[1:]), ()
             self.terminal.emit(record)
+        except BrokenPipeError:
+            pass  # Whoever read the output has gone, such as `head`.
+        except Exception:
+            self.handleError(record)
 
     def _remember(self, record: LogRecord) -> bool:
         """Keep what a failed job has logged, for the end; forget it when the job is repeated with success.
 
         Returns whether there is nothing else to print: of jobs elsewhere, such as on a cluster, Snakemake knows more.
         """
-        event, values = getattr(record, "event", None), vars(record)
+        values = vars(record)
+        event = values.get("event")
         if event == LogEvent.JOB_FINISHED:
-            self._failures.pop(values["job_id"], None)
-        elif event == LogEvent.JOB_ERROR and (message := logged_error(values["log"])):
-            self._failures[values["jobid"]] = message
-            return not values["aux"]
-        return False
-
-    @property
-    def writes_to_stream(self) -> bool:
-        return True
-
-    @property
-    def writes_to_file(self) -> bool:
-        return False
-
-    @property
-    def has_filter(self) -> bool:
-        return False
-
-    @property
-    def has_formatter(self) -> bool:
-        return False
-
-    @property
-    def needs_rulegraph(self) -> bool:
+            self._failures.pop(values.get("job_id"), None)
+        elif event == LogEvent.JOB_ERROR and (message := logged_error(values.get("log"))):
+            self._failures[values.get("jobid")] = message
+            return not values.get("aux")
         return False
 
 
