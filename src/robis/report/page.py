@@ -134,10 +134,14 @@ def _figures(
                 score_figure(run.name, table["rescored"].to_numpy(float), list(labels.values())),
                 threshold_figure(run.name, table, labels),
                 size_figure(run.name, masks.regions[run.name]),
-                training_figure(run.name, read_table(run.history)) if run.history else None,
+                training_figure(run.name, _history(run.history)) if run.history else None,
             ]
             drawn += [(figure, run.name) for figure in of_run if figure]
     return drawn, remarks
+
+
+def _history(path: Path) -> pd.DataFrame:
+    return read_table(path, stage="train", columns={"step": "integers", "loss": "numbers"})
 
 
 def _write_figures(drawn: Sequence[tuple[Figure, str | None]], folder: _Folder) -> list[dict[str, Any]]:

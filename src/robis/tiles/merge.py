@@ -17,6 +17,7 @@ from robis.io.arrays import blocks, release
 from robis.io.atomic import atomic_folder
 from robis.io.damage import damaged
 from robis.io.maps import write_map
+from robis.io.progress import tracked
 from robis.io.samples import IndexedSample, read_samples
 from robis.io.threads import threaded
 from robis.tiles.files import TileMaps
@@ -238,7 +239,7 @@ def merge_split(
             merged *= np.float32(factor)
             write_map(partial / f"{image.sample_id}.tiff", to_float16(np.clip(merged, 0, MAX_VALUE, out=merged)))
 
-        for _ in threaded(write, images, threads):
+        for _ in tracked(threaded(write, images, threads), len(images), "images"):
             pass
 
 
