@@ -235,7 +235,7 @@ def _write_demo(options: argparse.Namespace) -> None:
 
 
 def _check_data(options: argparse.Namespace) -> None:
-    from robis.datasets.check import check_dataset, format_summary
+    from robis.datasets.check import check_dataset, format_held_out, format_summary
     from robis.datasets.layouts import LAYOUTS
     from robis.datasets.problems import ProblemsError, grouped
     from robis.datasets.samples import Source
@@ -275,6 +275,8 @@ def _check_data(options: argparse.Namespace) -> None:
         raise ProblemsError(error.where, error.problems, limit) from error
     tiles = f"{config} makes them" if config else "the default settings make them"
     print(f"{root}, layout {layout}; tiles as {tiles}\n\n{format_summary(report.summaries)}")
+    if report.held_out:
+        print(f"\n{format_held_out(report.held_out, limit)}")
     if report.remarks:
         print(f"\nUsable, but likely to be mistakes:\n{grouped(report.remarks, limit)}")
     if report.elsewhere:
