@@ -234,9 +234,8 @@ def _read_learned(root: Path, split_folder: Path) -> list[Sample]:
     """Normal images to learn from: those in folders named so, or else all outside of folders of other images."""
     if good := _normal_folders(split_folder):
         return _normal(root, split_folder, *good, nested=True)
-    folders = subfolders(
-        split_folder, lambda name: not (is_anomalous(name) or is_unknown(name) or is_mask_folder(name))
-    )
+    others = (is_anomalous, is_unknown, is_mask_folder)
+    folders = subfolders(split_folder, lambda name: not any(is_other(name) for is_other in others))
     return [*_normal(root, split_folder, split_folder), *_normal(root, split_folder, *folders, nested=True)]
 
 
