@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Protocol, TypeVar
 
 import numpy as np
@@ -81,6 +82,12 @@ def tiles_per_pass(compute: Compute, device: torch.device) -> int:
     return 1 if device.type == "cpu" else compute.batch_size
 
 
+def with_work(compute: Compute, device: torch.device) -> Compute:
+    """How to compute with batches that give each thread of a CPU a tile; a GPU keeps the batch size."""
+    busy = max(compute.batch_size, compute.threads) if device.type == "cpu" else compute.batch_size
+    return replace(compute, batch_size=busy)
+
+
 def in_passes(model: Callable[[Tensor], R], batch: Tensor, compute: Compute) -> list[R]:
     """Results of a model's forward passes over a batch, all of which have the same shape.
 
@@ -97,7 +104,8 @@ def in_passes(model: Callable[[Tensor], R], batch: Tensor, compute: Compute) -> 
         The results of the passes in order. On a GPU the pass is filled up with black tiles: more than B results.
     """
     per_pass = tiles_per_pass(compute, batch.device)
-    if per_pass > 1:
+    # A thread of its own would lack the precision that the caller has set for a GPU.
+    if per_pass > 1 or batch.device.type != "cpu":
         return [model(F.pad(batch, (*(0, 0) * 3, 0, per_pass - len(batch))))]
 
     def one(tile: Tensor) -> R:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from robis.arrays.float16 import to_float16
-from robis.detectors.batches import Picked, in_passes, one_behind, tile_batches, tiles_per_pass
+from robis.detectors.batches import Picked, in_passes, one_behind, tile_batches, tiles_per_pass, with_work
 from robis.detectors.checks import require_finite
 from robis.detectors.jobs import InferJob, Shard
 from robis.detectors.kept import fill_rows, with_model
@@ -82,21 +82,22 @@ def write_tile_maps(tile_maps: Callable[[Tensor, int], Tensor], job: InferJob, *
     store, rows = store[chosen], rows[chosen]
     device = pick_device(job.compute.device)
     size = map_size(job.size.window, job.size.scale, input_size)
-    kept = kept_for(store, with_model(job.reuse, device, job.inputs.values()), job.compute.threads)
+    how = with_work(job.compute, device)
+    kept = kept_for(store, with_model(job.reuse, device, job.inputs.values()), how.threads)
 
     def compute(batch: Tensor) -> Tensor:
-        with autocast(device, job.compute.precision):
-            return torch.cat(in_passes(lambda part: tile_maps(part, size), batch, job.compute))[: len(batch)]
+        with autocast(device, how.precision):
+            return torch.cat(in_passes(lambda part: tile_maps(part, size), batch, how))[: len(batch)]
 
     def maps_of(numbers: Sequence[int]) -> Iterator[tuple[int, np.ndarray]]:
-        batches = tile_batches(Picked(store, numbers), job.compute, device)
+        batches = tile_batches(Picked(store, numbers), how, device)
         for start, values in one_behind(batches, compute):
             yield start, stored(values, [chosen.start + n for n in numbers[start : start + len(values)]], job)
 
     kept.make_room(2 * len(store) * size**2)
     is_part = job.shard.count > 1 and bool(kept.keys)
     with atomic_array(job.output.maps, np.float16, (len(store), size, size)) as maps:
-        fill_rows(maps, kept, maps_of, tiles_per_pass(job.compute, device))
+        fill_rows(maps, kept, maps_of, tiles_per_pass(how, device))
         write_table(job.output.table, rows.assign(**{KEY: [key.hex() for key in kept.keys]}) if is_part else rows)
     if not is_part:
         kept.keep(job.output.maps)

@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from robis.detectors.batches import Picked, in_passes, tile_batches, tiles_per_pass
+from robis.detectors.batches import Picked, in_passes, tile_batches, tiles_per_pass, with_work
 from robis.detectors.checks import require_finite
 from robis.detectors.jobs import Compute
 from robis.detectors.kept import fill_rows, with_model
@@ -85,6 +85,7 @@ def embed_batches(
         DataError: an embedding is not finite.
     """
     device = encoder.mean.device
+    compute = with_work(compute, device)
     for start, batch in tile_batches(store, compute, device):
         with autocast(device, compute.precision):
             parts = in_passes(lambda part: embed(encoder, part, scales), batch, compute)
