@@ -95,10 +95,11 @@ def write_tile_maps(tile_maps: Callable[[Tensor, int], Tensor], job: InferJob, *
             yield start, stored(values, [chosen.start + n for n in numbers[start : start + len(values)]], job)
 
     kept.make_room(2 * len(store) * size**2)
-    is_part = job.shard.count > 1 and bool(kept.keys)
+    is_part = job.shard.count > 1
+    keys = {KEY: [key.hex() for key in kept.keys]} if is_part and job.reuse else {}
     with atomic_array(job.output.maps, np.float16, (len(store), size, size)) as maps:
         fill_rows(maps, kept, maps_of, tiles_per_pass(how, device))
-        write_table(job.output.table, rows.assign(**{KEY: [key.hex() for key in kept.keys]}) if is_part else rows)
+        write_table(job.output.table, rows.assign(**keys))
     if not is_part:
         kept.keep(job.output.maps)
 

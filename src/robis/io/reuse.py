@@ -75,9 +75,11 @@ class KeptRows:
             Ascending numbers of the other rows. A kept row that is not as it was written counts as missing.
         """
         previous, places = self._open(rows)
+        if not places:
+            return list(range(len(rows)))
         missing = []
-        for number in range(len(rows)):
-            place, digest = places.get(self.keys[number], (0, b"")) if places else (0, b"")
+        for number, key in enumerate(self.keys):
+            place, digest = places.get(key, (0, b""))
             if digest and _digest(previous[place].tobytes()) == digest:
                 rows[number] = previous[place]
             else:
@@ -85,8 +87,7 @@ class KeptRows:
             if number % ROWS_AT_ONCE == 0:
                 release(previous)
                 release(rows)
-        if places:
-            logger.info("%d of %d rows are new or changed.", len(missing), len(rows))
+        logger.info("%d of %d rows are new or changed.", len(missing), len(rows))
         return missing
 
     def keep(self, file: Path) -> None:
