@@ -23,6 +23,7 @@ from robis.io.arrays import atomic_array
 from robis.io.reuse import ROWS, KeptRows, Reuse, kept_for
 from robis.io.tables import write_table
 from robis.tiles.store import TILE_COLUMNS
+from robis.workflow import results
 from tests.detector_jobs import infer_job
 
 
@@ -115,6 +116,13 @@ def test_kept_rows_go_where_the_disk_is_too_small_for_two_results(reuse: Reuse, 
     assert reuse.folder.exists()
     kept(reuse, [1, 2]).make_room(1 << 60)
     assert not reuse.folder.exists()
+
+
+def test_nothing_is_kept_beside_the_local_copy_of_a_stored_result() -> None:
+    """Snakemake removes such copies, and what is kept would stay."""
+    job = ("tile_maps", "nut", "test.1")
+    assert results.reuse(Path("results/D/M"), *job) == Path("results/D/M/reuse/tile_maps/nut/test.1")
+    assert results.reuse(Path("/home/me/.snakemake/storage/fs/bucket/results/D/M"), *job) is None
 
 
 @pytest.mark.parametrize(("depends_on_place", "computed"), [(False, [1, 4, 0, 2]), (True, [1, 4, 0, 2, 3, 5, 6])])
