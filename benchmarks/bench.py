@@ -64,6 +64,7 @@ BENCHMARKS = {
     "report": Benchmark("the report of up to 10,000 images: time, memory, size, time to open"),
     "submission": Benchmark("packing an upload, beside tarfile, and checking it"),
     "fingerprints": Benchmark("the first and the next fingerprint of 10,000 images"),
+    "incremental": Benchmark("one new image among 200, through the real workflow"),
     "plan": Benchmark("Snakemake's dry run for 10 to 1,000 categories"),
 }
 SUITE = [name for name, benchmark in BENCHMARKS.items() if benchmark.suite]

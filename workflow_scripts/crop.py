@@ -2,7 +2,7 @@ from pathlib import Path
 
 from robis.tiles.files import TileStore
 from robis.tiles.store import Cutting, crop_split
-from robis.workflow.jobs import job
+from robis.workflow.jobs import job, reuse_of
 
 with job(snakemake) as options:
     crop_split(
@@ -10,5 +10,6 @@ with job(snakemake) as options:
         Path(options.pop("root")),
         TileStore(Path(snakemake.output.tiles), Path(snakemake.output.table)),
         Cutting(**options),
+        reuse=reuse_of(snakemake, snakemake.output.tiles, "tiles"),
         threads=snakemake.threads,
     )

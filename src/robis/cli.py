@@ -265,7 +265,7 @@ def _write_demo(options: argparse.Namespace) -> None:
 
 
 def _check_data(options: argparse.Namespace) -> None:
-    from robis.datasets.check import format_summary
+    from robis.datasets.check import format_held_out, format_summary
     from robis.datasets.layouts import LAYOUTS
     from robis.datasets.problems import ProblemsError, grouped
     from robis.datasets.samples import Source
@@ -304,6 +304,8 @@ def _check_data(options: argparse.Namespace) -> None:
     tiles = f"{config} makes them" if config else "the default settings make them"
     report = checked.dataset
     print(f"{root}, layout {layout}; tiles as {tiles}\n\n{format_summary(report.summaries)}")
+    if report.held_out:
+        print(f"\n{format_held_out(report.held_out, limit)}")
     if checked.method:
         print(f"\nIn image pixels, with the same settings:\n{format_method(checked.method)}")
     if checked.advice:

@@ -186,6 +186,22 @@ def test_remarks_are_printed_and_stop_nothing(whole: Path, config: Path, capsys:
         assert printed.count("nut/spare/") == named
 
 
+def test_training_images_that_validate_are_named(whole: Path, config: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for n in range(50):
+        write_image(whole / "nut" / "train" / f"{n}.png", 10, 10)
+    arguments = ["data", "check", "--configfile", str(config)]
+    assert main(arguments) == 0
+    assert "held out" not in capsys.readouterr().out
+    values = yaml.safe_load(config.read_text())
+    config.write_text(yaml.safe_dump(values | {"binarize": {"calibrate": "validation"}}))
+    # The six lowest of 51 by `printf nut/0 | sha256sum` and so on, in the order of their names. bolt has one image.
+    lent = ["0", "15", "26", "29", "30", "wide"]
+    for extra, named in (([], [*lent[:5], "and 1 more"]), (["--all"], lent)):
+        main([*arguments, *extra])
+        text = f"Training images held out for validation:\n  nut: {', '.join(named)}\n"
+        assert text in capsys.readouterr().out
+
+
 def test_training_images_that_a_detector_needs_are_missed(
     root: Path, config: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import gc
 import logging
 import os
+import re
 import shutil
 import signal
 import sys
@@ -230,6 +231,52 @@ def test_shards_change_no_byte(name: str, finish: Finish, data: Path, tmp_path: 
     config = make_config(name, data)
     config["infer"] |= {"shards": 2}
     assert everything(run_all(config, tmp_path)) == everything(finish(name))
+
+
+def computed_rows(jobs: ScriptJobs) -> dict[str, str]:
+    """By stage, what its log says of the rows that it has computed: "NEW of ALL"."""
+    logs = {path.stem: path.read_text() for path in (jobs.project.results / "logs").iterdir()}
+    texts = {stage: re.findall(r"(\d+ of \d+) rows are new or changed", text) for stage, text in logs.items()}
+    return {stage: text[-1] for stage, text in texts.items() if text}
+
+
+# Five shards share three batches.
+@pytest.mark.parametrize("shards", [1, 5])
+@each_detector
+def test_new_images_among_old_ones_change_no_byte(name: str, shards: int, data: Path, tmp_path: Path) -> None:
+    """Images are added, changed and removed: what is as before is taken over, and all is as in a full run."""
+    for part in ("images/nut/train", f"images/nut/{SPLIT}"):
+        shutil.copytree(data / part, tmp_path / part)
+    for clip in data.glob("*.json"):
+        shutil.copy(clip, tmp_path)
+    # A single run: a second one would take over what the first has embedded.
+    config = make_config(name, tmp_path, **dict.fromkeys(has(name, "shots"), 2))
+    config["dataset"]["splits"] = [SPLIT]
+    config["infer"] |= {"shards": shards}
+    before = run_all(config, tmp_path / "results")
+    assert computed_rows(before) == {}, "nothing to take over"
+
+    folder = tmp_path / "images" / "nut" / SPLIT / "good"
+    (folder / "001.png").unlink()
+    first, changed = cv2.imread(str(folder / "000.png")), folder / "003.png"
+    cv2.imwrite(str(changed), 255 - cv2.imread(str(changed)))
+    cv2.imwrite(str(folder / "000_new.png"), first[::-1])
+    # Snakemake removes what a job will write.
+    for kind in ("samples", "tiles", "tile_maps", "tile_features"):
+        for path in before.project.results.rglob(f"{kind}/nut/{SPLIT}.*"):
+            path.unlink()
+    after = run_all(config, tmp_path / "results")
+    assert everything(after) == everything(run_all(config, tmp_path / "full"))
+
+    rows = computed_rows(after)
+    assert rows.pop("crop") == "4 of 10", "two new images of two tiles"
+    if DETECTORS[name].compares_tiles:
+        assert rows == {}, "every map depends on every tile"
+    elif shards > 1 and name in with_shards():
+        # The log of the last shard, whose tiles are those of 004.
+        assert rows == {"infer_shard": "0 of 2"}
+    else:
+        assert set(rows.values()) == {"4 of 10"}
 
 
 @pytest.mark.parametrize("name", WITH_MEMORY)

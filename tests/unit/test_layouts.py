@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from robis.datasets import layouts
-from robis.datasets.layouts import LAYOUTS, images_in, list_categories, list_samples
+from robis.datasets.layouts import LAYOUTS, held_out, images_in, list_categories, list_samples
 from robis.datasets.samples import Source
 from robis.demo.layouts import DEMO_LAYOUTS
 from robis.errors import DataError
@@ -84,14 +84,63 @@ def test_btad_and_mpdd(tmp_path: Path) -> None:
     assert rows(root, "test", "mpdd") == rows(root, "test", "mvtec_ad")
 
 
-def test_every_tenth_training_image_is_lent_where_validation_is_missing(tmp_path: Path) -> None:
+def lent(names: list[str]) -> set[str]:
+    return held_out("nut", names)
+
+
+def test_a_tenth_of_the_training_images_is_lent_where_validation_is_missing(tmp_path: Path) -> None:
     root = mvtec_ad(tmp_path)
     train = list_samples(Source("mvtec_ad", root), "nut", "train", hold_out=True)
     validation = list_samples(Source("mvtec_ad", root), "nut", "validation", hold_out=True)
-    assert [sample.sample_id for sample in validation] == ["good/000", "good/010"]
+    # The lowest of 12 by `printf nut/good/000 | sha256sum` and so on: 149d58a2, 252dd0bc (004), then 46d36a7e (011).
+    assert [sample.sample_id for sample in validation] == ["good/000", "good/004"]
     assert len(train) == 10
     assert not {sample.image for sample in train} & {sample.image for sample in validation}
     assert len(list_samples(Source("mvtec_ad", root), "nut", "train")) == 12
+
+
+def test_a_tenth_is_rounded_up_and_leaves_one_image_to_learn_from() -> None:
+    names = [f"good/{n:03}" for n in range(21)]
+    assert [len(lent(names[:count])) for count in (0, 1, 2, 10, 11, 20, 21)] == [0, 0, 1, 1, 2, 2, 3]
+
+
+def test_one_training_image_more_or_less_exchanges_one_lent_image_at_most() -> None:
+    names = [f"good/{n:03}" for n in range(60)]
+    before = lent(names)
+    assert len(before) == 6
+    for name in names:
+        after = lent([other for other in names if other != name])
+        assert before - {name} <= after, "the others stay"
+    assert len(before - lent([*names, "good/new"])) <= 1
+
+
+def test_images_in_a_folder_named_unknown_have_no_label(tmp_path: Path) -> None:
+    for name in ("good/a", "dent/b", "Unknown/c", "Unknown/monday/d", "not yet/e"):
+        write_image(tmp_path / "nut" / "test" / f"{name}.png")
+    write_image(tmp_path / "nut" / "train" / "good.png")
+    write_image(tmp_path / "nut" / "train" / "un-labeled" / "x.png")
+    # Not the mask of the unknown image of the same name.
+    for name in ("b", "c", "e"):
+        write_mask(tmp_path / "nut" / "masks" / f"{name}.png")
+    assert [(name, label, defect, mask) for name, _, label, defect, mask in rows(tmp_path, "test", "folder")] == [
+        ("Unknown/c", None, None, None),
+        ("Unknown/monday/d", None, None, None),
+        ("dent/b", "anomalous", "dent", "nut/masks/b.png"),
+        ("good/a", "normal", "good", None),
+        ("not yet/e", "anomalous", "not yet", "nut/masks/e.png"),
+    ]
+    assert [row[0] for row in rows(tmp_path, "train", "folder")] == ["good"]
+
+
+@pytest.mark.parametrize("layout", ["mvtec_ad", "mpdd", "mvtec_loco", "btad", "mvtec_ad_2"])
+def test_layouts_of_benchmarks_take_unjudged_images_as_well(tmp_path: Path, layout: str) -> None:
+    split = "test_public" if layout == "mvtec_ad_2" else "test"
+    write_image(tmp_path / "nut" / split / "UNLABELED" / "a.png")
+    write_image(tmp_path / "nut" / split / "good" / "a.png")
+    assert [row[:1] + row[2:] for row in rows(tmp_path, split, layout)] == [
+        ("UNLABELED/a", None, None, None),
+        ("good/a", "normal", "good", None),
+    ]
 
 
 def test_a_root_without_categories_says_what_is_expected(tmp_path: Path) -> None:

@@ -176,7 +176,7 @@ def test_published_blocks() -> None:
 
 
 infer_split, train_category = inferring(superadd_infer.infer_split), training(superadd_train.train_category)
-gather_shards = gathering(lambda parts, job: gather_maps(parts, job.output))
+gather_shards = gathering(lambda parts, job: gather_maps(parts, job))
 
 ENCODER: dict[str, Any] = {"name": "vit_tiny_patch16_224", "weights": "random", "input_size": 64, "blocks": [1, 3]}
 TRAIN: dict[str, Any] = {

@@ -67,6 +67,13 @@ def test_a_table_says_category_split_label_and_mask(root: Path) -> None:
     assert rows(root, "night", "table", "nut") == []
 
 
+def test_a_label_of_unknown_is_none(root: Path) -> None:
+    source = write_table(root, "nut,test,a/1.png,Unknown,,\nnut,train,a/2.png,unknown,,\n")
+    assert problems_of(source)[-1] == "  line 3: 'unknown'", "an image to learn from is normal"
+    write_table(root, "nut,test,a/1.png,Unknown,,\n")
+    assert rows(root, "test", "table") == [("a/1", "a/1.png", None, None, None)]
+
+
 @pytest.mark.parametrize(("word", "label"), [(w, "normal") for w in ("normal", "good", "0", "Good")])
 def test_words_for_normal(root: Path, word: str, label: str) -> None:
     write_table(root, f"nut,test,a/1.png,{word},,\n")

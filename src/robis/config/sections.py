@@ -146,7 +146,9 @@ class Infer(Section):
     """From tiles to raw tile maps."""
 
     batch_size: BatchSize = Field(
-        16, description="Tiles per forward pass.", json_schema_extra=larger("faster on a GPU; more memory")
+        16,
+        description="Tiles per forward pass on a GPU. A CPU computes tile by tile.",
+        json_schema_extra=larger("faster on a GPU; more memory"),
     )
     precision: Precision = Field(
         "float32", description="Number format of the computation on a GPU. The CPU always uses float32."

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -72,12 +72,14 @@ class DatasetReport:
     Attributes:
         summaries: what each category and split holds.
         problems: what cannot be used; a plan or `index` refuses it.
+        held_out: ids of the training images that validate instead, by category.
         elsewhere: the same in categories and splits that the config does not run.
         remarks: what can be used, but is likely to be a mistake.
     """
 
     summaries: list[SplitSummary] = field(default_factory=list)
     problems: list[Problem] = field(default_factory=list)
+    held_out: dict[str, list[str]] = field(default_factory=dict)
     elsewhere: list[Problem] = field(default_factory=list)
     remarks: list[Problem] = field(default_factory=list)
 
@@ -127,6 +129,8 @@ class _Check:
             wrong += error.problems if isinstance(error, ProblemsError) else [Problem(problems.SPLIT, str(error))]
             return
         self.samples[category, split] = samples
+        if hold_out and split == "validation" and samples:
+            self.report.held_out[category] = [sample.sample_id for sample in samples]
         if samples:
             wrong += self._open(category, split, samples)
         elif self.needs and is_needed:
@@ -205,6 +209,15 @@ def aligned(header: Sequence[str], rows: Sequence[Sequence[str]], *, left: Colle
         ]
         lines.append("  ".join(cells).rstrip())
     return "\n".join(lines)
+
+
+def format_held_out(held_out: Mapping[str, Sequence[str]], limit: int | None = 5) -> str:
+    """Name the training images that validate instead, one line per category, the first `limit` (None: all) of each."""
+    lines = []
+    for category, names in held_out.items():
+        more = [f"and {len(names) - limit} more"] if limit is not None and len(names) > limit else []
+        lines.append(f"  {category}: {', '.join([*names[:limit], *more])}")
+    return "\n".join(["Training images held out for validation:", *lines])
 
 
 def _cells(summary: SplitSummary) -> tuple[str, ...]:

@@ -6,6 +6,7 @@ split from names alone; no image is opened, so that a plan over thousands of cat
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -18,7 +19,7 @@ from robis.datasets.listed import TABLE, VISA, listed_categories, listed_files, 
 from robis.datasets.masks import Masks
 from robis.datasets.problems import Problem, ProblemsError
 from robis.datasets.samples import ANOMALOUS, LEARNED, NORMAL, Sample, Source
-from robis.datasets.words import folded, is_anomalous, is_mask_folder, is_normal
+from robis.datasets.words import folded, is_anomalous, is_mask_folder, is_normal, is_unknown
 from robis.errors import DataError
 from robis.io.names import composed, folder_problem, id_problem
 
@@ -125,9 +126,15 @@ class _Pairing:
 
 
 def _labeled(root: Path, split_folder: Path, pairing: _Pairing) -> list[Sample]:
-    """Samples of a split with one folder per defect. A normal image has the mask that is given for it, if any."""
+    """Samples of a split with one folder per defect. A normal image has the mask that is given for it, if any.
+
+    Images of a folder named unknown have no label, no defect and no mask.
+    """
     samples = []
     for folder in _defect_folders(split_folder, nested=pairing.nested):
+        if is_unknown(folder.name):
+            samples += [_sample(root, split_folder, image) for image in images_in(folder, nested=pairing.nested)]
+            continue
         normal = is_normal(folder.name)
         label, defect = (NORMAL, "good") if normal else (ANOMALOUS, composed(folder.name))
         for image in images_in(folder, nested=pairing.nested):
@@ -193,6 +200,8 @@ def _read_mvtec_ad_2(source: Source, category: str, split: str) -> list[Sample]:
 def _read_folder(source: Source, category: str, split: str) -> list[Sample]:
     """`C/train` and `C/validation` flat or with a `good` folder; `C/test` flat (unlabeled) or one folder per defect.
 
+    Images of `C/test/unknown` have no label.
+
     Images may lie in sub-folders. Masks are optional; where there are any, every defective image has one:
     `masks/DEFECT/STEM.*` or `masks/STEM.*`, with or without `_mask` after the stem, or several in `masks/DEFECT/STEM`.
     """
@@ -205,7 +214,7 @@ def _read_folder(source: Source, category: str, split: str) -> list[Sample]:
     if flat:
         raise DataError(
             f"{folder}: holds images and folders of images ({defects[0].name}). Expected either images alone, "
-            f"without labels, or one folder per defect and good."
+            f"without labels, or one folder per defect, good, and unknown for images without a label."
         )
     masks = Masks(_mask_folders(source, category))
 
@@ -222,10 +231,11 @@ def _read_folder(source: Source, category: str, split: str) -> list[Sample]:
 
 
 def _read_learned(root: Path, split_folder: Path) -> list[Sample]:
-    """Normal images to learn from: those in folders named so, or else all that are in no folder named as defective."""
+    """Normal images to learn from: those in folders named so, or else all outside of folders of other images."""
     if good := _normal_folders(split_folder):
         return _normal(root, split_folder, *good, nested=True)
-    folders = subfolders(split_folder, lambda name: not (is_anomalous(name) or is_mask_folder(name)))
+    others = (is_anomalous, is_unknown, is_mask_folder)
+    folders = subfolders(split_folder, lambda name: not any(is_other(name) for is_other in others))
     return [*_normal(root, split_folder, split_folder), *_normal(root, split_folder, *folders, nested=True)]
 
 
@@ -342,8 +352,8 @@ def inspected_splits(source: Source) -> list[str]:
 def list_samples(source: Source, category: str, split: str, *, hold_out: bool = False) -> list[Sample]:
     """The samples of one split, sorted by id, from names alone.
 
-    With `hold_out`, a category without validation images lends every tenth training image to its
-    validation split, and its train split goes without them.
+    With `hold_out`, a category without validation images lends a tenth of its training images to its validation
+    split, and its train split goes without them (`held_out`).
 
     Raises DataError (ProblemsError) that lists the images whose results would share a name, or that no result can be
     named after, and the masks of more than one image.
@@ -351,13 +361,24 @@ def list_samples(source: Source, category: str, split: str, *, hold_out: bool = 
     read = LAYOUTS[source.layout].read
     samples = read(source, category, split)
     if hold_out and split in LEARNED and not read(source, category, "validation"):
-        train = sorted(read(source, category, "train"), key=lambda sample: sample.sample_id)
-        lent = set(range(0, len(train), 10)) if len(train) > 1 else set()
-        samples = [sample for n, sample in enumerate(train) if (n in lent) == (split == "validation")]
+        train = read(source, category, "train")
+        lent = held_out(category, [sample.sample_id for sample in train])
+        samples = [sample for sample in train if (sample.sample_id in lent) == (split == "validation")]
     samples.sort(key=lambda sample: sample.sample_id)
     if wrong := [*_unusable_ids(samples), *_shared_ids(samples), *_shared_masks(samples)]:
         raise ProblemsError(f"{category}/{split}", wrong)
     return samples
+
+
+def held_out(category: str, sample_ids: Sequence[str]) -> set[str]:
+    """The tenth of a category's training images, rounded up, that validates instead; none of a single image.
+
+    It is the images with the lowest SHA-256 of `CATEGORY/SAMPLE_ID`: one image more or less exchanges at most one.
+    """
+    if len(sample_ids) < 2:
+        return set()
+    by_hash = sorted(sample_ids, key=lambda name: hashlib.sha256(f"{category}/{name}".encode()).digest())
+    return set(by_hash[: -(-len(by_hash) // 10)])
 
 
 def list_category(source: Source, category: str) -> Listed:

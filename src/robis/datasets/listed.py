@@ -18,7 +18,7 @@ from robis.datasets import problems
 from robis.datasets.folders import has_images
 from robis.datasets.problems import Kind, Problem, ProblemsError
 from robis.datasets.samples import ANOMALOUS, LEARNED, NORMAL, Sample, Source
-from robis.datasets.words import is_anomalous, is_normal
+from robis.datasets.words import is_anomalous, is_normal, is_unknown
 from robis.errors import DataError
 from robis.io.images import is_image, mask_files
 from robis.io.names import composed, folder_problem, id_problem, on_disk
@@ -310,7 +310,8 @@ def _is_folder(path: Path) -> bool:
 
 def _label(form: Form, row: _Row, report: _Report) -> tuple[str | None, str | None]:
     """Label and defect."""
-    word, learned = row.label, row.split in LEARNED
+    learned = row.split in LEARNED
+    word = "" if is_unknown(row.label) and not (learned or form.label_is_defect) else row.label
     defect = composed(row.label) if form.label_is_defect else row.defect
     if is_normal(word) or (word == "0" and not form.label_is_defect) or (learned and not word):
         if not form.label_is_defect and defect and not is_normal(defect) and defect != "0":

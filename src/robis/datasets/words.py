@@ -1,4 +1,4 @@
-"""What people call the folders and labels of normal images, of defective ones, and the folders of masks."""
+"""What people call the folders and labels of normal, defective and unjudged images, and the folders of masks."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ ANOMALOUS = (
     *("bad", "anomalous", "anomaly", "anomalies", "abnormal", "defect", "defects", "defective", "damaged", "faulty"),
     *("fail", "failed", "rejected", "reject", "ng", "nok", "notok", "notgood", "ko", "nio"),
 )
+UNKNOWN = ("unknown", "unlabeled", "unlabelled", "unjudged", "unbekannt")
 MASK_FOLDERS = ("masks", "mask", "groundtruth", "gt")
 # What operating systems and servers put beside images.
 _SYSTEM_FOLDERS = ("__macosx", "@eadir", "$recycle.bin", "system volume information", "lost+found")
@@ -29,6 +30,11 @@ def is_normal(name: str) -> bool:
 def is_anomalous(name: str) -> bool:
     """Whether a folder or a label of this name means defective images of no particular kind."""
     return _plain(name) in ANOMALOUS
+
+
+def is_unknown(name: str) -> bool:
+    """Whether a folder or a label of this name means images that nobody has judged."""
+    return _plain(name) in UNKNOWN
 
 
 def is_mask_folder(name: str) -> bool:

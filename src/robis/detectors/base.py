@@ -39,6 +39,7 @@ class Detector(ABC):
         published: dotted key -> the published value that `auto` stands for.
         stages: `infer`, and what comes before it: `train` where it learns from normal images, and stages of its own.
         rates_images: whether inference writes `score` and `embedding` of every tile into the tile table.
+        compares_tiles: whether a tile's map depends on the other tiles of its split, so that a new image changes all.
         run_keys: dotted keys of its section whose lists of values make several runs.
     """
 
@@ -47,6 +48,7 @@ class Detector(ABC):
     published: ClassVar[Mapping[str, Any]]
     stages: ClassVar[Mapping[str, Stage]]
     rates_images: ClassVar[bool] = False
+    compares_tiles: ClassVar[bool] = False
     run_keys: ClassVar[tuple[str, ...]] = ()
 
     def runs(self, settings: SharedSettings) -> dict[str, dict[str, Any]]:

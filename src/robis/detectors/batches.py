@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import Protocol
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import Protocol, TypeVar
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from robis.detectors.jobs import Compute
 from robis.io.arrays import release
 from robis.io.progress import progress
 from robis.io.threads import threaded
+
+R = TypeVar("R")
 
 
 class Tiles(Protocol):
@@ -21,6 +26,21 @@ class Tiles(Protocol):
     def __len__(self) -> int: ...
 
     def __getitem__(self, chosen: slice, /) -> np.ndarray: ...
+
+
+class Picked:
+    """Some tiles of a store, by their numbers."""
+
+    def __init__(self, store: np.ndarray, numbers: Sequence[int]) -> None:
+        self._store, self.numbers = store, np.asarray(numbers, np.int64)
+
+    def __len__(self) -> int:
+        return len(self.numbers)
+
+    def __getitem__(self, chosen: slice, /) -> np.ndarray:
+        tiles: np.ndarray = self._store[self.numbers[chosen]]
+        release(self._store)
+        return tiles
 
 
 def tile_batches(store: Tiles, compute: Compute, device: torch.device, name: str = "") -> Iterator[tuple[int, Tensor]]:
@@ -55,6 +75,57 @@ def gathered(parts: Sequence[np.ndarray], device: torch.device) -> Tensor:
     batch = torch.empty(shape, dtype=torch.uint8, pin_memory=device.type == "cuda")
     np.concatenate(parts, out=batch.numpy())
     return batch
+
+
+def tiles_per_pass(compute: Compute, device: torch.device) -> int:
+    """Tiles of every forward pass: a whole batch on a GPU, a single tile on a CPU, which gains nothing by batches."""
+    return 1 if device.type == "cpu" else compute.batch_size
+
+
+def with_work(compute: Compute, device: torch.device) -> Compute:
+    """How to compute with batches that give each thread of a CPU a tile; a GPU keeps the batch size."""
+    busy = max(compute.batch_size, compute.threads) if device.type == "cpu" else compute.batch_size
+    return replace(compute, batch_size=busy)
+
+
+def in_passes(model: Callable[[Tensor], R], batch: Tensor, compute: Compute) -> list[R]:
+    """Results of a model's forward passes over a batch, all of which have the same shape.
+
+    Libraries sum in another order for another shape, so that a tile's result in a batch of 16 may differ from that in
+    a batch of 3 in its last bits. Here it depends neither on how many tiles there are nor, on a CPU, on `threads`:
+    each tile is one pass on one thread.
+
+    Args:
+        model: each of its results depends on its own tile alone. A CPU calls it on several threads at the same time.
+        batch: uint8 (B, s, s, 3), 0 < B <= batch_size.
+        compute: its batch size and threads.
+
+    Returns:
+        The results of the passes in order. On a GPU the pass is filled up with black tiles: more than B results.
+    """
+    per_pass = tiles_per_pass(compute, batch.device)
+    # A thread of its own would lack the precision that the caller has set for a GPU.
+    if per_pass > 1 or batch.device.type != "cpu":
+        return [model(F.pad(batch, (*(0, 0) * 3, 0, per_pass - len(batch))))]
+
+    def one(tile: Tensor) -> R:
+        # A thread begins without the mode of the one that started it.
+        with torch.inference_mode():
+            return model(tile)
+
+    with single_threaded():
+        return list(threaded(one, batch.split(1), compute.threads))
+
+
+@contextmanager
+def single_threaded() -> Iterator[None]:
+    """Keep each of torch's operations to the thread that calls it."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def one_behind(

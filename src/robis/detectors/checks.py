@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -10,20 +11,20 @@ from torch import Tensor
 from robis.errors import DataError
 
 
-def require_finite(values: Tensor | np.ndarray, what: str, first: int, tiles: Path) -> None:
+def require_finite(values: Tensor | np.ndarray, what: str, numbers: Sequence[int], tiles: Path) -> None:
     """Raise DataError naming the first tile of a batch whose values are not all finite.
 
     Args:
         values: (B, ...), as they will be stored: float16 turns 1e5 into infinity.
         what: what they are, for the message, a plural such as "tokens".
-        first: number of the first tile of the batch.
+        numbers: of the batch's tiles.
         tiles: the tile store.
     """
     finite = np.isfinite(values) if isinstance(values, np.ndarray) else values.isfinite()
     if finite.all():
         return
     rows = finite.reshape(len(finite), -1).all(1)
-    bad = first + int(np.flatnonzero(~np.asarray(rows.tolist()))[0])
+    bad = numbers[int(np.flatnonzero(~np.asarray(rows.tolist()))[0])]
     raise DataError(
         f"{tiles}: tile {bad} gives {what} that are not finite. Set infer.precision to float32, use other encoder "
         f"weights, or train again."

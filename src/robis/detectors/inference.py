@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 import pandas as pd
@@ -10,18 +10,22 @@ import torch
 from torch import Tensor
 
 from robis.arrays.float16 import to_float16
-from robis.detectors.batches import one_behind, tile_batches
+from robis.detectors.batches import Picked, in_passes, one_behind, tile_batches, tiles_per_pass, with_work
 from robis.detectors.checks import require_finite
 from robis.detectors.jobs import InferJob, Shard
+from robis.detectors.kept import fill_rows, with_model
 from robis.encoders.devices import autocast, pick_device
 from robis.io.arrays import atomic_array, blocks, open_array, release
 from robis.io.damage import damaged
+from robis.io.reuse import KeptRows, kept_for
 from robis.io.tables import read_table, write_table
 from robis.tiles.files import TileMaps
 from robis.tiles.store import MAP_TYPES, map_size, open_tiles
 
 # The rule whose files `gather_maps` reads, and the maps that it has in memory.
 SHARDS, MAPS_AT_ONCE = "infer_shard", 64
+# Column of a shard's table: the keys by which its maps are kept.
+KEY = "key"
 
 
 def part_of(items: int, shard: Shard, step: int = 1) -> slice:
@@ -31,32 +35,42 @@ def part_of(items: int, shard: Shard, step: int = 1) -> slice:
     return slice(first, min(items, last))
 
 
-def gather_maps(parts: Sequence[TileMaps], output: TileMaps) -> None:
-    """Join the maps (n, m, m) and tables of shards, in their order, into one array and one table."""
+def gather_maps(parts: Sequence[TileMaps], job: InferJob) -> None:
+    """Join the maps (n, m, m) and tables of shards, in their order, into one array and one table.
+
+    Args:
+        parts: what the shards wrote with `write_tile_maps`.
+        job: its output is written; its `reuse` says where the maps are kept.
+    """
+    output = job.output
     arrays = [open_array(part.maps, stage=SHARDS, dtypes=MAP_TYPES, shape=(None, None, None)) for part in parts]
     tables = [read_table(part.table, stage=SHARDS) for part in parts]
     for part, array, table in zip(parts, arrays, tables, strict=True):
         if len(array) != len(table):
             raise damaged(part.maps, f"{len(array)} maps, but its table {part.table} has {len(table)} rows", SHARDS)
-    with atomic_array(output.maps, arrays[0].dtype, (sum(map(len, arrays)), *arrays[0].shape[1:])) as maps:
+    rows = pd.concat(tables, ignore_index=True)
+    keys = [bytes.fromhex(key) for key in rows.pop(KEY)] if KEY in rows else []
+    with atomic_array(output.maps, arrays[0].dtype, (len(rows), *arrays[0].shape[1:])) as maps:
         start = 0
         for array in arrays:
             for first, block in blocks(array, MAPS_AT_ONCE):
                 maps[start + first : start + first + len(block)] = block
                 release(maps)
             start += len(array)
-        write_table(output.table, pd.concat(tables, ignore_index=True))
+        write_table(output.table, rows)
+    KeptRows(job.reuse if keys else None, keys).keep(output.maps)
 
 
 @torch.inference_mode()
 def write_tile_maps(tile_maps: Callable[[Tensor, int], Tensor], job: InferJob, *, input_size: int) -> None:
     """Write the raw map of every tile as one float16 (N, m, m) array on disk, and the tile table.
 
-    A shard writes its own tiles and rows only. Shards begin where batches do, so that each tile is in the same
-    batch, and its map the same to the bit, however many shards there are.
+    A shard writes its own tiles and rows only. Maps that `job.reuse` keeps of the previous run are taken over where
+    tile, model, settings, code and device are the same. The bytes do not depend on it, nor on the number of shards.
 
     Args:
-        tile_maps: turns uint8 (B, s, s, 3) RGB tiles into (B, size, size) maps, given the size.
+        tile_maps: turns uint8 (B, s, s, 3) RGB tiles into (B, size, size) maps, given the size. Each map depends on
+            its own tile alone. See `in_passes` for how it is called.
         job: tiles, output and how to compute.
         input_size: side of a tile as the encoder sees it, pixels.
 
@@ -68,26 +82,36 @@ def write_tile_maps(tile_maps: Callable[[Tensor, int], Tensor], job: InferJob, *
     store, rows = store[chosen], rows[chosen]
     device = pick_device(job.compute.device)
     size = map_size(job.size.window, job.size.scale, input_size)
+    how = with_work(job.compute, device)
+    kept = kept_for(store, with_model(job.reuse, device, job.inputs.values()), how.threads)
+
+    def compute(batch: Tensor) -> Tensor:
+        with autocast(device, how.precision):
+            return torch.cat(in_passes(lambda part: tile_maps(part, size), batch, how))[: len(batch)]
+
+    def maps_of(numbers: Sequence[int]) -> Iterator[tuple[int, np.ndarray]]:
+        batches = tile_batches(Picked(store, numbers), how, device)
+        for start, values in one_behind(batches, compute):
+            yield start, stored(values, [chosen.start + n for n in numbers[start : start + len(values)]], job)
+
+    kept.make_room(2 * len(store) * size**2)
+    is_part = job.shard.count > 1
+    keys = {KEY: [key.hex() for key in kept.keys]} if is_part and job.reuse else {}
     with atomic_array(job.output.maps, np.float16, (len(store), size, size)) as maps:
-
-        def compute(batch: Tensor) -> Tensor:
-            with autocast(device, job.compute.precision):
-                return tile_maps(batch, size)
-
-        for start, values in one_behind(tile_batches(store, job.compute, device), compute):
-            maps[start : start + len(values)] = stored(values, chosen.start + start, job)
-            release(maps)
-        write_table(job.output.table, rows)
+        fill_rows(maps, kept, maps_of, tiles_per_pass(how, device))
+        write_table(job.output.table, rows.assign(**keys))
+    if not is_part:
+        kept.keep(job.output.maps)
 
 
 def stored(
-    values: np.ndarray, first: int, job: InferJob, dtype: type[np.float16] | type[np.float32] = np.float16
+    values: np.ndarray, numbers: Sequence[int], job: InferJob, dtype: type[np.float16] | type[np.float32] = np.float16
 ) -> np.ndarray:
     """Maps float32 (B, m, m) as they are stored. Raises DataError when one is not finite then.
 
     Args:
         values: the maps.
-        first: number of the first tile.
+        numbers: of the tiles.
         job: names the tile store.
         dtype: float32 for a detector whose scores lie in a narrow band far from 0: float16 has 1,024 values between a
             number and its double, of which such a band gets too few.
@@ -95,5 +119,5 @@ def stored(
     maps = values
     if dtype == np.float16:
         maps = to_float16(values.reshape(len(values), -1)).reshape(values.shape)
-    require_finite(maps, "map values", first, job.store.tiles)
+    require_finite(maps, "map values", numbers, job.store.tiles)
     return maps

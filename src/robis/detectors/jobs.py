@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from robis.io.reuse import Reuse
 from robis.tiles.files import TileMaps, TileStore
 
 
@@ -15,10 +16,10 @@ class Compute:
     """How a model computes.
 
     Attributes:
-        batch_size: tiles per forward pass.
+        batch_size: tiles read at a time, and on a GPU tiles per forward pass.
         precision: "float32", "bf16" or "fp16" on a GPU; a CPU computes in float32.
         device: "auto", "cpu", "cuda", ...
-        threads: batches read ahead of the arithmetic.
+        threads: batches read ahead of the arithmetic, and tiles that a CPU computes at the same time.
     """
 
     batch_size: int = 16
@@ -83,6 +84,7 @@ class InferJob:
         compute: how to compute.
         size: side of a map.
         shard: which part of the split.
+        reuse: where the maps are kept for the next run; None where they depend on the other tiles of the split.
     """
 
     store: TileStore
@@ -93,3 +95,4 @@ class InferJob:
     compute: Compute
     size: MapScale
     shard: Shard = field(default_factory=Shard)
+    reuse: Reuse | None = None

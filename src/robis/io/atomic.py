@@ -72,6 +72,15 @@ def atomic_folder(target: str | Path) -> Iterator[Path]:
         _remove(old)
 
 
+def restore_folder(target: Path) -> None:
+    """Put back a folder that a killed `atomic_folder` moved aside, and remove what it left unfinished.
+
+    Nobody may write the folder at the same time.
+    """
+    if target.parent.is_dir():
+        _clear(target)
+
+
 @contextmanager
 def unfinished(target: Path) -> Iterator[Path]:
     """Yield a path beside `target`, in a folder that exists; whatever lies there at the end is removed."""

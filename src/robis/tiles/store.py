@@ -15,9 +15,11 @@ from robis.io.arrays import atomic_array, open_array, release
 from robis.io.damage import damaged
 from robis.io.images import read_image
 from robis.io.progress import tracked
+from robis.io.reuse import KeptRows, Reuse
 from robis.io.samples import IndexedSample, read_samples
 from robis.io.tables import read_table, write_table
 from robis.io.threads import threaded
+from robis.io.weights import sha256
 from robis.tiles.files import TileStore
 from robis.tiles.windows import Window, windows
 
@@ -79,7 +81,15 @@ def cut(image: np.ndarray, window: Window, size: int, resample: str = "bilinear"
 Plan = list[tuple[IndexedSample, list[Window]]]
 
 
-def crop_split(samples: Path, root: Path, output: TileStore, cutting: Cutting, *, threads: int = 1) -> None:
+def crop_split(
+    samples: Path,
+    root: Path,
+    output: TileStore,
+    cutting: Cutting,
+    *,
+    reuse: Reuse | None = None,
+    threads: int = 1,
+) -> None:
     """Cut every image of a split into tiles: a uint8 (N, size, size, 3) RGB array on disk and its table.
 
     The array is filled through a memory map, so that memory holds a few images, however many the split has.
@@ -89,6 +99,7 @@ def crop_split(samples: Path, root: Path, output: TileStore, cutting: Cutting, *
         root: folder that its paths are relative to.
         output: what is written.
         cutting: how.
+        reuse: where the tiles are kept for the next run, which decodes only images that are new or changed.
         threads: images read at a time.
 
     Raises:
@@ -97,10 +108,15 @@ def crop_split(samples: Path, root: Path, output: TileStore, cutting: Cutting, *
     """
     plan = [(sample, cutting.windows(sample.height, sample.width)) for sample in read_samples(samples)]
     size, count = cutting.size, sum(len(places) for _, places in plan)
+    kept = KeptRows(reuse, _tile_keys(plan, root, reuse, threads) if reuse else [])
+    kept.make_room(count * size * size * 3)
     with atomic_array(output.tiles, np.uint8, (count, size, size, 3)) as store:
+        missing = set(kept.fill(store))
 
         def fill(job: tuple[int, tuple[IndexedSample, list[Window]]]) -> None:
             first, (sample, places) = job
+            if missing.isdisjoint(range(first, first + len(places))):
+                return
             image = _read_indexed(sample, root)
             for number, window in enumerate(places, start=first):
                 store[number] = cut(image, window, size, cutting.resample)
@@ -110,6 +126,26 @@ def crop_split(samples: Path, root: Path, output: TileStore, cutting: Cutting, *
         for _ in tracked(done, len(plan), "images"):
             pass
         write_table(output.table, _tile_table(plan))
+    kept.keep(output.tiles)
+
+
+def _tile_keys(plan: Plan, root: Path, reuse: Reuse, threads: int) -> list[bytes]:
+    """Keys of all tiles: an image counts by the content of its file."""
+
+    def keys(image: tuple[IndexedSample, list[Window]]) -> list[bytes]:
+        sample, places = image
+        content = f"{_content(root / sample.image)} {sample.height} {sample.width}"
+        return [reuse.key(f"{content} {astuple(window)}".encode()) for window in places]
+
+    return [key for of_image in threaded(keys, plan, threads) for key in of_image]
+
+
+def _content(path: Path) -> str:
+    try:
+        return path.suffix.lower() + sha256(path)
+    # Reading the image says what is wrong.
+    except OSError:
+        return str(path)
 
 
 def _read_indexed(sample: IndexedSample, root: Path) -> np.ndarray:

@@ -7,19 +7,25 @@ import sys
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 import cv2
 
 from robis.detectors.jobs import Compute, InferJob, MapScale, Shard
+from robis.detectors.registry import DETECTORS
 from robis.errors import RobisError
 from robis.io.disk import is_disk_full, reporting_full_disk
+from robis.io.reuse import Reuse
 from robis.tiles.files import TileMaps, TileStore
+from robis.workflow import results
 from robis.workflow.gpu_lock import gpu_of_job
 
 # Inputs of `infer` and `infer_shard` that every detector has; all others are the detector's own.
 TILES_AND_SHARDS = ("tiles", "table", "shards", "shard_tables")
+# Libraries that decode images, resize them and compute: another version may give other bytes.
+COMPUTING = ("numpy", "open_clip_torch", "opencv-python-headless", "pillow", "tifffile", "timm", "torch")
 
 
 @contextmanager
@@ -56,6 +62,7 @@ def compute_of(options: dict[str, Any], threads: int) -> Compute:
 def infer_job(snakemake: Any, options: dict[str, Any], shard: Shard | None = None) -> InferJob:
     """The inference that a job of `infer` or `infer_shard` does."""
     options.pop("shards", None)
+    detector = DETECTORS[snakemake.params.settings["detector"]]
     given = {"model": options.pop("model")} if "model" in options else {}
     others = {name: files for name, files in snakemake.input.items() if name not in TILES_AND_SHARDS}
     return InferJob(
@@ -66,6 +73,7 @@ def infer_job(snakemake: Any, options: dict[str, Any], shard: Shard | None = Non
         compute=compute_of(options, snakemake.threads),
         size=MapScale(options.pop("window"), options.pop("scale")),
         shard=shard or Shard(),
+        reuse=None if detector.compares_tiles else reuse_of(snakemake, snakemake.output.maps, "tile_maps"),
         options=options,
     )
 
@@ -74,6 +82,27 @@ def label_of(snakemake: Any) -> str:
     """The job's name in every line of its log, e.g. "infer musc/cans/test": jobs that run together share a terminal."""
     names = [str(value) for name, value in snakemake.wildcards.items() if name != "dataset" and value]
     return f"{snakemake.rule} {'/'.join(name.strip('/') for name in names)}".strip()
+
+
+def reuse_of(snakemake: Any, output: str, kind: str) -> Reuse | None:
+    """Where a job keeps the rows of an array that it writes, for its next run; all shards of a split in one place.
+
+    Of the job's parameters all count but the images, which count row by row, and the number of shards.
+    """
+    split = snakemake.wildcards.split
+    folder = Path(output).parent.parent.parent
+    # Shards have a folder of their own below the category.
+    folder = folder.parent if snakemake.rule == "infer_shard" else folder
+    place = results.reuse(folder, kind, snakemake.wildcards.category, split)
+    recipe = snakemake.params.settings.digest(but=("fingerprint", "shards"))
+    return Reuse(place, (recipe, *map(_version, COMPUTING))) if place else None
+
+
+def _version(library: str) -> str:
+    try:
+        return f"{library} {version(library)}"
+    except PackageNotFoundError:
+        return f"{library} of unknown version"
 
 
 def _log_to(file: Path, label: str) -> None:

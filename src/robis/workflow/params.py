@@ -34,9 +34,10 @@ class Params(dict[str, Any]):
     def __repr__(self) -> str:
         return repr({name: self[name] for name in sorted(self) if name not in self.unwatched})
 
-    def digest(self) -> str:
-        """Digest of all that makes the result stale."""
-        return hashlib.sha256(repr(self).encode()).hexdigest()
+    def digest(self, *, but: Collection[str] = ()) -> str:
+        """Digest of all that makes the result stale, but for some names."""
+        watched = Params.of({name: value for name, value in self.items() if name not in but}, unwatched=self.unwatched)
+        return hashlib.sha256(repr(watched).encode()).hexdigest()
 
     def options(self) -> dict[str, Any]:
         """What the stage's code takes."""

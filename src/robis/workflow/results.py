@@ -49,6 +49,20 @@ DEFECT_WIDTHS = "results/{dataset}/fingerprints/{category}/{split}.defects.json"
 WEIGHT_DIGESTS = "results/{dataset}/fingerprints/weights/{file}.json"
 
 
+# Below the folder of a job's results, what its next run takes over.
+REUSE = "reuse/{kind}/{category}/{split}"
+
+
+def reuse(folder: Path, kind: str, category: str, split: str) -> Path | None:
+    """Where a job that writes below a folder keeps rows for its next run.
+
+    None for the local copy of a stored result: Snakemake removes such copies to save room.
+    """
+    if ".snakemake" in folder.parts:
+        return None
+    return folder / REUSE.format(kind=kind, category=category, split=split)
+
+
 def log(job: str, owner: str = OF_RUN) -> str:
     """Pattern of a rule's log files; job: "RULE" and what tells its jobs apart, owner: one of the `OF_...`."""
     return f"{owner}logs/{job}.log"

@@ -96,4 +96,4 @@ class InpFormerDetector(Detector):
     def gather(self, parts: Sequence[TileMaps], job: InferJob) -> None:
         from robis.detectors.inference import gather_maps
 
-        gather_maps(parts, job.output)
+        gather_maps(parts, job)

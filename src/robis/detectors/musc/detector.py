@@ -40,6 +40,7 @@ class MuscDetector(Detector):
         ),
     }
     rates_images = True
+    compares_tiles = True
 
     def check_plan(self, plan: Plan) -> None:
         subsets = plan.settings.get("musc.subsets")

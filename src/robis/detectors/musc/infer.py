@@ -67,7 +67,7 @@ def infer_split(job: InferJob) -> None:
             layers, embedding = model.with_embedding(batch)
         for kept, raw in zip(tokens, layers, strict=True):
             normed = layer_norm(raw)
-            require_finite(normed, "tokens", start, job.store.tiles)
+            require_finite(normed, "tokens", range(start, start + len(batch)), job.store.tiles)
             kept[start : start + len(batch)] = normed
         embeddings.extend(embedding.float().cpu().numpy())
     rows = rows.assign(embedding=pd.Series(embeddings, index=rows.index))
@@ -138,7 +138,7 @@ def _write_maps(scores: Tensor, rows: pd.DataFrame, job: InferJob, input_size: i
             highest.append(maps.amax((1, 2)).numpy())
             if size != input_size:
                 maps = F.interpolate(maps[:, None], size=size, mode="bilinear", align_corners=False).squeeze(1)
-            written[start : start + len(maps)] = stored(maps.numpy(), start, job)
+            written[start : start + len(maps)] = stored(maps.numpy(), range(start, start + len(maps)), job)
             release(written)
         table = rows.assign(score=np.concatenate(highest))
         write_table(job.output.table, table[[*table.columns.drop("embedding"), "embedding"]])

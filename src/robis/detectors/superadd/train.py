@@ -133,7 +133,7 @@ class _Tokens:
             rows = torch.from_numpy(order[begin:end]).to(self.device)
             chosen = torch.from_numpy(ascending[begin:end] - start * self.per_tile).to(self.device)
             for kept, raw in zip(gathered, tokens, strict=True):
-                require_finite(raw, "tokens", start, self.job.store.tiles)
+                require_finite(raw, "tokens", range(start, start + len(raw)), self.job.store.tiles)
                 kept[rows] = raw.flatten(0, 1)[chosen].float()
         return gathered
 

@@ -61,7 +61,7 @@ def infer_split(job: InferJob) -> None:
             stop = start + len(whole)
             scores[start:stop], embeddings[start:stop] = whole.cpu().numpy(), batch["image"].numpy()
             maps = tile_maps(token_maps, input_size=input_size, size=size).cpu().numpy()
-            written[start:stop] = stored(maps, start, job, MAP_TYPE)
+            written[start:stop] = stored(maps, range(start, stop), job, MAP_TYPE)
             release(written)
         write_table(job.output.table, rows.assign(score=scores, embedding=list(embeddings)))
 

@@ -11,14 +11,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from robis.detectors.batches import tile_batches
+from robis.detectors.batches import Picked, in_passes, tile_batches, tiles_per_pass, with_work
 from robis.detectors.checks import require_finite
 from robis.detectors.jobs import Compute
+from robis.detectors.kept import fill_rows, with_model
 from robis.detectors.winclip.windows import check_scales, field_of, window_tokens
 from robis.encoders.clip import ClipEncoder, build_clip_encoder
 from robis.encoders.devices import autocast, pick_device
 from robis.errors import ConfigError
-from robis.io.arrays import atomic_array, release
+from robis.io.arrays import atomic_array
+from robis.io.reuse import Reuse, kept_for
 from robis.tiles.files import TileStore
 from robis.tiles.store import open_tiles
 
@@ -68,13 +70,13 @@ def _windows(encoder: ClipEncoder, tokens: Tensor, windows: Tensor) -> Tensor:
 
 
 def embed_batches(
-    encoder: ClipEncoder, store: np.ndarray, scales: Sequence[int], compute: Compute, source: Path
+    encoder: ClipEncoder, store: Picked, scales: Sequence[int], compute: Compute, source: Path
 ) -> Iterator[tuple[int, dict[str, np.ndarray]]]:
-    """`embed` of all tiles of a store: number of each batch's first tile, and its vectors, float32.
+    """`embed` of all tiles of a store: place of each batch's first tile, and its vectors, float32.
 
     Args:
         encoder: the image tower.
-        store: uint8 (N, s, s, 3) RGB.
+        store: the tiles.
         scales: sides of the windows in tokens.
         compute: how to compute.
         source: the file of the tiles, for messages.
@@ -83,12 +85,15 @@ def embed_batches(
         DataError: an embedding is not finite.
     """
     device = encoder.mean.device
+    compute = with_work(compute, device)
     for start, batch in tile_batches(store, compute, device):
         with autocast(device, compute.precision):
-            vectors = embed(encoder, batch, scales)
-        arrays = {name: values.cpu().numpy() for name, values in vectors.items()}
+            parts = in_passes(lambda part: embed(encoder, part, scales), batch, compute)
+        count = len(batch)
+        numbers = store.numbers[start : start + count].tolist()
+        arrays = {name: torch.cat([part[name] for part in parts])[:count].cpu().numpy() for name in parts[0]}
         for values in arrays.values():
-            require_finite(values, "embeddings", start, source)
+            require_finite(values, "embeddings", numbers, source)
         yield start, arrays
 
 
@@ -100,6 +105,7 @@ def embed_tiles(
     scales: Sequence[int],
     compute: Compute,
     seed: int = 0,
+    reuse: Reuse | None = None,
 ) -> None:
     """Write the features of a split's tiles: one .npy of records, one per tile, with a field per kind of vector.
 
@@ -114,20 +120,30 @@ def embed_tiles(
         scales: sides of the windows in tokens.
         compute: how to compute.
         seed: of random weights.
+        reuse: where the features are kept for the next run.
 
     Raises:
         ConfigError: scales that do not fit, or an image tower that pools its patches away.
         DataError: an embedding is not finite.
     """
     tiles, _ = open_tiles(store.tiles, store.table)
-    network = build_clip_encoder(**encoder, seed=seed).to(pick_device(compute.device))
+    device = pick_device(compute.device)
+    network = build_clip_encoder(**encoder, seed=seed).to(device)
     check_scales(scales, network.grid)
     layout = record(network, scales, np.float32 if compute.precision == "float32" else np.float16)
+    kept = kept_for(tiles, with_model(reuse, device), compute.threads)
+
+    def records(numbers: Sequence[int]) -> Iterator[tuple[int, np.ndarray]]:
+        for start, vectors in embed_batches(network, Picked(tiles, numbers), scales, compute, store.tiles):
+            values = np.empty(len(vectors["image"]), layout)
+            for name, part in vectors.items():
+                values[name] = part
+            yield start, values
+
+    kept.make_room(len(tiles) * layout.itemsize)
     with atomic_array(output, layout, (len(tiles),)) as written:
-        for start, vectors in embed_batches(network, tiles, scales, compute, store.tiles):
-            for name, values in vectors.items():
-                written[name][start : start + len(values)] = values
-            release(written)
+        fill_rows(written, kept, records, tiles_per_pass(compute, device))
+    kept.keep(output)
 
 
 def record(encoder: ClipEncoder, scales: Sequence[int], scalar: type[np.floating]) -> np.dtype:

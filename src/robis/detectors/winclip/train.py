@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from robis.detectors.batches import Picked
 from robis.detectors.jobs import TrainJob
 from robis.detectors.model_files import write_history, write_model
 from robis.detectors.winclip.tiles import embed_batches
@@ -53,7 +54,8 @@ def train_category(job: TrainJob) -> None:
 
 def _features(tiles: np.ndarray, job: TrainJob) -> dict[str, Tensor]:
     encoder = build_clip_encoder(**job.encoder, seed=job.options.get("seed", 0)).to(pick_device(job.compute.device))
-    batches = [part for _, part in embed_batches(encoder, tiles, job.options["scales"], job.compute, job.store.tiles)]
+    store = Picked(tiles, range(len(tiles)))
+    batches = [part for _, part in embed_batches(encoder, store, job.options["scales"], job.compute, job.store.tiles)]
     names = [name for name in batches[0] if name != "image"]
     return {name: torch.from_numpy(np.concatenate([part[name] for part in batches])).flatten(0, 1) for name in names}
 
