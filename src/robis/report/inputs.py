@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from robis.report.causes import Conditions
 from robis.report.published import Literature
 
 
@@ -24,6 +25,7 @@ class RunFiles:
         coarse_masks: folder with a coarse mask per image, `{sample_id}.png`.
         masks: folder with a final mask per image, `{sample_id}.png`.
         scores: table of image scores.
+        verdicts: table of the stage `judge`; None where no normal images are held out.
         metrics: table of metrics; None where no label is known.
         curves: table of curves; None where no label is known.
         history: table of the training; None where nothing was trained.
@@ -39,6 +41,7 @@ class RunFiles:
     coarse_masks: Path
     masks: Path
     scores: Path
+    verdicts: Path | None = None
     metrics: Path | None = None
     curves: Path | None = None
     history: Path | None = None
@@ -60,7 +63,9 @@ class ReportFiles:
         figures: folder CATEGORY/SPLIT with every figure as .svg and .png.
         tables: folder of .csv and .tex.
         metrics: CSV of all metrics.
-        workbook: the same as .xlsx.
+        workbook: the same as .xlsx, and the verdict on every image.
+        images: CSV with the verdict on every image.
+        summary: text that says how good the runs are.
     """
 
     page: Path
@@ -69,6 +74,8 @@ class ReportFiles:
     tables: Path
     metrics: Path
     workbook: Path
+    images: Path
+    summary: Path
 
 
 @dataclass(frozen=True)
@@ -84,6 +91,7 @@ class PageFacts:
         setups: run -> dotted key -> value, for the keys that decide what compares with published results.
         literature: published results.
         notice: a warning at the top of the page.
+        conditions: run -> category -> under which conditions it was made.
     """
 
     dataset: str
@@ -94,3 +102,4 @@ class PageFacts:
     setups: Mapping[str, Mapping[str, Any]]
     literature: Literature
     notice: str | None = None
+    conditions: Mapping[str, Mapping[str, Conditions]] = field(default_factory=dict)

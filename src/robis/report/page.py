@@ -19,19 +19,22 @@ import pandas as pd
 from robis import __version__
 from robis.evaluation.metrics import METRICS
 from robis.io.atomic import atomic_file, atomic_folder
-from robis.io.tables import read_table
+from robis.io.tables import read_table, write_csv
 from robis.report import canvas, pictures
 from robis.report.canvas import Figure
 from robis.report.colors import DARK, LIGHT
 from robis.report.exports import write_metrics_csv, write_tables
 from robis.report.figures import curve_figures, score_figure, size_figure, threshold_figure, training_figure
 from robis.report.gallery import Measured, Place, run_file, write_gallery, write_script
+from robis.report.images import images_table
 from robis.report.inputs import PageFacts, ReportFiles, RunFiles
 from robis.report.overview import FIRST_METRIC, HEADINGS, MEAN, SplitTables, split_tables, without_seeds
 from robis.report.published import comparisons
+from robis.report.quality import statements, summary_text
 from robis.report.runs import Group, curves_of, groups_of, known, metrics_of
 from robis.report.verdicts import RARE_VERDICTS, VERDICTS, count_verdicts
 from robis.report.workbook import write_workbook
+from robis.scoring.limits import in_words
 
 # Distributions whose versions say what computed the results, as far as they are installed where the page is made.
 PACKAGES = (
@@ -70,11 +73,13 @@ def build_report(
     tables = split_tables(metrics, others)
     measured = pd.concat([metrics, others], ignore_index=True)
     remarks += left_out
-    entries = []
+    entries: list[dict[str, Any]] = []
+    measures = []
     with atomic_folder(outputs.assets) as assets, atomic_folder(outputs.figures) as figures:
         for group in groups:
             place = Place(facts.root, outputs.page, assets / group.folder, vis)
             masks = write_gallery(group, place, threads)
+            measures.append(masks)
             drawn, left_out = _figures(group, measured, masks)
             # A path relative to the page, so that both can be moved together.
             folder = _Folder(figures / group.category / group.split, _link(outputs, "figures", group))
@@ -84,13 +89,19 @@ def build_report(
     with atomic_folder(outputs.tables) as folder_of_tables:
         write_tables(folder_of_tables, metrics, tables)
     write_metrics_csv(outputs.metrics, metrics)
-    write_workbook(outputs.workbook, tables)
+    verdicts = images_table(groups, measures, outputs.images.parent)
+    write_csv(outputs.images, verdicts)
+    write_workbook(outputs.workbook, tables, verdicts)
+    said = statements(groups, measures, facts.conditions)
+    with atomic_file(outputs.summary) as partial:
+        partial.write_text(summary_text(said, verdicts), encoding="utf-8", newline="\n")
     content = {
         **_constants(vis),
         **_content(groups, tables, facts),
         "groups": entries,
         "result_columns": _result_columns(entries),
         "remarks": remarks,
+        "statements": said,
         "paths": {name: _relative(getattr(outputs, name), outputs.page) for name in outputs.__dataclass_fields__},
     }
     with atomic_file(outputs.page) as partial:
@@ -170,12 +181,18 @@ def _entry(group: Group, masks: Measured, link: str) -> dict[str, Any]:
                 "compared": run.compared,
                 "file": run_file(number),
                 "counts": count_verdicts(masks.results[run.name]),
+                "limit": _limit(group, run.name),
                 # Images of the gallery come first.
                 "leftOut": count_verdicts(masks.results[run.name][group.shown :]),
             }
             for number, run in enumerate(group.runs)
         ],
     }
+
+
+def _limit(group: Group, run: str) -> dict[str, Any] | None:
+    limit = group.limit(run)
+    return limit and {"value": limit.value, "words": in_words(limit)}
 
 
 def _result_columns(entries: Sequence[Mapping[str, Any]]) -> list[str]:

@@ -19,6 +19,7 @@ PATTERNS = {
     "coarse_masks": results.COARSE_MASKS,
     "masks": results.MASKS,
     "scores": results.IMAGE_SCORES,
+    "verdicts": results.VERDICTS,
     "metrics": results.METRICS,
     "curves": results.CURVES,
     "history": results.HISTORY,
