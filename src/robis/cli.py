@@ -91,7 +91,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_config(check_data)
     check_data.set_defaults(run=_check_data)
 
-    metrics = commands.add_parser("metrics", help="print the metrics of a finished run")
+    metrics = commands.add_parser("metrics", help="print the metrics and verdicts of a finished run")
     metrics.add_argument("results", type=Path, help="results folder of a data set, e.g. results/demo")
     metrics.set_defaults(run=_print_metrics)
     timings = commands.add_parser("timings", help="print time and memory of each stage")
@@ -279,19 +279,9 @@ def _rescore(options: argparse.Namespace) -> None:
 
 
 def _print_metrics(options: argparse.Namespace) -> None:
-    import pandas as pd
+    from robis.workflow.summary import finished_text
 
-    from robis.evaluation.tables import format_table
-    from robis.io.tables import read_table
-
-    files = sorted(options.results.glob("*/metrics/*/*.parquet"))
-    if not files:
-        reason = "the run has no ground truth, or is not finished" if options.results.is_dir() else "no such folder"
-        raise DataError(f"{options.results}: no metrics there ({reason}). Expected a results folder, results/NAME.")
-    print(format_table(pd.concat([read_table(file) for file in files], ignore_index=True)))
-    page = options.results / "report" / "index.html"
-    if page.is_file():
-        print(f"\nReport: {page.resolve()}")
+    print(finished_text(options.results))
 
 
 def _print_timings(options: argparse.Namespace) -> None:

@@ -108,8 +108,8 @@ def _window(evidence: Sequence[Evidence]) -> Iterator[Cause]:
         shown = " x ".join(str(max(1, round(side * worst.shrunk))) for side in (width, height))
         yield Cause(
             f"The window of {worst.conditions.window} pixels is too large for the images of {worst.category} "
-            f"({width} x {height}): they fill {100 * worst.filled:.0f} % of it and reach the encoder as {shown} pixels. Use "
-            f"{min(height, width)} or less, or image.",
+            f"({width} x {height}): they fill {100 * worst.filled:.0f} % of it and reach the encoder as {shown} "
+            f"pixels. Use {min(height, width)} or less, or image.",
             "tiling.window",
         )
 

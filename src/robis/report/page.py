@@ -192,7 +192,7 @@ def _entry(group: Group, masks: Measured, link: str) -> dict[str, Any]:
 
 def _limit(group: Group, run: str) -> dict[str, Any] | None:
     limit = group.limit(run)
-    return limit and {"value": limit.value, "words": in_words(limit)}
+    return {"value": limit.value, "words": in_words(limit)} if limit else None
 
 
 def _result_columns(entries: Sequence[Mapping[str, Any]]) -> list[str]:

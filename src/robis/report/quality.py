@@ -52,9 +52,10 @@ class Judged:
         """Scores of the images with a label."""
         return self.scores[np.array([each == label for each in self.labels], bool)]
 
-    def count(self, *results: str) -> int:
-        """Number of images with one of these results."""
-        return sum(result in results for result in self.results)
+    @property
+    def flagged(self) -> int:
+        """Number of images that are judged anomalous."""
+        return sum(result in JUDGED_ANOMALOUS for result in self.results)
 
 
 @dataclass(frozen=True)
@@ -96,7 +97,7 @@ def statement(run: str, parts: Sequence[Judged]) -> Statement:
     unlabeled = [part for part in parts if not part.labeled]
     if not both:
         level, text = _without_labels(run, parts)
-        return Statement(run, level, text, _about_limits(parts))
+        return Statement(run, level, text, [*([_catches(labeled)] if labeled else []), *_about_limits(parts)])
     measured = separation([(part.scores_of("normal"), part.scores_of(ANOMALOUS)) for part in both])
     level, text = _with_labels(run, measured, both)
     details = [_catches(labeled)]
@@ -128,12 +129,10 @@ def _with_labels(run: str, measured: Separation, parts: Sequence[Judged]) -> tup
 
 def _catches(parts: Sequence[Judged]) -> str:
     """How many defective images are caught, and how many good ones are false alarms."""
-    false_alarms, good = (
-        sum(part.count(*names) for part in parts) for names in (("false alarm",), ("false alarm", "clean"))
-    )
-    missed = sum(part.count("missed") for part in parts)
-    defective = sum(part.count("missed", "found", "found elsewhere", "caught") for part in parts)
-    elsewhere = sum(part.count("found elsewhere") for part in parts)
+    counts = Counter(result for part in parts for result in part.results)
+    false_alarms, missed, elsewhere = (counts[name] for name in ("false alarm", "missed", "found elsewhere"))
+    good = false_alarms + counts["clean"]
+    defective = missed + elsewhere + counts["found"] + counts["caught"]
     place = f" ({elsewhere} of them with a mask that touches no defect)" if elsewhere else ""
     return (
         f"It judges {defective - missed} of {defective} defective images anomalous{place}, and {false_alarms} of "
@@ -144,20 +143,20 @@ def _catches(parts: Sequence[Judged]) -> str:
 def _without_labels(run: str, parts: Sequence[Judged]) -> tuple[str, str]:
     """Level and sentence of a run without labels: how many images are judged anomalous, and what chance would give."""
     images = sum(len(part.results) for part in parts)
-    flagged = sum(part.count(*JUDGED_ANOMALOUS) for part in parts)
+    flagged = sum(part.flagged for part in parts)
     level = "part" if flagged > MOST * images else "unknown"
     text = f"{run} judges {flagged} of {images} images anomalous"
-    limits = [(part, part.limit) for part in parts if part.limit]
+    limits = [part.limit for part in parts if part.limit]
     if len(limits) < len(parts):
-        return level, f"{text}, since their final masks are not empty; no label says how many of them are."
-    expected = sum(len(part.results) * (limit.above + 1) / (limit.images + 1) for part, limit in limits)
-    if len(limits) == 1:
-        (part, limit) = limits[0]
-        chance = chance_of(flagged, images, limit)
-        certainty = f" (probability of {flagged} or more: {_probability(chance)})" if flagged else ""
-        text = f"{text}: they score above {in_words(limit)}"
-        return level, f"{text}. If all were good, about {expected:.1f} would{certainty}."
-    return level, f"{text}, by a limit for each category; if all were good, about {expected:.1f} would be."
+        return level, f"{text}, since their final masks are not empty; how many of them are is not known."
+    rates = [(limit.above + 1) / (limit.images + 1) for limit in limits]
+    expected = sum(len(part.results) * rate for part, rate in zip(parts, rates, strict=True))
+    if len(limits) > 1:
+        return level, f"{text}, by a limit for each category; if all were good, about {expected:.1f} would be."
+    chance = _probability(chance_of(flagged, images, limits[0]))
+    certainty = f" (probability of {flagged} or more: {chance})" if flagged else ""
+    text += f": they score above {in_words(limits[0])}"
+    return level, f"{text}. If all were good, about {expected:.1f} would{certainty}."
 
 
 def _probability(value: float) -> str:
@@ -174,8 +173,9 @@ def _about_limits(parts: Sequence[Judged]) -> list[str]:
         fewest = min(limits, key=lambda limit: limit.images)
         rate = round((fewest.images + 1) / (fewest.above + 1))
         sentences.append(
-            f"An image is judged anomalous if it scores above {words} that were not used for training. By this choice "
-            f"{fewest.above} of the {fewest.images} are above the limit; expect about 1 in {rate} new good images to be."
+            f"An image is judged anomalous if it scores above {words} that were not used for training. By this "
+            f"choice {fewest.above} of the {fewest.images} are above the limit; expect about 1 in {rate} new good "
+            f"images to be."
         )
     if len(limits) < len(parts):
         sentences.append(

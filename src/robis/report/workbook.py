@@ -92,8 +92,9 @@ def _fill_seeds(sheet: Worksheet, rows: Iterable[tuple[Column, str, Row]]) -> No
 
 
 def _fill_images(sheet: Worksheet, images: pd.DataFrame) -> None:
-    _head(sheet, list(images))
-    area = list(images).index("area")
+    names = images.columns.tolist()
+    _head(sheet, names)
+    area = names.index("area")
     plain = images.astype(object).where(images.notna(), None)
     for row in plain.head(MOST_ROWS).itertuples(index=False, name=None):
         _append(sheet, row)

@@ -69,11 +69,9 @@ def _finished(folder: Path, label: str, samples: Mapping[Part, Path]) -> Iterato
             run = replace(run_files(folder, detector, f"{label}: {detector}", part, compared=True), samples=table)
             tables, folders = (run.scores, run.thresholds), (run.maps, run.coarse_masks, run.masks)
             if all(path.is_file() for path in tables) and all(path.is_dir() for path in folders):
-                there = {
-                    name: path for name in ("verdicts", "metrics", "curves") if (path := getattr(run, name)).is_file()
-                }
-                optional = {"verdicts": None, "metrics": None, "curves": None, "history": None}
-                yield replace(run, **{**optional, **there})
+                optional = ("verdicts", "metrics", "curves")
+                there = {name: path if (path := getattr(run, name)).is_file() else None for name in optional}
+                yield replace(run, **there, history=None)
 
 
 def _detectors(folder: Path) -> list[str]:
