@@ -119,7 +119,7 @@ def test_every_image_has_its_pictures_and_its_facts(results: Path) -> None:
         assert samples["width"][row] * samples["height"][row] <= 640 * 480
         original = page.parent / unquote(samples["original"][row])
         assert original.resolve().is_file()
-    assert data_file(page, "002/run1")["result"] == ["unknown", "unknown"]
+    assert data_file(page, "002/run1")["result"] == ["judged anomalous", "judged normal"]
     assert "vit_tiny" in Page(page).text
 
 
@@ -220,7 +220,17 @@ def test_training_is_shown_of_the_runs_that_were_trained(results: Path) -> None:
 def test_the_same_input_gives_the_same_bytes_and_old_pictures_go(results: Path) -> None:
     first = content(build(results))
     assert content(build(results)) == first
-    assert {Path(name).suffix for name in first} == {".html", ".js", ".jpg", ".svg", ".png", ".csv", ".tex", ".xlsx"}
+    assert {Path(name).suffix for name in first} == {
+        ".html",
+        ".js",
+        ".jpg",
+        ".svg",
+        ".png",
+        ".csv",
+        ".tex",
+        ".xlsx",
+        ".txt",
+    }
     assert len(content(build(results, images=1))) < len(first)
 
 
@@ -312,10 +322,14 @@ def test_other_results_are_compared_as_far_as_possible(results: Path, other: Pat
     ("table", "content", "message"),
     [
         ("thresholds", b"no table", r"is left out: .*/thresholds/nut/test\.parquet: not a readable Parquet table"),
-        ("image_scores", {"sample_id": ["a"], "rescored": [1.0]}, "is left out: .* have none of the images"),
         (
             "image_scores",
-            {"sample_id": ["bad/000"] * 2, "rescored": 1.0},
+            {"sample_id": ["a"], "rescored": [1.0], "score": [1.0]},
+            "is left out: .* have none of the images",
+        ),
+        (
+            "image_scores",
+            {"sample_id": ["bad/000"] * 2, "rescored": 1.0, "score": 1.0},
             "is left out: .* several rows for an image",
         ),
         ("metrics", {"seg_f1": [0.5]}, "its metrics are left out: .*: no column 'images'"),
@@ -343,7 +357,7 @@ def test_a_score_that_is_no_number_is_named(results: Path) -> None:
 
 
 def test_a_mask_beside_the_defect_is_found_elsewhere(results: Path) -> None:
-    """By overlap with the ground truth, pixel by pixel; what has no ground truth is only marked."""
+    """By overlap with the ground truth, pixel by pixel; what has no ground truth is only caught."""
     images = [
         Made("touches", "anomalous", truth=(8, 8, 24, 40), final=(20, 36, 40, 60), score=5),
         Made("beside", "anomalous", truth=(8, 8, 24, 40), final=(24, 40, 40, 60), score=4),
@@ -358,9 +372,9 @@ def test_a_mask_beside_the_defect_is_found_elsewhere(results: Path) -> None:
     assert run["result"] == ["found", "found elsewhere"]
     assert run["segF1"] == [pytest.approx(2 * 4 * 4 / (16 * 32 + 20 * 24)), 0.0]
     entry = groups(page)[0]["runs"][0]
-    assert entry["counts"] == counts(found=1, found_elsewhere=1, missed=1, marked=1, false_alarm=1)
-    assert entry["leftOut"] == counts(missed=1, marked=1, false_alarm=1)
-    assert "Marked" in Page(page).words, "a column of the overview, where there are some"
+    assert entry["counts"] == counts(found=1, found_elsewhere=1, missed=1, caught=1, false_alarm=1)
+    assert entry["leftOut"] == counts(missed=1, caught=1, false_alarm=1)
+    assert "Caught" in Page(page).words, "a column of the overview, where there are some"
 
 
 def test_regions_of_the_final_mask_are_counted(results: Path) -> None:

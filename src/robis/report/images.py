@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -39,7 +37,7 @@ COLUMNS = {
 }
 
 
-def images_table(groups: Sequence[Group], measured: Sequence[Measured], folder: Path) -> pd.DataFrame:
+def images_table(groups: Sequence[Group], measured: Sequence[Measured]) -> pd.DataFrame:
     """A row per image and run of this report, with COLUMNS; docs/outputs.md explains them.
 
     Within a run, category and split, the images that are most certainly anomalous come first: by falling margin,
@@ -48,9 +46,8 @@ def images_table(groups: Sequence[Group], measured: Sequence[Measured], folder: 
     Args:
         groups: the report's groups.
         measured: what the masks of each group say.
-        folder: of the table, from which the paths of masks start.
     """
-    rows = [row for group, masks in zip(groups, measured, strict=True) for row in _rows(group, masks, folder)]
+    rows = [row for group, masks in zip(groups, measured, strict=True) for row in _rows(group, masks)]
     table = pd.DataFrame(rows, columns=list(COLUMNS)).astype(COLUMNS)
     order = {name: place for place, name in enumerate(dict.fromkeys(table["detector"]))}
     table = table.assign(order=table["detector"].map(order))
@@ -66,7 +63,7 @@ def reason_of(judged: bool, limit: Limit | None) -> str:
     return f"{'above' if judged else 'not above'} {in_words(limit)}"
 
 
-def _rows(group: Group, measured: Measured, folder: Path) -> Iterator[dict[str, Any]]:
+def _rows(group: Group, measured: Measured) -> Iterator[dict[str, Any]]:
     samples = group.samples.to_dict("records")
     for run in group.runs:
         if run.compared:
@@ -75,18 +72,14 @@ def _rows(group: Group, measured: Measured, folder: Path) -> Iterator[dict[str, 
         tables = group.tables[run.name].to_dict("records")
         facts = zip(samples, tables, measured.images[run.name], measured.results[run.name], strict=True)
         for sample, row, of_image, result in facts:
-            yield _row(run, sample, row, of_image, folder) | {
+            yield _row(run, sample, row, of_image) | {
                 "reason": reason_of(of_image["judged"], limit),
                 "result": result,
             }
 
 
 def _row(
-    run: RunFiles,
-    sample: Mapping[Any, Any],
-    row: Mapping[Any, Any],
-    of_image: Mapping[str, Any],
-    folder: Path,
+    run: RunFiles, sample: Mapping[Any, Any], row: Mapping[Any, Any], of_image: Mapping[str, Any]
 ) -> dict[str, Any]:
     marked = of_image["marked"]
     box = marked.box or (None,) * 4
@@ -99,5 +92,5 @@ def _row(
         **{"regions": marked.regions, "area": marked.area},
         **dict(zip(("x", "y", "width", "height"), box, strict=True)),
         **{"peak": marked.peak, "seg_f1": of_image["seg_f1"]},
-        "mask": Path(os.path.relpath(run.masks / f"{name}.png", folder)).as_posix(),
+        "mask": f"{run.masks_link}/{name}.png",
     }

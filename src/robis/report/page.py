@@ -89,7 +89,7 @@ def build_report(
     with atomic_folder(outputs.tables) as folder_of_tables:
         write_tables(folder_of_tables, metrics, tables)
     write_metrics_csv(outputs.metrics, metrics)
-    verdicts = images_table(groups, measures, outputs.images.parent)
+    verdicts = images_table(groups, measures)
     write_csv(outputs.images, verdicts)
     write_workbook(outputs.workbook, tables, verdicts)
     said = statements(groups, measures, facts.conditions)

@@ -7,9 +7,12 @@ from pathlib import Path
 import pandas as pd
 
 from robis.errors import DataError
+from robis.evaluation.metrics import METRICS
 from robis.evaluation.tables import format_table
 from robis.io.tables import read_table
 from robis.workflow import results
+
+KEYS = ["detector", "category", "split"]
 
 
 def finished_text(folder: Path) -> str:
@@ -21,25 +24,30 @@ def finished_text(folder: Path) -> str:
     Raises:
         DataError: there is neither a metrics table nor a report.
     """
-    metrics = results.places(results.METRICS, folder)
-    summary = results.place(results.REPORT_SUMMARY, folder)
-    if not metrics and not summary.is_file():
+    files, summary = results.places(results.METRICS, folder), results.place(results.REPORT_SUMMARY, folder)
+    if not files and not summary.is_file():
         reason = "the run is not finished" if folder.is_dir() else "no such folder"
-        raise DataError(f"{folder}: no metrics and no report there ({reason}). Expected a results folder, results/NAME.")
-    parts = [format_table(pd.concat(map(read_table, metrics), ignore_index=True))] if metrics else []
-    parts.append(_summary(folder, summary))
-    page = results.place(results.REPORT, folder)
-    if page.is_file():
-        parts.append(f"Report: {page.resolve()}")
-    return "\n\n".join(parts)
-
-
-def _summary(folder: Path, summary: Path) -> str:
-    """The summary of the report, or why it does not hold for these results."""
+        raise DataError(
+            f"{folder}: no metrics and no report there ({reason}). Expected a results folder, results/NAME."
+        )
+    metrics = pd.concat(map(read_table, files), ignore_index=True) if files else None
+    parts = [] if metrics is None else [format_table(metrics)]
     if not summary.is_file():
-        return "Run `snakemake` up to the report for a verdict on every image."
-    written = summary.stat().st_mtime
-    tables = [*results.places(results.IMAGE_SCORES, folder), *results.places(results.METRICS, folder)]
-    if any(path.stat().st_mtime > written for path in tables):
-        return "The report is older than these results. Run `snakemake` to renew it and its verdicts."
-    return summary.read_text(encoding="utf-8").rstrip()
+        parts.append("Run `snakemake` up to the report for a verdict on every image.")
+    elif metrics is not None and not _is_current(metrics, results.place(results.REPORT_METRICS, folder)):
+        parts.append("The report is of other results than these. Run `snakemake` to renew it and its verdicts.")
+    else:
+        parts.append(summary.read_text(encoding="utf-8").rstrip())
+    page = results.place(results.REPORT, folder)
+    return "\n\n".join([*parts, *([f"Report: {page.resolve()}"] if page.is_file() else [])])
+
+
+def _is_current(metrics: pd.DataFrame, reported: Path) -> bool:
+    """Whether a report has the same metrics; it may lack runs that are no longer in the config."""
+    if not reported.is_file():
+        return False
+    # All digits are there; the default parser drops some.
+    there = pd.read_csv(reported, float_precision="round_trip").set_index(KEYS)
+    here = metrics.set_index(KEYS).loc[lambda table: table.index.isin(there.index)]
+    expected = here[list(METRICS)].astype("float64")
+    return bool(expected.equals(there.loc[here.index, list(METRICS)].astype("float64")))
