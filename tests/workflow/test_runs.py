@@ -148,7 +148,7 @@ def test_results_that_a_report_is_compared_with_are_its_inputs(copy: Workspace) 
 def test_a_changed_test_image_plans_its_split_only(copy: Workspace) -> None:
     image = copy.folder / "data" / "nut" / "test_private" / "000_regular.png"
     Image.fromarray(255 - np.asarray(Image.open(image))).save(image)
-    expected = ["binarize", "crop", "index", "infer", "merge", "refine", "report", "score_images"]
+    expected = ["binarize", "crop", "index", "infer", "judge", "merge", "refine", "report", "score_images"]
     assert copy.planned("all") == expected
 
 
@@ -251,7 +251,7 @@ def test_shards_change_no_bit(copy: Workspace) -> None:
     copy.snakemake("all", "metrics", "submission")
     alone = copy.outputs()
     copy.write_config({"infer": {"batch_size": 2, "shards": 4}})
-    assert copy.planned("all").count("infer_shard") == 8
+    assert copy.planned("all").count("infer_shard") == 12
     copy.snakemake("all", "metrics", "submission")
     assert copy.outputs() == alone
     assert not list(copy.results.glob("*/tile_map_shards/**/*.npy")), "parts are removed once they are joined"
