@@ -40,20 +40,23 @@ COLUMNS = {
 def images_table(groups: Sequence[Group], measured: Sequence[Measured]) -> pd.DataFrame:
     """A row per image and run of this report, with COLUMNS; docs/outputs.md explains them.
 
-    Within a run, category and split, the images that are most certainly anomalous come first: by falling margin,
-    where there is no limit by falling score.
+    Run by run, then in the order of the page; within a category and split the images that are most certainly anomalous
+    come first: by falling margin, where there is no limit by falling score.
 
     Args:
         groups: the report's groups.
         measured: what the masks of each group say.
     """
-    rows = [row for group, masks in zip(groups, measured, strict=True) for row in _rows(group, masks)]
-    table = pd.DataFrame(rows, columns=list(COLUMNS)).astype(COLUMNS)
-    order = {name: place for place, name in enumerate(dict.fromkeys(table["detector"]))}
-    table = table.assign(order=table["detector"].map(order))
-    keys = ["order", "category", "split", "margin", "score", "sample_id"]
-    table = table.sort_values(keys, ascending=[True, True, True, False, False, True], kind="stable")
-    return table.drop(columns="order").reset_index(drop=True)
+    runs = dict.fromkeys(run.name for group in groups for run in group.runs if not run.compared)
+    parts = [
+        pd.DataFrame(_rows(group, masks, name), columns=list(COLUMNS)).astype(COLUMNS)
+        for name in runs
+        for group, masks in zip(groups, measured, strict=True)
+        if name in masks.images
+    ]
+    keys = ["margin", "score", "sample_id"]
+    parts = [part.sort_values(keys, ascending=[False, False, True], kind="stable") for part in parts]
+    return pd.concat([pd.DataFrame(columns=list(COLUMNS)).astype(COLUMNS), *parts], ignore_index=True)
 
 
 def reason_of(judged: bool, limit: Limit | None) -> str:
@@ -63,19 +66,14 @@ def reason_of(judged: bool, limit: Limit | None) -> str:
     return f"{'above' if judged else 'not above'} {in_words(limit)}"
 
 
-def _rows(group: Group, measured: Measured) -> Iterator[dict[str, Any]]:
-    samples = group.samples.to_dict("records")
-    for run in group.runs:
-        if run.compared:
-            continue
-        limit = group.limit(run.name)
-        tables = group.tables[run.name].to_dict("records")
-        facts = zip(samples, tables, measured.images[run.name], measured.results[run.name], strict=True)
-        for sample, row, of_image, result in facts:
-            yield _row(run, sample, row, of_image) | {
-                "reason": reason_of(of_image["judged"], limit),
-                "result": result,
-            }
+def _rows(group: Group, measured: Measured, name: str) -> Iterator[dict[str, Any]]:
+    """A row per image of one run."""
+    (run,) = [run for run in group.runs if run.name == name]
+    limit = group.limit(name)
+    tables = [table.to_dict("records") for table in (group.samples, group.tables[name])]
+    for sample, row, of_image, result in zip(*tables, measured.images[name], measured.results[name], strict=True):
+        reason = reason_of(of_image["judged"], limit)
+        yield _row(run, sample, row, of_image) | {"reason": reason, "result": result}
 
 
 def _row(

@@ -196,9 +196,13 @@ def _limit(group: Group, run: str) -> dict[str, Any] | None:
 
 
 def _result_columns(entries: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Results that the overview counts: those of labeled images, and the rarer ones where there are some."""
-    runs = [run for entry in entries for run in entry["runs"]]
-    return [name for name in VERDICTS if name not in RARE_VERDICTS or any(run["counts"][name] for run in runs)]
+    """Results that the overview counts: those of labeled images where there are some, and the rarer ones that occur."""
+    counts: Counter[str] = Counter()
+    for entry in entries:
+        for run in entry["runs"]:
+            counts.update(run["counts"])
+    labeled = any(counts[name] for name in VERDICTS if name not in RARE_VERDICTS)
+    return [name for name in VERDICTS if counts[name] or (labeled and name not in RARE_VERDICTS)]
 
 
 def _constants(vis: str) -> dict[str, Any]:

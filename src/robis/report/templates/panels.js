@@ -88,7 +88,7 @@ function runPanels(view, row, run, named) {
   return [
     figurePanel(map, make("span", { textContent: named ? `${of}map` : "Anomaly map", title: run.name }), scaleBar(run, row)),
     figurePanel(masks, make("span", {
-      textContent: (named ? `${of}masks` : "Coarse and final mask") + (keptMask(run, row) ? ", judged normal" : ""), title: run.name,
+      textContent: `${named || keptMask(run, row) ? `${of}masks` : "Coarse and final mask"}${keptMask(run, row) ? ", judged normal" : ""}`, title: run.name,
     })),
   ];
 }
