@@ -140,8 +140,10 @@ def test_defects_that_resizing_erases_are_a_cause() -> None:
 
 
 def test_causes_come_with_the_surest_first() -> None:
-    bad = evidence(window=1024, weights="random", training=8, good=15, flagged=14, areas=np.array([100.0]))
+    bad = evidence(window=1024, weights="random", training=8, good=15, flagged=14, areas=np.array([36.0]))
     assert keys(bad) == ["encoder.weights", "tiling.window", "tiling.window", "train/", "train/"]
+    enough = evidence(window=1024, areas=np.array([100.0]))
+    assert keys(enough) == ["tiling.window", "encoder.name"], "8.5 pixels in a window of 300"
     texts = [cause.text for cause in causes([bad])]
     assert texts[3].startswith("14 of the 15 good images of nut score above the limit: they differ from the training")
     assert texts[4] == "nut has 8 training images: add good images, 20 at least."

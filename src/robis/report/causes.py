@@ -129,8 +129,9 @@ def _small(evidence: Sequence[Evidence]) -> Iterator[Cause]:
 
 
 def _defect_side(each: Evidence) -> float:
-    """Side of the median defect in pixels of the encoder's input."""
-    return float(np.median(np.sqrt(each.areas))) * each.shrunk
+    """Side of the median defect in pixels of the encoder's input, for a window that is no larger than the images."""
+    excess = max(1.0, each.conditions.window / min(each.size)) if isinstance(each.conditions.window, int) else 1.0
+    return float(np.median(np.sqrt(each.areas))) * each.shrunk * excess
 
 
 def _smaller_window(each: Evidence) -> int:

@@ -87,10 +87,13 @@ function runPanels(view, row, run, named) {
   });
   return [
     figurePanel(map, make("span", { textContent: named ? `${of}map` : "Anomaly map", title: run.name }), scaleBar(run, row)),
-    figurePanel(masks, make("span", {
-      textContent: `${named || keptMask(run, row) ? `${of}masks` : "Coarse and final mask"}${keptMask(run, row) ? ", judged normal" : ""}`, title: run.name,
-    })),
+    figurePanel(masks, make("span", { textContent: masksCaption(run, row, named), title: run.name })),
   ];
+}
+
+function masksCaption(run, row, named) {
+  const masks = named ? `${run.name}: masks` : keptMask(run, row) ? "Masks" : "Coarse and final mask";
+  return keptMask(run, row) ? `${masks}, judged normal` : masks;
 }
 
 // The panels of an image for one run, or for two side by side; `full` has separate panels for the image and its ground truth.
