@@ -471,11 +471,22 @@ def test_images_are_judged_by_the_limit_and_not_by_their_masks(results: Path) ->
     assert run["margin"] == pytest.approx([-0.1, -0.5, 0.5, 0.0])
     assert run["regions"] == [1, 0, 1, 1]
     assert data_file(page, "002/run1")["result"] == ["judged anomalous", "judged normal"]
+    assert "<title>limit: 1.5</title>" in scores_figure(page)
     assert groups(page)[0]["runs"][0]["limit"] == {"value": 1.5, "words": "the highest of 30 good images"}
     table = pd.read_csv(page.parent / "images.csv").set_index(["split", "sample_id"])
     assert table.loc["test", "judged"].tolist() == ["anomalous", "normal", "normal", "normal"], "highest margin first"
     assert table.loc[("private", "000"), "reason"] == "above the highest of 30 good images"
     assert table.loc[("private", "001"), "reason"] == "not above the highest of 30 good images"
+
+
+def scores_figure(page: Path) -> str:
+    return next(figure["svg"] for figure in data_file(page, "001/figures") if figure["name"] == "inp_former_scores")
+
+
+def test_a_limit_is_not_drawn_among_scores_of_another_scale(results: Path) -> None:
+    write_verdicts(results / "inp_former", "nut", "test", TEST, limit=1.5)
+    rewrite(results / "inp_former" / "image_scores" / "nut" / "test.parquet", rescored=[0.9, 0.1, 0.5, 0.0])
+    assert "<title>limit:" not in scores_figure(build(results))
 
 
 def test_the_table_of_images_says_where_masks_are_and_what_they_mark(results: Path) -> None:

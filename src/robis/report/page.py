@@ -136,13 +136,19 @@ def _figures(
         if not run.compared:
             table = group.tables[run.name]
             of_run = [
-                score_figure(run.name, table["rescored"].to_numpy(float), list(labels.values())),
+                score_figure(run.name, table["rescored"].to_numpy(float), list(labels.values()), _on_scale(group, run)),
                 threshold_figure(run.name, table, labels),
                 size_figure(run.name, masks.regions[run.name]),
                 training_figure(run.name, read_table(run.history)) if run.history else None,
             ]
             drawn += [(figure, run.name) for figure in of_run if figure]
     return drawn, remarks
+
+
+def _on_scale(group: Group, run: RunFiles) -> float | None:
+    """The limit of a run, if it is in the units of the scores that are drawn: those after re-scoring."""
+    limit, table = group.limit(run.name), group.tables[run.name]
+    return limit.value if limit and table["rescored"].equals(table["score"]) else None
 
 
 def _write_figures(drawn: Sequence[tuple[Figure, str | None]], folder: _Folder) -> list[dict[str, Any]]:
