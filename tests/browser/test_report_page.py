@@ -368,7 +368,7 @@ def test_images_are_filtered_by_their_verdict(browser: Chromium, tmp_path: Path)
     page = build(results, root, RUNS[:1])
     browser.open(page)
     said = browser.run("document.querySelector('.quality strong').textContent")
-    assert said.startswith("inp_former does not tell good from defective images better than chance: image AUROC 75.0")
+    assert said.startswith("inp_former has too few labeled images to say whether")
     assert browser.run("document.querySelectorAll('.quality p').length") == 4
     open_images(browser, page, count=5)
     badges = "[...document.querySelectorAll('#list .badge')].map((one) => one.textContent)"

@@ -516,14 +516,18 @@ def test_the_page_and_the_summary_say_how_good_a_run_is(results: Path) -> None:
     page = build(results)
     summary = (page.parent / "summary.txt").read_text()
     # One of the two defective images scores above both good ones, the other above one of them.
-    sentence = "inp_former does not tell good from defective images better than chance: image AUROC 75.0"
+    sentence = (
+        "inp_former has too few labeled images to say whether it tells good from defective ones: image AUROC 75.0"
+    )
     assert " ".join(summary.split()).startswith(sentence)
     assert sentence in Page(page).text
     assert "inp_former, test: 2 of 4 images judged anomalous:" in summary
     assert "inp_former, private: 1 of 2 images judged anomalous:" in summary
     assert "Likely cause" not in summary, "nothing is known of the run"
+    rewrite(results / "inp_former" / "image_scores" / "nut" / "test.parquet", rescored=[0.0, 0.0, 1.0, 1.0])
     conditions = {"inp_former": {"nut": Conditions(1024, 224, "vit_tiny", "random", 4)}}
     facts = replace(made_facts(results.parents[1] / "data", "inp_former"), conditions=conditions)
     text = Page(build(results, facts=facts)).text
+    assert "inp_former does not tell good from defective images better than chance: image AUROC 0.0" in text
     assert "Likely causes, the surest first:" in text
     assert text.index("encoder.weights") < text.index("The window of 1024 pixels")

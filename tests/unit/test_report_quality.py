@@ -63,6 +63,17 @@ def test_few_images_and_several_categories_are_said() -> None:
     assert "So few images of a class (2) say little; the true interval is wider." in said.details
 
 
+def test_few_images_that_allow_anything_prove_nothing() -> None:
+    """Two of each: AUROC 75, and draws from 50 to 100."""
+    said = statement("musc", [judged([0.5, 2.0], [1.0, 3.0])])
+    assert said.text == (
+        "musc has too few labeled images to say whether it tells good from defective ones: image AUROC 75.0 (95 % "
+        "interval 0.0 to 100.0, chance is 50), from 2 good and 2 defective images."
+    )
+    assert said.level == "unknown"
+    assert statement("musc", [judged([3.0, 2.0], [1.0, 0.5])]).level == "bad", "turned around, however few"
+
+
 def test_masks_beside_the_defects_are_counted() -> None:
     part = Judged("nut/test", ["found", "found elsewhere", "missed", "clean"], ["anomalous"] * 3 + ["normal"],
                   np.array([3.0, 2.0, 1.0, 0.0]), None)  # fmt: skip

@@ -13,7 +13,7 @@ import pandas as pd
 from robis.evaluation.separation import Separation, separation
 from robis.report.causes import Cause, Conditions, Evidence, causes
 from robis.report.gallery import Measured
-from robis.report.runs import ANOMALOUS, Group
+from robis.report.runs import ANOMALOUS, Group, known
 from robis.report.verdicts import JUDGED_ANOMALOUS
 from robis.scoring.limits import Limit, chance_of, in_words
 
@@ -64,7 +64,7 @@ class Statement:
 
     Attributes:
         run: its name.
-        level: "good", "part" or "bad"; "unknown" where no label says.
+        level: "good", "part" or "bad"; "unknown" where no labels say, or too few.
         text: one sentence.
         details: further sentences.
         causes: likely ones of a bad result, the surest first.
@@ -81,7 +81,7 @@ def judged_images(groups: Sequence[Group], measured: Sequence[Measured]) -> dict
     """Run of this report -> its images, category by category and split by split."""
     runs: dict[str, list[Judged]] = {}
     for group, masks in zip(groups, measured, strict=True):
-        labels = [None if label is None or label != label else str(label) for label in group.samples["label"]]
+        labels = [known(label) for label in group.samples["label"]]
         for run in (run for run in group.runs if not run.compared):
             results = [str(result) for result in masks.results[run.name]]
             scores = group.tables[run.name]["rescored"].to_numpy(np.float64)
@@ -110,11 +110,12 @@ def statement(run: str, parts: Sequence[Judged]) -> Statement:
 
 def _with_labels(run: str, measured: Separation, parts: Sequence[Judged]) -> tuple[str, str]:
     """Level and sentence of a run whose scores are compared with labels."""
-    level = "bad" if measured.low <= 0.5 else "good" if measured.auroc >= SEPARATES else "part"
+    level = _level(measured)
     claim = {
         "good": "tells good from defective images",
         "part": "tells good from defective images only in part",
         "bad": "does not tell good from defective images better than chance",
+        "unknown": "has too few labeled images to say whether it tells good from defective ones",
     }[level]
     mean = ""
     if len(parts) > 1:
@@ -125,6 +126,13 @@ def _with_labels(run: str, measured: Separation, parts: Sequence[Judged]) -> tup
         f"{100 * measured.high:.1f}, chance is 50), from {measured.normal} good and {measured.anomalous} defective "
         f"images."
     )
+
+
+def _level(measured: Separation) -> str:
+    """The level of a run by its image AUROC; "unknown" where few images leave all from chance to good possible."""
+    if measured.low > 0.5:
+        return "good" if measured.auroc >= SEPARATES else "part"
+    return "unknown" if measured.fewest < FEW_IMAGES and measured.high >= SEPARATES else "bad"
 
 
 def _catches(parts: Sequence[Judged]) -> str:
