@@ -97,6 +97,23 @@ def test_a_key_makes_the_stages_stale_that_read_it(project, key: str, value: obj
     assert stale(project(), project(**{key: value})) == stages
 
 
+def test_images_are_judged_where_normal_ones_are_held_out(project, root: Path) -> None:
+    job = {"detector": "inp_former", "category": "nut", "split": "test_public"}
+    assert project().judges(**job), "two validation images"
+    assert not project(verdict__limit="none").judges(**job)
+    assert project(verdict__normal_masks="empty").empties_masks(**job)
+    assert not project(verdict__normal_masks="empty", verdict__limit="none").empties_masks(**job)
+    musc = {"detectors": ["musc"], "rescore__method": "none"}
+    assert project(**musc).judges(**job | {"detector": "musc"})
+    assert not project(**musc, musc__subsets=2).judges(**job | {"detector": "musc"}), "four images are needed"
+    shutil.rmtree(root / "nut" / "validation")
+    assert not project().judges(**job)
+    assert not project().hold_out("nut"), "published runs train on all images"
+    for other in (project(verdict__limit="validation"), project(merge__normalize="validation")):
+        assert other.hold_out("nut") and other.judges(**job)
+        assert len(other.samples("nut", "train")) == len(other.samples("nut", "validation")) == 1
+
+
 def test_an_override_touches_its_own_category_only(project) -> None:
     other = project(where__overrides=[{"where": {"category": "nut"}, "set": {"binarize.erosion_size": 2}}])
     assert stale(project(), other) == {"binarize"}

@@ -13,6 +13,7 @@ import tifffile
 from PIL import Image
 
 from robis.evaluation.metrics import METRICS
+from robis.io.images import read_mask
 from robis.io.tables import write_table
 from tests.conftest import REPOSITORY
 from tests.workflow.conftest import Workspace, write_tiny_dataset
@@ -125,6 +126,26 @@ def test_a_changed_setting_plans_its_stage_and_what_follows(copy: Workspace) -> 
     assert copy.planned("all") == sorted(["binarize", "refine", "score_images"] * 2 + ["evaluate", "report"])
     copy.write_config({"inp_former": {"checkpoint_every": 3}})
     assert copy.planned("all") == []
+
+
+def test_masks_of_images_judged_normal_are_emptied_on_request(copy: Workspace) -> None:
+    run = copy.results / "inp_former"
+    verdicts = pd.read_parquet(run / "verdicts" / "nut" / "test_public.parquet").set_index("sample_id")
+    held_out = pd.read_parquet(run / "held_out_scores" / "nut" / "test_public.parquet")
+    scores = pd.read_parquet(run / "image_scores" / "nut" / "test_public.parquet").set_index("sample_id")
+    assert len(held_out) == 2 and verdicts["limit"].unique() == held_out["score"].max()
+    assert verdicts["score"].equals(scores["score"]), "of the same maps, in the same way"
+    masks = {name: run / "anomaly_images_thresholded" / "nut" / "test_public" / f"{name}.png" for name in scores.index}
+    before = {name: read_mask(path) for name, path in masks.items()}
+    copy.write_config({"verdict": {"normal_masks": "empty"}})
+    copy.snakemake("masks")
+    for name, path in masks.items():
+        kept = before[name] & bool(verdicts.loc[name, "is_anomalous"])
+        np.testing.assert_array_equal(read_mask(path), kept)
+    copy.write_config({"verdict": {"normal_masks": "empty"}, "score_images": {"top_fraction": 0.0}})
+    assert copy.planned("masks") == ["judge"] * 2 + ["refine"] * 2, "the masks follow the limit"
+    copy.write_config()
+    assert copy.planned("masks") == ["refine"] * 2
 
 
 def test_results_that_a_report_is_compared_with_are_its_inputs(copy: Workspace) -> None:
