@@ -240,7 +240,7 @@ class ScoreImages(Section):
 
 
 class Verdict(Section):
-    """Which images are judged anomalous, for people; the benchmarks' metrics do not depend on it."""
+    """Which images are judged anomalous. Metrics depend on it only where `normal_masks` is empty."""
 
     limit: Literal["auto", "validation", "none"] = Field(
         "auto",

@@ -6,7 +6,7 @@ import json
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -189,14 +189,14 @@ class _Work:
             seg_f1 = segmentation_metrics(SegmentationCounts.of(scaled, truth.mask))["seg_f1"]
             regions = None if run.compared else truth.coverage(scaled, sample)
         judged = bool(row["margin"] > 0 if pd.notna(row["margin"]) else final.any())
-        read = None if run.compared else partial(self._read_map, run, name)
-        marked = Marked.of(final, int(sample["height"]), int(sample["width"]), read)
+        anomaly_map = cache(partial(_read_map, run, name))
+        marked = Marked.of(final, int(sample["height"]), int(sample["width"]), None if run.compared else anomaly_map)
         view = _View(verdict_of(known(sample["label"]), judged, overlaps), regions=regions)
         if not run.compared:
             view.facts = {"judged": judged, "seg_f1": seg_f1, "marked": marked}
         if size:
             coarse = read_mask(run.coarse_masks / f"{name}.png")
-            low, high = self._draw_heatmap(run, name, f"{int(sample['row'])}-{run_file(place)}.jpg", size)
+            low, high = self._draw_heatmap(anomaly_map(), f"{int(sample['row'])}-{run_file(place)}.jpg", size)
             view.outlines = [outline(mask, *size).compact() for mask in (coarse, final)]
             view.columns = {
                 "result": view.result,
@@ -215,22 +215,22 @@ class _Work:
             }
         return view
 
-    def _draw_heatmap(self, run: RunFiles, name: str, picture: str, size: tuple[int, int]) -> tuple[float, float]:
+    def _draw_heatmap(self, anomaly_map: np.ndarray, picture: str, size: tuple[int, int]) -> tuple[float, float]:
         """Draw a map; its lowest and its highest value."""
-        anomaly_map = self._read_map(run, name)
         low, high = float(anomaly_map.min()), float(anomaly_map.max())
         ends = (low, high) if self.place.vis == "single" else (0.0, pictures.HEAT_RANGE)
         heat = pictures.draw_heatmap(anomaly_map, *size, low=ends[0], high=ends[1])
         (self.place.folder / "images" / picture).write_bytes(heat)
         return low, high
 
-    def _read_map(self, run: RunFiles, name: str) -> np.ndarray:
-        path = run.maps / f"{name}.tiff"
-        stage = None if run.compared else "merge"
-        anomaly_map = read_map(path, stage=stage)
-        if not np.isfinite((anomaly_map.min(), anomaly_map.max())).all():
-            raise damaged(path, "values that are not finite; expected finite ones", stage)
-        return anomaly_map
+
+def _read_map(run: RunFiles, name: str) -> np.ndarray:
+    path = run.maps / f"{name}.tiff"
+    stage = None if run.compared else "merge"
+    anomaly_map = read_map(path, stage=stage)
+    if not np.isfinite((anomaly_map.min(), anomaly_map.max())).all():
+        raise damaged(path, "values that are not finite; expected finite ones", stage)
+    return anomaly_map
 
 
 class _DataFiles:

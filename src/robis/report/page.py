@@ -30,7 +30,7 @@ from robis.report.images import images_table
 from robis.report.inputs import PageFacts, ReportFiles, RunFiles
 from robis.report.overview import FIRST_METRIC, HEADINGS, MEAN, SplitTables, split_tables, without_seeds
 from robis.report.published import comparisons
-from robis.report.quality import statements, summary_text
+from robis.report.quality import Statement, statements, summary_text
 from robis.report.runs import Group, curves_of, groups_of, known, metrics_of
 from robis.report.verdicts import RARE_VERDICTS, VERDICTS, count_verdicts
 from robis.report.workbook import write_workbook
@@ -86,15 +86,9 @@ def build_report(
             write_script(place.folder / "figures.js", f"{group.folder}/figures", _write_figures(drawn, folder))
             entries.append(_entry(group, masks, _link(outputs, "assets", group)))
             remarks += [*masks.remarks, *left_out]
-    with atomic_folder(outputs.tables) as folder_of_tables:
-        write_tables(folder_of_tables, metrics, tables)
-    write_metrics_csv(outputs.metrics, metrics)
-    verdicts = images_table(groups, measures)
-    write_csv(outputs.images, verdicts)
-    write_workbook(outputs.workbook, tables, verdicts)
     said = statements(groups, measures, facts.conditions)
-    with atomic_file(outputs.summary) as partial:
-        partial.write_text(summary_text(said, verdicts), encoding="utf-8", newline="\n")
+    _write_metrics(outputs, metrics, tables)
+    _write_verdicts(outputs, tables, images_table(groups, measures), said)
     content = {
         **_constants(vis),
         **_content(groups, tables, facts),
@@ -107,6 +101,21 @@ def build_report(
     with atomic_file(outputs.page) as partial:
         text = _environment().get_template("index.html.j2").render(content)
         partial.write_text(text, encoding="utf-8", newline="\n")
+
+
+def _write_metrics(outputs: ReportFiles, metrics: pd.DataFrame, tables: Sequence[SplitTables]) -> None:
+    with atomic_folder(outputs.tables) as folder:
+        write_tables(folder, metrics, tables)
+    write_metrics_csv(outputs.metrics, metrics)
+
+
+def _write_verdicts(
+    outputs: ReportFiles, tables: Sequence[SplitTables], images: pd.DataFrame, said: Sequence[Statement]
+) -> None:
+    write_csv(outputs.images, images)
+    write_workbook(outputs.workbook, tables, images)
+    with atomic_file(outputs.summary) as partial:
+        partial.write_text(summary_text(said, images), encoding="utf-8", newline="\n")
 
 
 @dataclass(frozen=True)

@@ -187,8 +187,8 @@ def _about_limits(parts: Sequence[Judged]) -> list[str]:
         )
     if len(limits) < len(parts):
         sentences.append(
-            "No good images were held out, so an image is judged anomalous if its final mask has a pixel, and how many "
-            "good images that flags is not known. verdict.limit: validation holds out a tenth of the training images."
+            "No good images were held out, so an image is judged anomalous if its final mask has a pixel. "
+            "verdict.limit: validation holds out a tenth of the training images and judges by a limit."
         )
     return sentences
 
