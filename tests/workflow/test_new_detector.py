@@ -151,7 +151,7 @@ def test_its_options_are_planned_explained_and_documented(toy: Workspace) -> Non
     changed.code, changed.configfile = toy.code, toy.folder / "changed.yaml"
     changed.configfile.write_text(yaml.safe_dump(CONFIG | {"toy": {"gain": 1.0}}))
     assert changed.planned("all", "metrics") == sorted(
-        ["infer", "infer", "merge", "binarize", "judge", "refine", "score_images", "evaluate", "report"]
+        ["infer", "merge", "binarize", "refine", "score_images", "evaluate", "report"]
     )
 
 
