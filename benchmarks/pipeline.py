@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from robis.binarization.stage import Thresholding, binarize_split
+from robis.binarization.stage import SplitMaps, Thresholding, binarize_split
 from robis.datasets.index import index_split
 from robis.datasets.samples import Source
 from robis.detectors.jobs import InferJob, MapScale, TrainJob
 from robis.detectors.registry import DETECTORS
-from robis.evaluation.stage import SplitFiles, evaluate_split
+from robis.evaluation.stage import EvaluatedRun, SplitFiles, evaluate_split
 from robis.io.tables import read_table
 from robis.refinement.methods import Refining
 from robis.refinement.stage import refine_split
@@ -128,10 +128,13 @@ class Pipeline:
 
     def _mask(self, split: str) -> None:
         """Coarse masks, then final ones."""
-        reference = self._place(results.ANOMALY_MAPS, self._reference("binarize.calibrate", split))
+        maps, reference = (
+            SplitMaps(self._place(results.SAMPLES, name), self._place(results.ANOMALY_MAPS, name))
+            for name in (split, self._reference("binarize.calibrate", split))
+        )
         coarse = self._place(results.COARSE_MASKS, split)
         binarize_split(
-            self._place(results.ANOMALY_MAPS, split),
+            maps,
             reference,
             coarse,
             self._place(results.THRESHOLDS, split),
@@ -157,9 +160,7 @@ class Pipeline:
             SplitFiles(samples=samples, root=root, maps=maps, masks=masks, scores=scores),
             metrics,
             self._place(results.CURVES, split),
-            detector=self.run,
-            category=self.category,
-            split=split,
+            EvaluatedRun(self.run, self.category, split, options.pop("settings")),
             threads=self.threads,
             **options,
         )

@@ -34,10 +34,11 @@ def merge(folder: str, threads: int) -> Callable[[], object]:
 
 def binarize(folder: str, threads: int) -> Callable[[], object]:
     """Anomaly maps to coarse masks."""
-    from robis.binarization.stage import Thresholding, binarize_split
+    from robis.binarization.stage import SplitMaps, Thresholding, binarize_split
 
     root = Path(folder)
-    arguments = (root / "maps", root / "maps", root / "out" / "coarse", root / "out" / "thresholds.parquet")
+    split = SplitMaps(root / "samples.parquet", root / "maps")
+    arguments = (split, split, root / "out" / "coarse", root / "out" / "thresholds.parquet")
     return partial(binarize_split, *arguments, Thresholding("robis"), threads=threads)
 
 
@@ -63,7 +64,7 @@ def score_images(folder: str, threads: int) -> Callable[[], object]:
 
 def evaluate(folder: str, threads: int) -> Callable[[], object]:
     """All metrics."""
-    from robis.evaluation.stage import SplitFiles, evaluate_split
+    from robis.evaluation.stage import EvaluatedRun, SplitFiles, evaluate_split
 
     root = Path(folder)
     files = SplitFiles(
@@ -74,4 +75,4 @@ def evaluate(folder: str, threads: int) -> Callable[[], object]:
         scores=root / "scores.parquet",
     )
     outputs = (root / "out" / "metrics.parquet", root / "out" / "curves.parquet")
-    return partial(evaluate_split, files, *outputs, detector="d", category="c", split="test", threads=threads)
+    return partial(evaluate_split, files, *outputs, EvaluatedRun("d", "c", "test"), threads=threads)

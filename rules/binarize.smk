@@ -2,8 +2,10 @@ rule binarize:
     params:
         settings=settings("binarize"),
     input:
+        samples=rules.index.output.table,
         maps=rules.merge.output.maps,
-        calibration_maps=reference("binarize.calibrate", results.ANOMALY_MAPS),
+        reference_samples=reference("binarize.calibrate", results.SAMPLES),
+        reference_maps=reference("binarize.calibrate", results.ANOMALY_MAPS),
     output:
         masks=directory(results.COARSE_MASKS),
         thresholds=results.THRESHOLDS,

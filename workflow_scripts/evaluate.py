@@ -1,6 +1,6 @@
 from pathlib import Path
 
-from robis.evaluation.stage import SplitFiles, evaluate_split
+from robis.evaluation.stage import EvaluatedRun, SplitFiles, evaluate_split
 from robis.workflow.jobs import job
 
 with job(snakemake) as options:
@@ -14,9 +14,12 @@ with job(snakemake) as options:
         ),
         Path(snakemake.output.metrics),
         Path(snakemake.output.curves),
-        detector=snakemake.wildcards.detector,
-        category=snakemake.wildcards.category,
-        split=snakemake.wildcards.split,
+        EvaluatedRun(
+            detector=snakemake.wildcards.detector,
+            category=snakemake.wildcards.category,
+            split=snakemake.wildcards.split,
+            settings=options.pop("settings"),
+        ),
         threads=snakemake.threads,
         **options,
     )

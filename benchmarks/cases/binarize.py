@@ -12,7 +12,7 @@ import numpy as np
 
 from benchmarks import harness, inputs
 from benchmarks.plain import binarize as plain
-from robis.binarization.stage import Thresholding, binarize_split
+from robis.binarization.stage import SplitMaps, Thresholding, binarize_split
 
 
 @dataclass(frozen=True)
@@ -40,6 +40,8 @@ def _row(options: harness.Options, size: tuple[int, int, int], threads: int, tar
     defects = map(inputs.defects_of, range(count))
     maps = folder / "maps"
     inputs.write_maps(maps, [inputs.map_and_truth(rng, (height, width), number)[0] for number in defects])
+    inputs.write_samples(folder / "samples.parquet", count, (height, width))
+    split = SplitMaps(folder / "samples.parquet", maps)
     files = [maps / f"{name}.tiff" for name in inputs.names(count)]
 
     def plainly() -> Path:
@@ -50,7 +52,7 @@ def _row(options: harness.Options, size: tuple[int, int, int], threads: int, tar
 
     def ours() -> Path:
         cv2.setNumThreads(threads)
-        binarize_split(maps, maps, folder / "ours", folder / "ours.parquet", Thresholding("robis"), threads=threads)
+        binarize_split(split, split, folder / "ours", folder / "ours.parquet", Thresholding("robis"), threads=threads)
         return folder / "ours"
 
     work = harness.Work(

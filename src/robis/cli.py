@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import logging
 import os
 import sys
 from collections.abc import Sequence
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from robis import __version__
 from robis.errors import DataError, RobisError
-from robis.io.names import on_disk
+from robis.io.names import composed, on_disk
 
 if TYPE_CHECKING:
     from robis.config.settings import SharedSettings
@@ -28,6 +29,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Returns the exit status: 1 for a user's mistake, after its message. A reader of the output that has gone, such as
     `head`, ends the command without a message.
     """
+    if arguments is None:
+        # Lines about the progress of a long check.
+        logging.basicConfig(format="%(message)s")
+        logging.getLogger("robis").setLevel(logging.INFO)
     try:
         try:
             return _run(arguments)
@@ -92,20 +97,20 @@ def _parser() -> argparse.ArgumentParser:
     check_data.set_defaults(run=_check_data)
 
     metrics = commands.add_parser("metrics", help="print the metrics and verdicts of a finished run")
-    metrics.add_argument("results", type=Path, help="results folder of a data set, e.g. results/demo")
+    metrics.add_argument("results", type=_path, help="results folder of a data set, e.g. results/demo")
     metrics.set_defaults(run=_print_metrics)
     timings = commands.add_parser("timings", help="print time and memory of each stage")
-    timings.add_argument("results", type=Path, help="results folder of a data set, e.g. results/demo")
+    timings.add_argument("results", type=_path, help="results folder of a data set, e.g. results/demo")
     timings.set_defaults(run=_print_timings)
     explain = commands.add_parser("explain", help="what an option means, and what a change of it re-runs")
     explain.add_argument("key", help="dotted key or section, e.g. binarize.std_factor or binarize")
-    _add_config(explain)
+    explain.add_argument("--configfile", type=Path, nargs="+", metavar="FILE", help="config files, as for snakemake")
     explain.set_defaults(run=_explain)
 
     rescore = commands.add_parser("rescore", help="smooth image scores over images that look alike (MuSc's RsCIN)")
-    rescore.add_argument("scores", type=Path, help="CSV or Parquet with a column `score`; other columns are kept")
+    rescore.add_argument("scores", type=_path, help="CSV or Parquet with a column `score`; other columns are kept")
     rescore.add_argument(
-        "embeddings", type=Path, help=".npy (images, D) in the same order, or Parquet with `sample_id` and `embedding`"
+        "embeddings", type=_path, help=".npy (images, D) in the same order, or Parquet with `sample_id` and `embedding`"
     )
     rescore.add_argument(
         *("--neighborhood-sizes", "--k"),
@@ -130,14 +135,19 @@ def _parser() -> argparse.ArgumentParser:
     check = submission.add_subparsers(required=True, metavar="COMMAND").add_parser(
         "check", help="say whether the server would take a folder or archive, of robis or of another tool"
     )
-    check.add_argument("path", type=Path, help="a folder, a .tar.gz or a .tar")
+    check.add_argument("path", type=_path, help="a folder, a .tar.gz or a .tar")
     sizes = check.add_mutually_exclusive_group()
-    sizes.add_argument("--samples", type=Path, help="compare sizes with the images of a run: results/NAME/samples")
-    sizes.add_argument("--root", type=Path, help="compare sizes with the images of a data set: the folder it is in")
+    sizes.add_argument("--samples", type=_path, help="compare sizes with the images of a run: results/NAME/samples")
+    sizes.add_argument("--root", type=_path, help="compare sizes with the images of a data set: the folder it is in")
     check.add_argument("--scale", type=float, default=0.25, help="size of maps / size of images (default: %(default)s)")
     check.add_argument("--threads", type=int, default=os.cpu_count() or 1, help="default: %(default)s, one per core")
     check.set_defaults(run=_check_submission)
     return parser
+
+
+def _path(text: str) -> Path:
+    """A path in the disk's own spelling: shells complete names in one form of Unicode, people type another."""
+    return on_disk(Path(text))
 
 
 def _add_config(parser: argparse.ArgumentParser) -> None:
@@ -159,9 +169,12 @@ def _settings(options: argparse.Namespace) -> SharedSettings:
 
 
 def _explain(options: argparse.Namespace) -> None:
-    from robis.workflow.reference import explain
+    from robis.detectors.settings import load
+    from robis.workflow.explain import explain
 
-    print(explain(options.key, _settings(options)))
+    settings = load(*options.configfile) if options.configfile else _settings(options)
+    files = options.configfile or ([DEFAULT_CONFIG] if DEFAULT_CONFIG.is_file() else [])
+    print(explain(options.key, settings, files))
 
 
 def _show_config(options: argparse.Namespace) -> None:
@@ -173,7 +186,8 @@ def _show_config(options: argparse.Namespace) -> None:
     from robis.workflow.runs import effective, runs_of
 
     settings = _settings(options)
-    chosen = {kind: getattr(options, kind) for kind in ("category", "split", "detector") if getattr(options, kind)}
+    kinds = ("category", "split", "detector")
+    chosen = {kind: composed(getattr(options, kind)) for kind in kinds if getattr(options, kind)}
     known = [*DETECTORS, *runs_of(settings)]
     if options.detector and options.detector not in known:
         raise ConfigError(
@@ -188,8 +202,6 @@ def _show_config(options: argparse.Namespace) -> None:
 
 
 def _check_submission(options: argparse.Namespace) -> None:
-    import logging
-
     from robis.submission.check import check_upload
     from robis.submission.sources import upload_of_dataset, upload_of_run
     from robis.submission.upload import Upload, benchmark_ids

@@ -19,9 +19,10 @@ from skimage.measure import label
 from robis.binarization import mebin
 from robis.binarization.closing import close_and_fill
 from robis.binarization.mebin import estimate
-from robis.binarization.stage import METHODS, Thresholding, binarize_split
+from robis.binarization.stage import METHODS, SplitMaps, Thresholding, binarize_split
 from robis.binarization.statistics import MapStatistics
 from robis.errors import ConfigError, DataError
+from robis.io.samples import IndexedSample, write_samples
 
 KERNEL = np.ones((6, 6), np.uint8)
 SHAPES = [(1, 1), (3, 7), (5, 5), (6, 6), (1, 40), (31, 47), (64, 64), (80, 61)]
@@ -109,12 +110,24 @@ def write_maps(folder: Path, maps: dict[str, np.ndarray]) -> Path:
     return folder
 
 
+FOLDERS = ("maps", "calibration")
+
+
+def with_samples(table: Path, maps: Path) -> SplitMaps:
+    """The maps of a folder with a sample table that lists them."""
+    ids = sorted(path.relative_to(maps).with_suffix("").as_posix() for path in maps.rglob("*.tiff"))
+    samples = table.with_name(f"{table.name}_{maps.name}.parquet")
+    write_samples(samples, [IndexedSample(name, "test", f"{name}.png", None, None, None, 8, 8) for name in ids])
+    return SplitMaps(samples, maps)
+
+
 def run(
     tmp_path: Path, maps: Path, calibration: Path | None = None, name: str = "out", **options: Any
 ) -> tuple[pd.DataFrame, dict[str, np.ndarray]]:
     masks, table = tmp_path / name / "masks", tmp_path / name / "thresholds.parquet"
     threads = options.pop("threads", 1)
-    binarize_split(maps, calibration or maps, masks, table, Thresholding(**options), threads=threads)
+    split, reference = (with_samples(tmp_path / name, folder) for folder in (maps, calibration or maps))
+    binarize_split(split, reference, masks, table, Thresholding(**options), threads=threads)
     rows = pd.read_parquet(table)
     images = {
         path.relative_to(masks).with_suffix("").as_posix(): np.asarray(cv2.imread(str(path), cv2.IMREAD_UNCHANGED))
@@ -386,14 +399,15 @@ def test_a_pixel_that_is_no_score_names_the_file_and_leaves_no_output(tmp_path: 
     assert not list((tmp_path / "out").rglob("*.p*"))
 
 
-@pytest.mark.parametrize("empty", ["maps", "calibration"])
-def test_an_empty_folder_is_named(tmp_path: Path, empty: str) -> None:
-    for folder in ("maps", "calibration"):
-        (tmp_path / folder).mkdir()
-        if folder != empty:
-            write_maps(tmp_path / folder, {"a": np.ones((5, 4))})
-    with pytest.raises(DataError, match=rf"{empty}: no anomaly maps found; expected SAMPLE_ID\.tiff"):
-        run(tmp_path, tmp_path / "maps", tmp_path / "calibration", method="mebin")
+@pytest.mark.parametrize("folder", ["maps", "calibration"])
+def test_a_lost_map_is_named(tmp_path: Path, folder: str) -> None:
+    both = {name: write_maps(tmp_path / name, {"a": np.ones((5, 4)), "b/c": np.eye(5)}) for name in FOLDERS}
+    split, reference = (with_samples(tmp_path / "out", maps) for maps in both.values())
+    (tmp_path / folder / "b" / "c.tiff").unlink()
+    message = rf"{folder}: no anomaly map for 1 of 2 samples \(b/c\.tiff is the first\)\. .*--forcerun merge`"
+    with pytest.raises(DataError, match=message):
+        binarize_split(split, reference, tmp_path / "masks", tmp_path / "t.parquet", Thresholding("mebin"))
+    assert not (tmp_path / "masks").exists()
 
 
 def test_statistics_of_nothing_are_refused() -> None:

@@ -161,7 +161,7 @@ def test_a_key_is_explained_and_the_config_shown_without_a_config(
     (tmp_path / "config" / "config.yaml").write_text("merge: {scale: 0.5}")
     assert main(["explain", "merge.scale"]) == 0
     printed = capsys.readouterr()
-    assert "value:    0.5" in printed.out and not printed.err
+    assert "value:    0.5 (config/config.yaml)" in printed.out and not printed.err
 
 
 def test_a_failure_of_the_system_names_its_file(

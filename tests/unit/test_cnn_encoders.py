@@ -45,6 +45,12 @@ def normalized(tiles: Tensor, mean: float = 0.5, std: float = 0.5) -> Tensor:
     return (tiles.permute(0, 3, 1, 2) / 255 - mean) / std
 
 
+def mirrored(tiles: Tensor, margin: int) -> Tensor:
+    """Tiles with their borders mirrored around them, by NumPy."""
+    padding = ((0, 0), (margin, margin), (margin, margin), (0, 0))
+    return torch.from_numpy(np.pad(tiles.numpy(), padding, mode="reflect"))
+
+
 def packaged_state() -> dict[str, Tensor]:
     known = ARCHITECTURES[LITE0].packaged
     file = packaged_file(known) if known else None
@@ -248,10 +254,27 @@ def test_tokens_do_not_depend_on_other_tiles(tiles: Tensor) -> None:
             torch.testing.assert_close(ours[0], whole[number], rtol=1e-4, atol=1e-5)
 
 
+def test_a_border_is_no_anomaly(lite0: CnnEncoder) -> None:
+    """Of a texture that goes on beyond the tile, tokens at the border are as near to others as those inside."""
+    encoder = build_encoder(LITE0)
+    noise = np.random.default_rng(0).normal(0, 1, (6, 256, 256)).astype(np.float32)
+    texture = np.stack([cv2.GaussianBlur(image, (0, 0), 2) for image in noise])
+    tiles = (128 + 40 * texture / texture.std()).clip(0, 255).astype(np.uint8)[..., None].repeat(3, -1)
+    tokens = encoder(torch.from_numpy(tiles))[0]
+    inside = torch.zeros(encoder.grid, encoder.grid, dtype=torch.bool)
+    inside[4:-4, 4:-4] = True
+    bank = tokens[:5, inside.flatten()].flatten(0, 1)
+    nearest = torch.cdist(tokens[5], bank).min(1).values
+    ratio = nearest[~inside.flatten()].mean() / nearest[inside.flatten()].mean()
+    assert ratio < 1.1, float(ratio)
+
+
 def test_embedding_is_what_timm_pools(lite0: CnnEncoder) -> None:
     tiles = torch.randint(0, 256, (2, 96, 96, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(1))
     with torch.no_grad():
-        expected = lite0.cnn.forward_head(lite0.cnn.forward_features(normalized(tiles)), pre_logits=True)
+        features = lite0.cnn.forward_features(normalized(mirrored(tiles, 32)))
+        # 32 pixels are one value of a map of stride 32.
+        expected = lite0.cnn.forward_head(features[:, :, 1:-1, 1:-1], pre_logits=True)
     torch.testing.assert_close(lite0.with_embedding(tiles)[1], expected, rtol=1e-5, atol=1e-5)
 
 
@@ -282,8 +305,9 @@ def test_tokens_are_averaged_maps_of_unit_size(lite0: CnnEncoder) -> None:
     """At 96 pixels and step 8, stage 2 lies on the grid but for less than a quarter of a token."""
     tiles = torch.randint(0, 256, (2, 96, 96, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(5))
     encoder = build_encoder(LITE0, input_size=96, blocks=[2])
-    maps = lite0.cnn.forward_intermediates(normalized(tiles), indices=[2], intermediates_only=True)[0]
-    averaged = F.avg_pool2d(maps, 3, stride=1, padding=1, count_include_pad=False)
+    images = normalized(mirrored(tiles, 32))
+    maps = lite0.cnn.forward_intermediates(images, indices=[2], intermediates_only=True)[0]
+    averaged = F.avg_pool2d(maps, 3, stride=1)[:, :, 3:-3, 3:-3]
     tokens = encoder(tiles)[0]
     torch.testing.assert_close(tokens.square().mean(-1), torch.ones(2, 144))
     assert F.cosine_similarity(averaged.flatten(2).transpose(1, 2), tokens, dim=-1).min() > 0.9

@@ -98,7 +98,10 @@ def test_keys_are_text_whatever_they_look_like(tmp_path: Path) -> None:
             b"merge:\n  # f\xfcr alle\n",
             "c.yaml, line 2: found the byte 0xfc, which is not UTF-8 ('\u00fc' in Latin-1). Save",
         ),
-        ("merge: {}\n".encode("utf-16"), "found a file in UTF-16 or UTF-32; expected UTF-8. Save it with the encoding"),
+        (
+            "merge: {}\n".encode("utf-16"),
+            "found a file in UTF-16 or UTF-32; expected UTF-8. Save the file with the encoding",
+        ),
         ("merge: {}\n".encode("utf-16-le"), "found a file in UTF-16 or UTF-32"),
         ("merge: {}\n".encode("utf-32"), "found a file in UTF-16 or UTF-32"),
     ],

@@ -13,9 +13,9 @@ import pandas as pd
 import pytest
 import tifffile
 
-from robis.binarization.stage import Thresholding, binarize_split
+from robis.binarization.stage import SplitMaps, Thresholding, binarize_split
 from robis.errors import DataError
-from robis.evaluation.stage import SplitFiles, evaluate_split
+from robis.evaluation.stage import EvaluatedRun, SplitFiles, evaluate_split
 from robis.io.arrays import open_array
 from robis.io.maps import read_map, read_written_mask, write_map, write_mask
 from robis.io.samples import IndexedSample, write_samples
@@ -86,8 +86,8 @@ class Split:
         merge_split(self.samples, self.tile_maps, self.tile_maps.maps, out, scale=1.0, blend="mean")
 
     def binarize(self) -> None:
-        maps, out = self.folder / "maps", self.folder / "out"
-        binarize_split(maps, maps, out, out.with_suffix(".parquet"), Thresholding("robis"))
+        split, out = SplitMaps(self.samples, self.folder / "maps"), self.folder / "out"
+        binarize_split(split, split, out, out.with_suffix(".parquet"), Thresholding("robis"))
 
     def refine(self) -> None:
         refine_split(self.samples, self.folder, self.folder / "coarse", self.folder / "out", Refining("grabcut"))
@@ -118,7 +118,7 @@ class Split:
     def evaluate(self) -> None:
         files = SplitFiles(self.samples, self.folder, self.folder / "maps", self.folder / "masks", self.scores)
         out = self.folder / "out.parquet"
-        evaluate_split(files, out, out, detector="d", category="c", split="test")
+        evaluate_split(files, out, out, EvaluatedRun("d", "c", "test"))
 
 
 def other_array(path: Path, change: Callable[[np.ndarray], np.ndarray]) -> bytes:
@@ -181,6 +181,7 @@ FILES = [
     ("merge", "samples.parquet", "index"),
     ("merge", "tile_maps.npy", "infer"),
     ("merge", "tile_maps.parquet", "infer"),
+    ("binarize", "samples.parquet", "index"),
     ("binarize", "maps/bad/1.tiff", "merge"),
     ("refine", "samples.parquet", "index"),
     ("refine", "coarse/bad/1.png", "binarize"),
@@ -203,8 +204,6 @@ CASES = [
     (reader, file, writer, name)
     for reader, file, writer in FILES
     for name in ("missing", *ANY, *BY_SUFFIX[Path(file).suffix])
-    # Which maps there should be, binarize does not know: refine misses the mask.
-    if (reader, name) != ("binarize", "missing")
 ]
 
 

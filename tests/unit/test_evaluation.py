@@ -33,7 +33,7 @@ from robis.evaluation.metrics import (
     rank_pixels,
     segmentation_metrics,
 )
-from robis.evaluation.stage import SplitFiles, evaluate_split
+from robis.evaluation.stage import EvaluatedRun, SplitFiles, evaluate_split
 from robis.evaluation.tables import format_table, mean_metrics, seed_spread
 from robis.io.maps import read_map, write_map, write_mask
 from robis.io.tables import read_table, write_table
@@ -383,9 +383,7 @@ class Tree:
             ),
             self.metrics,
             self.curves,
-            category="can",
-            split="test",
-            detector="musc",
+            EvaluatedRun(category="can", split="test", detector="musc"),
             resolution=resolution,
             threads=threads,
         )

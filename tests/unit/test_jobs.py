@@ -23,6 +23,7 @@ def snakemake(tmp_path: Path) -> SimpleNamespace:
         log=[str(tmp_path / "logs" / "a.log")],
         threads=1,
         rule="merge",
+        wildcards={"dataset": "parts", "detector": "musc", "category": "100%", "split": "test"},
         params=SimpleNamespace(settings=settings),
         resources={"mem_mb": 2000},
     )
@@ -43,10 +44,10 @@ def test_options_are_what_the_code_takes(snakemake: SimpleNamespace) -> None:
 @pytest.mark.parametrize(
     ("error", "message", "traceback"),
     [
-        (DataError("a.png: broken"), "merge: a.png: broken", False),
+        (DataError("a.png: broken"), "merge musc/100%/test: a.png: broken", False),
         (OSError(errno.ENOSPC, "No space left on device"), "logs: the disk is full. Free in ", False),
-        (OSError(errno.EDQUOT, "Disk quota exceeded", "a.tiff"), "merge: a.tiff: the disk is full. Free in ", False),
-        (DiskFullError("a.npy: the disk is full."), "merge: a.npy: the disk is full.", False),
+        (OSError(errno.EDQUOT, "Disk quota exceeded", "a.tiff"), "test: a.tiff: the disk is full. Free in ", False),
+        (DiskFullError("a.npy: the disk is full."), "merge musc/100%/test: a.npy: the disk is full.", False),
         (OSError(errno.EIO, "Input/output error"), "Input/output error", True),
         (ZeroDivisionError("a defect of ours"), "a defect of ours", True),
     ],
@@ -76,7 +77,7 @@ def test_a_disk_too_full_for_the_log_is_reported_all_the_same(
 
     with pytest.raises(SystemExit):
         work()
-    assert log_of(snakemake).startswith("INFO at work")
+    assert log_of(snakemake).startswith("INFO merge musc/100%/test: at work")
     errors = capsys.readouterr().err
     assert "disk: the disk is full. Free in" in errors and "Traceback" not in errors
 

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
+import shutil
+import unicodedata
 from pathlib import Path
 
 import jsonschema
 import pytest
 import yaml
+from snakemake.cli import parse_config
 
 from robis.cli import main
 from robis.config.messages import RENAMED
@@ -18,7 +22,9 @@ from robis.config.words import words_of
 from robis.detectors.registry import DETECTORS
 from robis.detectors.settings import Settings, load, parse
 from robis.errors import ConfigError
-from robis.workflow.reference import commented_yaml, explain, field_of, written_files
+from robis.evaluation.metrics import MEANINGS, METRICS
+from robis.workflow.explain import explain, larger
+from robis.workflow.reference import allowed, commented_yaml, field_of, written_files
 from robis.workflow.stages import STAGES, followers, readers, stages
 from tests.conftest import PRESETS, REPOSITORY
 
@@ -76,6 +82,53 @@ def test_explain_names_value_range_and_what_re_runs() -> None:
         explain("merg", Settings())
 
 
+def test_explain_says_which_way_to_turn_and_where_a_value_comes_from(tmp_path: Path) -> None:
+    base, night = tmp_path / "my parts.yaml", tmp_path / "night.yaml"
+    base.write_text(
+        "binarize: {erosion_size: 3, std_factor: 2.0}\n"
+        "overrides:\n  - {where: {category: [a, b]}, set: {binarize.erosion_size: 1}}\n"
+    )
+    night.write_text("binarize: {std_factor: 2.5}\ndetectors: [superadd]\n")
+    files = [base, night]
+    settings = load(*files)
+    lines = explain("binarize.erosion_size", settings, files).splitlines()
+    assert lines[2:5] == [
+        "  larger:   fewer specks, small defects vanish",
+        f"  value:    3 ({base})",
+        "            1 where {category: [a, b]} (overrides.0)",
+    ]
+    assert lines[7] == f"  change:   snakemake --configfile '{base}' {night} --config 'binarize={{erosion_size: 3}}'"
+    assert f"value:    2.5 ({night})" in explain("binarize.std_factor", settings, files)
+    assert f"value:    [superadd] ({night})" in explain("detectors", settings, files)
+    assert f"value:    0.25 (the default; not in {base} or {night})" in explain("merge.scale", settings, files)
+    plain = explain("merge.scale", Settings())
+    assert "value:    0.25 (the default)" in plain and "change:   snakemake --config 'merge={scale: 0.25}'" in plain
+
+
+def test_every_quantity_says_what_a_larger_value_does() -> None:
+    texts = {key: allowed(field_of(key)).replace("any number of", "") for key in every_key(Settings)}
+    quantities = {key for key, text in texts.items() if "number" in text or "integer" in text}
+    without = {key for key in quantities if not larger(key)}
+    assert without == {key for key in every_key(Settings) if key.rpartition(".")[2] in ("seed", "seeds")}
+
+
+@pytest.mark.parametrize("key", every_key(Settings))
+def test_the_form_to_copy_gives_the_value_back(key: str) -> None:
+    value = Settings().get(key)
+    given = next(line for line in explain(key, Settings()).splitlines() if line.startswith("  change:"))
+    arguments = shlex.split(given)
+    assert arguments[-2] == "--config"
+    assert load(changes=parse_config(arguments[-1:])).get(key) == value
+
+
+def test_every_metric_has_its_clause() -> None:
+    assert list(MEANINGS) == list(METRICS)
+    # Short enough for a tooltip, and a clause: no capital, no period.
+    assert all(len(text) <= 110 and text[0] in "mfphF" and text[-1] != "." for text in MEANINGS.values())
+    glossary = (REPOSITORY / "docs" / "glossary.md").read_text()
+    assert glossary.partition("## Metrics")[0].count("\n| ") - 2 == 12
+
+
 def test_what_is_declared_exists() -> None:
     known = set(every_key(Settings))
     for detector in DETECTORS:
@@ -108,6 +161,11 @@ def test_config_show_applies_overrides(tmp_path: Path, capsys: pytest.CaptureFix
     assert yaml.safe_load(capsys.readouterr().out)["refine"]["method"] == "none"
     assert main(arguments) == 0
     assert yaml.safe_load(capsys.readouterr().out)["refine"]["method"] == "sam"
+    (tmp_path / "data" / unicodedata.normalize("NFD", "M\u00fcsli") / "train").mkdir(parents=True)
+    for form in ("NFC", "NFD"):
+        assert main([*arguments, "--category", unicodedata.normalize(form, "M\u00fcsli")]) == 0, form
+        assert yaml.safe_load(capsys.readouterr().out)["refine"]["method"] == "sam"
+    shutil.rmtree(next((tmp_path / "data").glob("M*")))
     assert main([*arguments, "--category", "rise"]) == 1
     assert "category: 'rise' matches nothing here. Valid: rice. Did you mean 'rice'?" in capsys.readouterr().err
 

@@ -230,6 +230,18 @@ def test_training_is_shown_of_the_runs_that_were_trained(results: Path) -> None:
     assert "loss, last\N{EN SPACE}0.5<" in figures["inp_former_training"]["svg"]
 
 
+@pytest.mark.parametrize("damage", ["empty", "no step"])
+def test_a_damaged_history_is_named_with_its_rule(results: Path, damage: str) -> None:
+    history = results / "inp_former" / "models" / "nut" / "training.parquet"
+    write_table(history, pd.DataFrame({"loss": [1.0, 0.5], "coherence": [0.8, 0.4]}))
+    if damage == "empty":
+        history.write_bytes(b"")
+    runs = [made_files(results / "inp_former", "nut", "test", history=history)]
+    problem = "the file is empty" if damage == "empty" else "no column 'step'"
+    with pytest.raises(DataError, match=rf"training\.parquet: .*{problem}.*`snakemake --forcerun train`"):
+        build(results, runs=runs)
+
+
 def test_the_same_input_gives_the_same_bytes_and_old_pictures_go(results: Path) -> None:
     first = content(build(results))
     assert content(build(results)) == first

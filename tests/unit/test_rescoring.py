@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 import tracemalloc
@@ -220,3 +221,28 @@ def test_no_torch_is_needed() -> None:
     code = "import robis.scoring.rscin, sys; print('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (
+            "score,name\n1,a\n2,ü\n".encode("latin-1"),
+            ", line 3: found the byte 0xfc, which is not UTF-8 ('ü' in Latin-1).",
+        ),
+        ("score\n1\n2\n".encode("utf-16"), ": found a file in UTF-16 or UTF-32; expected UTF-8."),
+        (b"", ": not a readable CSV (No columns to parse from file)."),
+    ],
+)
+def test_a_table_of_scores_that_cannot_be_read_is_named(tmp_path: Path, content: bytes, message: str) -> None:
+    scores = tmp_path / "scores.csv"
+    scores.write_bytes(content)
+    np.save(tmp_path / "e.npy", np.eye(2, dtype=np.float32))
+    with pytest.raises(DataError, match=re.escape(f"{scores}{message}")):
+        rescore_file(scores, tmp_path / "e.npy", [1])
+
+
+def test_a_byte_order_mark_is_no_part_of_a_column_s_name(tmp_path: Path) -> None:
+    (tmp_path / "scores.csv").write_bytes("score\n1\n2\n".encode("utf-8-sig"))
+    np.save(tmp_path / "e.npy", np.eye(2, dtype=np.float32))
+    assert rescore_file(tmp_path / "scores.csv", tmp_path / "e.npy", [1])["score"].tolist() == ["1", "2"]

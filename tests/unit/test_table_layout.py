@@ -178,7 +178,9 @@ def test_tables_that_cannot_be_read_say_why(root: Path) -> None:
     with pytest.raises(DataError, match=r"gone\.csv: cannot be read \(No such file.*dataset\.table names another"):
         list_categories(Source("table", root, "gone.csv"))
     (root / "latin.csv").write_bytes(HEADER.encode() + "nut,test,schön.png,0,,\n".encode("latin-1"))
-    with pytest.raises(DataError, match=r"latin\.csv: cannot be read \(.*Expected text in UTF-8"):
+    with pytest.raises(
+        DataError, match=r"latin\.csv, line 2: found the byte 0xf6, which is not UTF-8 \('ö' in Latin-1\)"
+    ):
         list_categories(Source("table", root, "latin.csv"))
     (root / "bad.parquet").write_text("text")
     with pytest.raises(DataError, match=r"bad\.parquet: not a readable Parquet table"):

@@ -56,6 +56,26 @@ def test_the_command_prints_the_stages_in_their_order(tmp_path: Path, capsys: py
     ]
 
 
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"\xff\xfe\0\1\t2\n", "not a benchmark file ('utf-8' codec can't decode byte 0xff in position 0"),
+        (b"s\tcpu_time\tmax_rss\n1\t2\t3\t4\t5\n1\t2\n1\t2\t3\t4\t5\t6\n", "not a benchmark file ("),
+        (b"a\tb\n1\t2\n", "no column 's'; expected s, cpu_time, max_rss"),
+    ],
+)
+def test_a_damaged_benchmark_file_is_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], content: bytes, message: str
+) -> None:
+    file = tmp_path / "musc" / "benchmarks" / "infer" / "nut" / "test.tsv"
+    file.parent.mkdir(parents=True)
+    file.write_bytes(content)
+    assert main(["timings", str(tmp_path)]) == 1
+    error = capsys.readouterr().err
+    assert error.startswith(f"robis: {file}: {message}")
+    assert error.endswith("Make it again with `snakemake --forcerun infer`.\n")
+
+
 def test_the_command_says_why_there_are_no_timings(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["timings", str(tmp_path)]) == 1
     assert "no job is finished" in capsys.readouterr().err

@@ -65,7 +65,7 @@ def copy_code(to: Path) -> Path:
     for part in ("src", "rules", "workflow_scripts", "envs", "profiles", "config"):
         shutil.copytree(REPOSITORY / part, to / part, ignore=shutil.ignore_patterns("__pycache__", "*.egg-info"))
     (to / "docs").mkdir()
-    for file in ("Snakefile", "docs/config.md"):
+    for file in ("Snakefile", "docs/config.md", "docs/glossary.md"):
         shutil.copy(REPOSITORY / file, to / file)
     return to
 

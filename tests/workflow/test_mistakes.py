@@ -88,6 +88,12 @@ def write(text: str | bytes) -> Callable[[Workspace], None]:
         (write("inp_former: {epochs: yes}\n"), "inp_former.epochs: found 'yes'; expected an integer from 1 to 100000."),
         (write("inp_former: {epochs: 010}\n"), "inp_former.epochs: found '010'; expected an integer from 1 to 100000."),
         (write("dataset: {categories: [01], root: data}\n"), "dataset.categories: '01' is not in data."),
+        # Snakemake fails at these before it reads the Snakefile.
+        (
+            write(b"# f\xfcr alle\nmerge: {scale: 0.5}\n"),
+            "config.yaml, line 1: found the byte 0xfc, which is not UTF-8",
+        ),
+        (write("merge: {scale: 0.5}\n".encode("utf-16")), "found a file in UTF-16 or UTF-32; expected UTF-8."),
     ],
 )
 def test_config_files_are_read_as_robis_reads_them(workspace: Workspace, spoil, message: str) -> None:
@@ -110,6 +116,24 @@ def test_the_default_config_gives_one_message_too(workspace: Workspace) -> None:
     output = done.stdout + done.stderr
     assert "config/config.yaml, line 1: found the byte 0xfc, which is not UTF-8" in output
     assert "Traceback" not in output
+
+
+def test_a_dotted_key_on_the_command_line_is_explained(workspace: Workspace) -> None:
+    output = workspace.snakemake("--dry-run", "--config=merge.scale=0.5", ok=False)
+    assert (
+        "--config merge.scale=0.5: Snakemake takes no dots in keys. Expected --config 'merge={scale: 0.5}'." in output
+    )
+    assert "Traceback" not in output
+
+
+def test_the_message_of_a_failed_job_comes_last(workspace: Workspace) -> None:
+    damage_image(workspace)
+    output = workspace.snakemake("results/tiny/samples/nut/test_public.parquet", ok=False)
+    *_, first = output.partition("robis: A job has failed. Finished results are kept.\n\n")
+    assert first.startswith("index nut/test_public: nut/test_public: 2 of 5 samples cannot be used:\n")
+    assert output.endswith("\nLog: results/tiny/logs/index/nut/test_public.log\n")
+    for noise in ("CalledProcessError", "Shutting down", "Exiting because", "At least one job"):
+        assert noise not in output
 
 
 def test_values_of_the_command_line_get_the_type_of_their_option(workspace: Workspace) -> None:

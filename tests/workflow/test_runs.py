@@ -15,8 +15,9 @@ from PIL import Image
 from robis.evaluation.metrics import METRICS
 from robis.io.images import read_mask
 from robis.io.tables import write_table
+from robis.workflow.provenance import metrics_and_settings
 from tests.conftest import REPOSITORY
-from tests.workflow.conftest import Workspace, write_tiny_dataset
+from tests.workflow.conftest import CONFIG, Workspace, write_tiny_dataset
 
 pytestmark = pytest.mark.workflow
 
@@ -259,6 +260,17 @@ def test_several_categories_and_overrides(workspace: Workspace) -> None:
     masks = workspace.results / "inp_former" / "anomaly_images_thresholded"
     assert Image.open(masks / "bolt" / "test_public" / "bad" / "000_regular.png").size == (128, 96)
     assert Image.open(masks / "nut" / "test_public" / "bad" / "000_regular.png").size == (64, 48)
+    files = sorted(workspace.results.glob("inp_former/metrics/*/*.parquet"))
+    assert metrics_and_settings(files)[1] == [], "an override is no other setting"
+    workspace.write_config(
+        {"inp_former": {"epochs": 1}, "dataset": CONFIG["dataset"] | {"categories": ["bolt"]}},
+        overrides=[{"where": {"category": ["bolt", "nut"]}, "set": {"refine.method": "none", "merge.scale": 1.0}}],
+    )
+    workspace.snakemake("metrics", "--forcerun=evaluate")
+    assert metrics_and_settings(files)[1] == [
+        "inp_former, nut/test_public: merge.scale was 0.5, now 1.0; refine.method was grabcut, now none; "
+        "refine.max_boxes was 3, now not read",
+    ]
     workspace.write_config(
         {"inp_former": {"epochs": 1}},
         overrides=[{"where": {"category": "bolt"}, "set": {"refine.method": "grabcut", "merge.scale": 1.0}}],

@@ -19,6 +19,8 @@ from robis.errors import ConfigError, DataError, one_of
 from robis.io.atomic import atomic_folder
 from robis.io.damage import damaged
 from robis.io.maps import write_mask
+from robis.io.progress import tracked
+from robis.io.samples import read_samples
 from robis.io.tables import write_table
 from robis.io.threads import threaded
 
@@ -95,14 +97,39 @@ class Thresholding:
         return METHODS[self.method]
 
 
+@dataclass(frozen=True)
+class SplitMaps:
+    """The anomaly maps of a split.
+
+    Attributes:
+        samples: the sample table.
+        maps: folder of maps, SAMPLE_ID.tiff: float16, finite, at least 0, usually 0..255, of any size.
+    """
+
+    samples: Path
+    maps: Path
+
+    def paths(self) -> dict[str, Path]:
+        """The maps by sample_id, sorted. Raises DataError when an image has none."""
+        paths = {
+            image.sample_id: self.maps / f"{image.sample_id}.tiff"
+            for image in sorted(read_samples(self.samples), key=lambda image: image.sample_id)
+        }
+        lost = [sample_id for sample_id, path in paths.items() if not path.is_file()]
+        if lost:
+            problem = f"no anomaly map for {len(lost)} of {len(paths)} samples ({lost[0]}.tiff is the first)"
+            raise damaged(self.maps, problem, "merge")
+        return paths
+
+
 def binarize_split(
-    maps: Path, calibration_maps: Path, masks: Path, thresholds: Path, options: Thresholding, *, threads: int = 1
+    split: SplitMaps, reference: SplitMaps, masks: Path, thresholds: Path, options: Thresholding, *, threads: int = 1
 ) -> None:
     """Turn every anomaly map of a split into a coarse mask.
 
     Args:
-        maps: folder of anomaly maps, SAMPLE_ID.tiff: float16, finite, at least 0, usually 0..255, of any size.
-        calibration_maps: folder of the maps that the thresholds are taken from: `maps`, or another split's.
+        split: the maps.
+        reference: those that the thresholds are taken from: the same, or another split's.
         masks: folder that is written: SAMPLE_ID.png, uint8 {0, 255}, each of its map's size.
         thresholds: table that is written, one row per image: the threshold that made the mask (map units, compared in
             float32), the votes that it is the lowest of (null where the method has no such vote), the estimated
@@ -112,13 +139,13 @@ def binarize_split(
         threads: maps binarized at a time.
 
     Raises:
-        DataError: a folder has no maps, a map cannot be used, or the maps of another split give no threshold.
+        DataError: a map is missing or cannot be used, or the maps of another split give no threshold.
         DiskFullError: there is no room for the masks.
     """
-    paths = _map_paths(maps)
-    statistics = MapStatistics.of(_map_paths(calibration_maps).values(), threads)
-    if calibration_maps != maps:
-        _check_reference(statistics, calibration_maps, options)
+    paths = split.paths()
+    statistics = MapStatistics.of(reference.paths().values(), threads)
+    if reference != split:
+        _check_reference(statistics, reference.maps, options)
     votes = _SharedVotes.of(statistics, options)
     compiled = sum(path.stat().st_size for path in paths.values()) > WORTH_COMPILING
 
@@ -141,7 +168,7 @@ def binarize_split(
         }
 
     with atomic_folder(masks) as folder:
-        rows = list(threaded(binarize, paths, threads))
+        rows = list(tracked(threaded(binarize, paths, threads), len(paths), "images"))
     write_table(thresholds, pd.DataFrame(rows).astype(COLUMNS)[list(COLUMNS)])
 
 
@@ -211,15 +238,3 @@ def _check_reference(statistics: MapStatistics, folder: Path, options: Threshold
     if options.method == "mebin":
         raise DataError(f"{problem}, use another binarize.method, or set {keys} to split.")
     logger.warning("%s; until then %s is mean_std alone.", problem, options.method)
-
-
-def _map_paths(folder: Path) -> dict[str, Path]:
-    """The anomaly maps below a folder by sample_id, sorted."""
-    paths = {
-        path.relative_to(folder).with_suffix("").as_posix(): path
-        for path in folder.rglob("*.tiff")
-        if not path.name.startswith(".")
-    }
-    if not paths:
-        raise damaged(folder, "no anomaly maps found; expected SAMPLE_ID.tiff files", "merge")
-    return dict(sorted(paths.items()))

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator
 
-from robis.config.types import BatchSize, Bounds, Digest, Fraction, Text, at_most, odd, unique
+from robis.config.types import BatchSize, Bounds, Digest, Fraction, Text, at_most, larger, odd, unique
 from robis.io.names import composed, folder_problem
 
 Precision = Literal["float32", "bf16", "fp16"]
@@ -66,9 +66,15 @@ class Tiling(Section):
         | Annotated[
             int, at_most(16384, "A larger window takes more than 0.8 GB of memory; image takes whole images.", least=8)
         ]
-    ) = Field("auto", description="Side of the square window in image pixels. image: one tile per image.")
+    ) = Field(
+        "auto",
+        description="Side of the square window in image pixels. image: one tile per image.",
+        json_schema_extra=larger("faster; a tile is shrunk more, so that small defects vanish"),
+    )
     overlap: Annotated[float, Bounds("More overlap makes a tile at every few pixels.", ge=0, le=0.95)] = Field(
-        0.1, description="Fraction of a window that the next window covers too."
+        0.1,
+        description="Fraction of a window that the next window covers too.",
+        json_schema_extra=larger("fewer seams between tiles; more tiles and time"),
     )
     edge: Literal["pad", "shift"] = Field(
         "pad",
@@ -106,6 +112,7 @@ class Encoder(Section):
         None,
         description="Side of a tile after resizing, in pixels. null: the encoder's default (518 for DINOv2, 640 for "
         "DINOv3, 256 for CNNs). A ViT needs a multiple of its patch.",
+        json_schema_extra=larger("smaller defects are seen; more time and memory"),
     )
     blocks: (
         Annotated[
@@ -117,6 +124,7 @@ class Encoder(Section):
         None,
         description="Transformer blocks, or stages of a CNN, whose tokens are used, counted from 0, in ascending "
         "order. null: those that the detector was published with (docs/methods.md).",
+        json_schema_extra=larger("later blocks know more of objects and less of fine detail"),
     )
 
     @field_validator("blocks")
@@ -130,7 +138,9 @@ class Encoder(Section):
 class Infer(Section):
     """From tiles to raw tile maps."""
 
-    batch_size: BatchSize = Field(16, description="Tiles per forward pass.")
+    batch_size: BatchSize = Field(
+        16, description="Tiles per forward pass.", json_schema_extra=larger("faster on a GPU; more memory")
+    )
     precision: Precision = Field(
         "float32", description="Number format of the computation on a GPU. The CPU always uses float32."
     )
@@ -138,13 +148,20 @@ class Infer(Section):
         1,
         description="Number of jobs that share the inference of one category and split, each on its own GPU. The maps "
         "are identical to the bit. Detectors with short inference ignore it.",
+        json_schema_extra=larger("more GPUs work on a split at the same time; the same maps"),
     )
 
 
 class Merge(Section):
     """From tile maps to one anomaly map per image."""
 
-    scale: float = Field(0.25, gt=0, le=1, description="Size of maps and masks as a fraction of the image size.")
+    scale: float = Field(
+        0.25,
+        gt=0,
+        le=1,
+        description="Size of maps and masks as a fraction of the image size.",
+        json_schema_extra=larger("finer masks; more time and disk space"),
+    )
     blend: Literal["mean", "feather", "central"] = Field(
         "mean",
         description="How overlapping tiles are joined. mean: average (RoBiS). feather: weighted average, highest at "
@@ -173,22 +190,40 @@ class Binarize(Section):
     )
     std_factor: Annotated[
         float, Bounds("No map has pixels 1,000 standard deviations above its mean.", ge=0, le=1000)
-    ] = Field(3.0, description="Threshold in standard deviations above the mean (mean_std, robis).")
+    ] = Field(
+        3.0,
+        description="Threshold in standard deviations above the mean (mean_std, robis).",
+        json_schema_extra=larger("fewer false alarms, faint defects vanish"),
+    )
     threshold_step: Annotated[int, at_most(254, "Maps have gray levels from 0 to 255.")] = Field(
-        4, description="Gray levels between neighboring thresholds that MEBin tries (mebin, robis)."
+        4,
+        description="Gray levels between neighboring thresholds that MEBin tries (mebin, robis).",
+        json_schema_extra=larger("faster; the threshold is chosen less finely"),
     )
     min_interval: Annotated[int, at_most(255, "MEBin tries at most 255 thresholds.")] = Field(
-        4, description="Smallest number of thresholds in a stable interval of MEBin (mebin, robis)."
+        4,
+        description="Smallest number of thresholds in a stable interval of MEBin (mebin, robis).",
+        json_schema_extra=larger("fewer false alarms, faint defects vanish"),
     )
     erosion_size: Annotated[int, at_most(1000, "A larger block erases every defect.")] = Field(
-        6, description="Side of the square that erodes masks, in map pixels. 1: no erosion (mebin, mean_std, robis)."
+        6,
+        description="Side of the square that erodes masks, in map pixels. 1: no erosion (mebin, mean_std, robis).",
+        json_schema_extra=larger("fewer specks, small defects vanish"),
     )
     percentile: float = Field(
-        95.0, ge=0, le=100, description="Percentile of the map pixels that the threshold is based on (percentile)."
+        95.0,
+        ge=0,
+        le=100,
+        description="Percentile of the map pixels that the threshold is based on (percentile).",
+        json_schema_extra=larger("fewer false alarms, faint defects vanish"),
     )
     percentile_factor: Annotated[
         float, Bounds("A larger factor puts the threshold above every pixel.", gt=0, le=1000)
-    ] = Field(1.421, description="Factor that turns this percentile into the threshold (percentile).")
+    ] = Field(
+        1.421,
+        description="Factor that turns this percentile into the threshold (percentile).",
+        json_schema_extra=larger("fewer false alarms, faint defects vanish"),
+    )
     closing_sizes: Annotated[
         list[Annotated[int, at_most(999, "A larger block joins all that is in the map.")]], Field(max_length=20)
     ] = Field(
@@ -196,10 +231,15 @@ class Binarize(Section):
         description="Sides of the squares that close masks, in map pixels, odd numbers (percentile). The mask at the "
         "threshold is closed with the first, the mask at closing_threshold_factor times the threshold with the second, "
         "and so on; then holes are filled. Empty: no closing, no filling.",
+        json_schema_extra=larger("wider gaps are closed, neighboring defects join"),
     )
     closing_threshold_factor: Annotated[
         float, Bounds("A larger factor puts the next threshold above every pixel.", ge=1, le=10)
-    ] = Field(1.25, description="Ratio of successive thresholds in closing_sizes (percentile).")
+    ] = Field(
+        1.25,
+        description="Ratio of successive thresholds in closing_sizes (percentile).",
+        json_schema_extra=larger("fewer pixels are closed with the later sizes"),
+    )
 
     @field_validator("closing_sizes")
     @classmethod
@@ -214,7 +254,9 @@ class Refine(Section):
         "sam", description="How coarse masks are refined: by SAM, by GrabCut (needs no weights), or not at all."
     )
     max_boxes: Annotated[int, at_most(1000, "SAM or GrabCut runs once per box.")] = Field(
-        3, description="Number of components of the coarse mask, the largest first, that become box prompts."
+        3,
+        description="Number of components of the coarse mask, the largest first, that become box prompts.",
+        json_schema_extra=larger("more regions of an image are refined; more time"),
     )
     multimask: bool = Field(
         False, description="Whether to join the three masks that SAM proposes per box instead of taking its single one."
@@ -236,6 +278,7 @@ class ScoreImages(Section):
         "auto",
         description="Fraction of the map pixels, the highest, whose mean is the image score. 0: the maximum. own: the "
         "score that the detector computes itself.",
+        json_schema_extra=larger("large defects count more, a single bright spot counts less"),
     )
 
 
@@ -276,6 +319,7 @@ class Rescore(Section):
         [1, 2, 3],
         description="Numbers of images in a neighborhood, the image itself included; results are averaged over them. "
         "Published: 1, 2, 3 for MVTec AD and BTAD, 1, 8, 9 for VisA.",
+        json_schema_extra=larger("the scores of more similar images are averaged"),
     )
     embeddings: Text = Field(
         "own",
@@ -295,6 +339,7 @@ class Evaluate(Section):
         "ground_truth",
         description="Resolution at which pixels are compared: that of the ground truth, or the side of a square in "
         "pixels (518 and 256 in publications).",
+        json_schema_extra=larger("a finer comparison; more time"),
     )
 
 
@@ -302,7 +347,9 @@ class Report(Section):
     """The HTML report."""
 
     max_images: Annotated[int, at_most(10_000, "Browsers cannot show a page with more images.")] = Field(
-        200, description="Largest number of images shown per detector, category and split."
+        200,
+        description="Largest number of images shown per detector, category and split.",
+        json_schema_extra=larger("more images on the page; a larger folder"),
     )
     heatmap_range: Literal["split", "single"] = Field(
         "split", description="Values that the colors of a heatmap span: those of the whole split, or of each image."

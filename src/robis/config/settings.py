@@ -162,6 +162,16 @@ def load(paths: Iterable[str | Path], model: type[S], changes: Mapping[str, Any]
     return parse(tree, model, " with ".join(sources) or "config")
 
 
+def given_in(paths: Iterable[str | Path]) -> dict[str, Path]:
+    """Dotted keys that config files give, and the last file that gives each."""
+    sources: dict[str, Path] = {}
+    for path in map(Path, paths):
+        for section, values in read_config(path).items():
+            keys = [f"{section}.{name}" for name in values] if isinstance(values, dict) else [section]
+            sources |= dict.fromkeys(keys, path)
+    return sources
+
+
 def _validated(values: Any, model: type[S]) -> tuple[S | None, list[Any]]:
     """Give the settings and the mistakes in them, in pydantic's form."""
     try:

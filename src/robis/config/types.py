@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, Any
 
 from annotated_types import BaseMetadata, Ge, GroupedMetadata, Gt, Le, Lt
 from pydantic import Field
@@ -47,6 +47,11 @@ MemoryGb = Annotated[float, Bounds("No computing device has more than 10,000 GB 
 Text = Annotated[str, Field(pattern=r"^[^\x00-\x1f\x7f]+$")]
 Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 Prompts = Annotated[list[Annotated[str, Field(pattern=r"\{\}")]], Field(min_length=1)]
+
+
+def larger(effect: str) -> Any:
+    """What a larger value of an option does, in a clause, for `robis explain`: for `Field(json_schema_extra=...)`."""
+    return {"larger": effect}
 
 
 def unique(values: list[str]) -> list[str]:

@@ -16,6 +16,7 @@ from typing import Any, TypeAlias
 import yaml
 
 from robis.errors import ConfigError
+from robis.io.text import EncodingError, decoded
 
 # A config has a few kB; with a list of 10,000 categories it has 200.
 LARGEST_FILE = 1_000_000
@@ -137,17 +138,10 @@ def _text(path: Path) -> str:
         raise ConfigError(
             f"{path}: found a file of more than {LARGEST_FILE / 1e6:g} MB; a config is far smaller. Is this a config?"
         )
-    if content.startswith((b"\xff\xfe", b"\xfe\xff")) or b"\0" in content[:4]:
-        raise ConfigError(f"{path}: found a file in UTF-16 or UTF-32; expected UTF-8. Save it with the encoding UTF-8.")
     try:
-        return content.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        line, byte = content.count(b"\n", 0, error.start) + 1, content[error.start]
-        latin = bytes([byte]).decode("latin-1")
-        raise ConfigError(
-            f"{path}, line {line}: found the byte 0x{byte:02x}, which is not UTF-8 ({latin!r} in Latin-1). "
-            f"Save the file with the encoding UTF-8."
-        ) from error
+        return decoded(content)
+    except EncodingError as error:
+        raise ConfigError(error.at(path)) from error
 
 
 def _problem(error: yaml.MarkedYAMLError) -> str:

@@ -8,7 +8,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
-from tqdm import tqdm
 
 from robis.datasets import problems
 from robis.datasets.folders import subfolders
@@ -20,6 +19,7 @@ from robis.datasets.unused import unused_beside
 from robis.errors import DataError
 from robis.io.images import MaskContent, image_size, read_mask_content
 from robis.io.names import shown
+from robis.io.progress import tracked
 from robis.io.samples import IndexedSample, write_samples
 from robis.io.threads import threaded
 
@@ -101,7 +101,7 @@ def check_samples(source: Source, category: str, samples: Sequence[Sample], *, t
     """Open every image of a split as far as its size, and decode every mask; in the order of the samples."""
     masks_exist = LAYOUTS[source.layout].has_masks(source, category, samples)
     checked = threaded(lambda sample: _check(source, category, sample, masks_exist), samples, threads)
-    return list(tqdm(checked, total=len(samples), desc="index", unit="image", disable=None))
+    return list(tracked(checked, len(samples), "images"))
 
 
 def label_remarks(category: str, split: str, samples: Sequence[Sample]) -> list[Problem]:

@@ -23,6 +23,7 @@ from robis.errors import DataError
 from robis.io.images import is_image, mask_files
 from robis.io.names import composed, folder_problem, id_problem, on_disk
 from robis.io.tables import read_table
+from robis.io.text import EncodingError, decoded
 
 PARQUET = (".parquet", ".pq")
 
@@ -172,8 +173,19 @@ def _csv_rows(path: Path, form: Form) -> Iterator[_Row]:
             for cells in reader:
                 if any(cells):
                     yield row_of(reader.line_num, cells)
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
+    except UnicodeDecodeError as error:
+        raise DataError(_encoding_problem(path)) from error
+    except (OSError, csv.Error) as error:
         raise DataError(f"{path}: cannot be read ({error}). Expected text in UTF-8, one row per image.") from error
+
+
+def _encoding_problem(path: Path) -> str:
+    """What is wrong with the encoding of a file that was read as UTF-8."""
+    try:
+        decoded(path.read_bytes())
+    except EncodingError as error:
+        return error.at(path)
+    return f"{path}: cannot be read as UTF-8."
 
 
 def _parquet_rows(path: Path, form: Form) -> Iterator[_Row]:

@@ -8,10 +8,10 @@ from typing import Protocol
 import numpy as np
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 from robis.detectors.jobs import Compute
 from robis.io.arrays import release
+from robis.io.progress import progress
 from robis.io.threads import threaded
 
 
@@ -23,16 +23,14 @@ class Tiles(Protocol):
     def __getitem__(self, chosen: slice, /) -> np.ndarray: ...
 
 
-def tile_batches(
-    store: Tiles, compute: Compute, device: torch.device, name: str = "infer"
-) -> Iterator[tuple[int, Tensor]]:
-    """Batches of a tile store on the device, read ahead of the arithmetic, with a progress bar.
+def tile_batches(store: Tiles, compute: Compute, device: torch.device, name: str = "") -> Iterator[tuple[int, Tensor]]:
+    """Batches of a tile store on the device, read ahead of the arithmetic, with lines about the progress.
 
     Args:
         store: uint8 (N, s, s, 3) RGB.
         compute: its batch size and threads.
         device: where the batches go.
-        name: what the progress bar says.
+        name: of the step, where a job has several.
 
     Yields:
         Number of the first tile, and uint8 (B, s, s, 3).
@@ -45,8 +43,10 @@ def tile_batches(
         return batch
 
     batches = threaded(read, starts, compute.threads)
-    for start, batch in zip(tqdm(starts, desc=name, unit="batch", disable=None), batches, strict=True):
-        yield start, batch.to(device, non_blocking=True)
+    with progress(len(store), "tiles", name) as state:
+        for start, batch in zip(starts, batches, strict=True):
+            yield start, batch.to(device, non_blocking=True)
+            state.update(len(batch))
 
 
 def gathered(parts: Sequence[np.ndarray], device: torch.device) -> Tensor:

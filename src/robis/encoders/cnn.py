@@ -7,6 +7,7 @@ from functools import partial
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from robis.encoders.encoder import Choice, Encoder, TokenLayout, check_blocks, load_chosen_weights
@@ -33,15 +34,19 @@ HEAD_WIDTH, WIDEST = 32, 384
 SMALLEST_NORM = 1e-6
 # Of tiles, in pixels: less leaves no map of most stages.
 SMALLEST = 32
+# Tiles are mirrored so many pixels beyond their border, at most half of their side. The zeros with which a CNN pads
+# its maps otherwise look like nothing in a normal tile, and all borders of tiles seem anomalous.
+MIRRORED = 32
 
 
 class CnnEncoder(Encoder):
     """A CNN whose stages give one token each for every cell of a grid.
 
-    A stage's map is averaged over 3 x 3 neighborhoods and brought to the grid by linear interpolation between the
-    places where its values lie (`robis.encoders.geometry`). Each token is then divided by the root mean square of its
-    channels, which makes stages alike and leaves contrast out. No token depends on another tile. The grid's step is 8
-    pixels, as in PatchCore, or that of the finest chosen stage where this is coarser.
+    Tiles are mirrored at their border before they enter the network. A stage's map is averaged over 3 x 3 neighborhoods
+    and brought to the grid by linear interpolation between the places where its values lie (`robis.encoders.geometry`).
+    Each token is then divided by the root mean square of its channels, which makes stages alike and leaves contrast
+    out. No token depends on another tile. The grid's step is 8 pixels, as in PatchCore, or that of the finest chosen
+    stage where this is coarser.
 
     With `equal_widths` fixed random orthonormal matrices bring all stages to one number of channels: the largest,
     rounded up to a multiple of 32, at most 384. Narrower stages keep all that they hold; wider ones lose directions.
@@ -60,6 +65,7 @@ class CnnEncoder(Encoder):
         )
         super().__init__(layout, cnn.pretrained_cfg["mean"], cnn.pretrained_cfg["std"])
         self.cnn = cnn
+        self.margin = min(MIRRORED, size // 2)
         projections = (_orthonormal(width, common, seed=stage) for stage, width in zip(stages, widths, strict=True))
         self._projections = _Buffers(projections) if equal_widths else None
         self._measure(name)
@@ -81,8 +87,9 @@ class CnnEncoder(Encoder):
 
     def _measure(self, name: str) -> None:
         """Find out where values lie, which depends on the weights."""
+        side = self.input_size + 2 * self.margin
         try:
-            stages = measure_stages(self.maps, self._steps, self.input_size, self.mean.device)
+            stages = measure_stages(self.maps, self._steps, side, self.mean.device)
         except (RuntimeError, AssertionError, ValueError) as error:
             raise ConfigError(
                 f"encoder: {name} cannot be run at {self.input_size} pixels ({first_line(error)})."
@@ -90,13 +97,19 @@ class CnnEncoder(Encoder):
         self._rows = _Buffers(_placing(stage, stage.first[0], self) for stage in stages)
         self._columns = _Buffers(_placing(stage, stage.first[1], self) for stage in stages)
 
+    def _mirrored(self, images: Tensor) -> Tensor:
+        """Images (B, 3, s, s) with their mirrored borders around them."""
+        return F.pad(images, [self.margin] * 4, mode="reflect")
+
     def _tokens(self, images: Tensor) -> list[Tensor]:
-        return self._on_grid(self.maps(images))
+        return self._on_grid(self.maps(self._mirrored(images)))
 
     def _tokens_and_embedding(self, images: Tensor) -> tuple[list[Tensor], Tensor]:
-        """Tokens, and the network's last map averaged over all places."""
-        last, maps = self.cnn.forward_intermediates(images, indices=list(self.blocks))
-        return self._on_grid(maps), last.mean((2, 3))
+        """Tokens, and the network's last map averaged over the tile."""
+        last, maps = self.cnn.forward_intermediates(self._mirrored(images), indices=list(self.blocks))
+        side = last.shape[-1]
+        border = round(self.margin * side / (self.input_size + 2 * self.margin))
+        return self._on_grid(maps), last[:, :, border : side - border, border : side - border].mean((2, 3))
 
     def _on_grid(self, maps: Sequence[Tensor]) -> list[Tensor]:
         """Maps as tokens (B, g*g, C)."""
@@ -110,10 +123,10 @@ class CnnEncoder(Encoder):
         return tokens
 
 
-def _placing(stage: StageMap, first: float, encoder: Encoder) -> Tensor:
+def _placing(stage: StageMap, first: float, encoder: CnnEncoder) -> Tensor:
     """The matrix that brings one axis of a stage's map to the encoder's grid."""
     size, grid = encoder.input_size, encoder.grid
-    return onto_grid(first, stage.step, stage.count, size=size, grid=grid, average=AVERAGED)
+    return onto_grid(first - encoder.margin, stage.step, stage.count, size=size, grid=grid, average=AVERAGED)
 
 
 def build_cnn(choice: Choice) -> Encoder:

@@ -13,6 +13,7 @@ from typing import Any, Literal
 
 from robis.config.registry import Registry
 from robis.errors import ConfigError
+from robis.io.text import EncodingError, decoded
 
 Family = Literal["vit", "cnn", "clip"]
 
@@ -242,7 +243,9 @@ def clip_config(name: str) -> tuple[dict[str, Any], dict[str, Any]]:
         if not file.is_file():
             raise unknown_encoder(name)
     try:
-        content = json.loads(file.read_text(encoding="utf-8"))
+        content = json.loads(decoded(file.read_bytes()))
+    except EncodingError as error:
+        raise ConfigError(f"encoder.name: {error.at(name)}") from error
     except (OSError, ValueError) as error:
         raise ConfigError(f"encoder.name: {name} cannot be read as JSON ({error}).") from error
     content = content if isinstance(content, dict) else {}

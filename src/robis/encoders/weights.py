@@ -14,25 +14,13 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from robis.errors import WeightsError
-from robis.io.weights import check_file
+from robis.io.weights import check_file, other_kind
 from robis.io.weights import sha256 as digest_of
 
 # Under these keys training code keeps a model's state dict; the first that the file has is taken.
 _WRAPPERS = ("state_dict", "model", "teacher")
 _PREFIXES = ("module.", "backbone.")
 _TENSORS_ONLY = "Expected a .safetensors file, or a torch file of parameter names and tensors alone."
-# How files begin that are often saved in place of weights.
-_BEGINNINGS: tuple[tuple[bytes, str], ...] = (
-    (b"version https://git-lfs", "a Git LFS pointer, not the file it stands for. Fetch that: git lfs pull"),
-    (b"<!doctype html", "an HTML page, perhaps a login or error page. Download the file again"),
-    (b"<html", "an HTML page, perhaps a login or error page. Download the file again"),
-    (b"<?xml", "an XML text, perhaps an error message of the server. Download the file again"),
-    (b"{", "a JSON text, perhaps an index or an error message. Download the weights themselves"),
-    (b"\x1f\x8b", "a gzip archive. Unpack it first"),
-    (b"\x93numpy", "a NumPy array. Save the weights as .safetensors"),
-    (b"\x89hdf", "an HDF5 file, as Keras writes them. Save the weights as .safetensors"),
-    (b"\x08\x00\x00\x00tfl", "a TensorFlow Lite model. Take the weights of the PyTorch model"),
-)
 
 
 def first_line(error: Exception) -> str:
@@ -58,7 +46,7 @@ def read_state(
     Raises:
         WeightsError: no such file, another digest, or not a state dict.
     """
-    check_file(path, key)
+    check_file(path, key, advice)
     path = path.expanduser()
     _check_digest(path, sha256, f"{key}: {path}", sha256_key or f"{key.rpartition('.')[0]}.sha256", advice)
     content = _load(path, f"{key}: {path}", advice)
@@ -109,20 +97,13 @@ def _is_safetensors(path: Path) -> bool:
 
 def _what_is(path: Path, error: Exception) -> str:
     """What a file that cannot be read as weights seems to be, and what to do, as the end of a sentence."""
-    with path.open("rb") as stream:
-        head = stream.read(512)
-    if not head:
-        return "it is empty. Download the file again"
-    start = head.lstrip(b"\xef\xbb\xbf \t\r\n").lower()
-    for beginning, kind in _BEGINNINGS:
-        if start.startswith(beginning):
-            return f"it is {kind}"
+    if kind := other_kind(path):
+        return f"it is {kind}"
     if zipfile.is_zipfile(path):
         return _archive(path, error)
-    if head[257:262] == b"ustar":
-        return "it is a tar archive. Unpack it first"
-    if head[0] == 0x80:
-        return _pickle(error)
+    with path.open("rb") as stream:
+        if stream.read(1) == b"\x80":
+            return _pickle(error)
     return f"it is damaged, incomplete or of another kind ({path.stat().st_size} bytes). Download the file again"
 
 

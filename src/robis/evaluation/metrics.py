@@ -29,6 +29,25 @@ METRICS = (
     "class_f1",
 )
 
+# What each metric says, in one clause, for tooltips, notes and docs/glossary.md.
+MEANINGS = {
+    "image_auroc": "how often a defective image scores higher than a normal one; 50 % is chance",
+    "image_ap": "mean precision of images over all limits on the score",
+    "image_f1_max": "F1 of images at the best limit on the score, chosen with the labels",
+    "pixel_auroc": "how often a defect pixel has a higher map value than a normal one; most pixels are easy",
+    "pixel_ap": "mean precision of pixels over all thresholds on the map",
+    "pixel_f1_max": "F1 of pixels at the best threshold on the map, chosen with the labels",
+    "aupro_0.30": "mean covered fraction of a defect, small or large, up to 30 % false-positive pixels",
+    "aupro_0.05": "mean covered fraction of a defect, small or large, up to 5 % false-positive pixels",
+    "seg_f1": "F1 of pixels of the final masks: 100 % where they match the defects exactly",
+    "seg_iou": "pixels in both final masks and defects, divided by pixels in either",
+    "seg_precision": "fraction of the pixels marked by final masks that are defects",
+    "seg_recall": "fraction of the defect pixels that final masks mark",
+    "class_f1": "F1 of images, counted as defective where the final mask marks at least one pixel",
+}
+
+# Where a table of metrics has the settings of its run, among its attributes.
+SETTINGS = "settings"
 CURVE_CELLS = 250
 
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -15,6 +16,7 @@ from robis.errors import ConfigError, DataError, first_few
 from robis.evaluation.counts import PixelCounts, SegmentationCounts, resize_map, resize_mask
 from robis.evaluation.metrics import (
     METRICS,
+    SETTINGS,
     class_f1,
     curves_table,
     image_metrics,
@@ -27,6 +29,7 @@ from robis.evaluation.metrics import (
 from robis.io.damage import damaged
 from robis.io.images import read_mask
 from robis.io.maps import read_map, read_written_mask
+from robis.io.progress import tracked
 from robis.io.samples import IndexedSample, read_samples
 from robis.io.tables import read_table, write_table
 from robis.io.threads import threaded
@@ -55,14 +58,27 @@ class SplitFiles:
     scores: Path
 
 
+@dataclass(frozen=True)
+class EvaluatedRun:
+    """Whose metrics they are.
+
+    Attributes:
+        detector, category, split: names for the row.
+        settings: plain data on what the results were computed with, kept beside the row (`DataFrame.attrs`).
+    """
+
+    detector: str
+    category: str
+    split: str
+    settings: Mapping[str, Any] = field(default_factory=dict)
+
+
 def evaluate_split(
     files: SplitFiles,
     metrics: Path,
     curves: Path,
+    run: EvaluatedRun,
     *,
-    detector: str,
-    category: str,
-    split: str,
     resolution: str | int = GROUND_TRUTH,
     threads: int = 1,
 ) -> None:
@@ -78,7 +94,7 @@ def evaluate_split(
         metrics: table that is written, one row: detector, category, split, images, anomalous_images, defects
             (ground-truth regions at `resolution`) and METRICS in 0..1.
         curves: table that is written, see `curves_table`.
-        detector, category, split: names for the row.
+        run: names for the row.
         resolution: "ground_truth" brings each map to its image's size (bilinear, float16 again); a number R brings
             map and ground truth to R x R pixels (bilinear and nearest), as the papers do. The seg_* metrics always
             compare at the ground truth's size, to which the final mask is brought (nearest).
@@ -110,11 +126,13 @@ def evaluate_split(
         **segmentation_metrics(segmentation),
         "class_f1": class_f1(flagged[known], anomalous[known]),
     }
-    about = {"detector": detector, "category": category, "split": split, "images": len(samples)}
+    about = {"detector": run.detector, "category": run.category, "split": run.split, "images": len(samples)}
     totals = {"anomalous_images": int(anomalous.sum()), "defects": counts.regions if usable else None}
     row = about | totals | {name: values[name] for name in METRICS}
     write_table(curves, curves_table(pixels, images))
-    write_table(metrics, typed(pd.DataFrame([row])))
+    table = typed(pd.DataFrame([row]))
+    table.attrs[SETTINGS] = dict(run.settings)
+    write_table(metrics, table)
 
 
 def _check_resolution(resolution: str | int) -> None:
@@ -188,7 +206,8 @@ def _count_all(
     images: Sequence[_Compared], resolution: str | int, threads: int
 ) -> tuple[PixelCounts, SegmentationCounts]:
     pixels, segmentation = PixelCounts(), SegmentationCounts()
-    for image_pixels, image_segmentation in threaded(partial(_count, resolution=resolution), images, threads):
+    counts = threaded(partial(_count, resolution=resolution), images, threads)
+    for image_pixels, image_segmentation in tracked(counts, len(images), "images"):
         pixels.merge(image_pixels)
         segmentation += image_segmentation
     return pixels, segmentation

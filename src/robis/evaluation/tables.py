@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 
 import pandas as pd
 
@@ -16,14 +17,14 @@ def mean_metrics(table: pd.DataFrame) -> pd.DataFrame:
     """The plain mean over categories.
 
     Args:
-        table: rows of `evaluate_split`, any number.
+        table: rows of `evaluate_split`, any number. Rows with a true `other_settings` are left out.
 
     Returns:
         One row per detector and split: `detector, split, categories` (number of rows averaged), METRICS, and for each
         metric `{metric}_categories`, the number of categories in which it is defined. The mean is over these, and null
         where there are none.
     """
-    groups = typed(table).groupby(["detector", "split"], sort=False)
+    groups = typed(_comparable(table)).groupby(["detector", "split"], sort=False)
     means = groups[list(METRICS)].mean()
     defined = groups[list(METRICS)].count().add_suffix("_categories")
     means.insert(0, "categories", groups.size())
@@ -34,13 +35,14 @@ def seed_spread(table: pd.DataFrame) -> pd.DataFrame:
     """Mean and standard deviation over runs that differ only in their seed.
 
     Args:
-        table: rows of `evaluate_split`.
+        table: rows of `evaluate_split`. Rows with a true `other_settings` are left out.
 
     Returns:
         One row per detector, split and category, and one with the category "mean" for the mean over categories:
         `detector` (the common name of the runs), `split, category, seeds`, METRICS (means over the seeds) and for each
         `{metric}_std`, the sample standard deviation. Runs with a single seed are left out.
     """
+    table = _comparable(table)
     rows = pd.concat([typed(table), mean_metrics(table).assign(category="mean")], ignore_index=True)
     names = rows["detector"].astype("str").str.extract(_SEEDED, expand=True)["detector"]
     rows = rows.assign(detector=names)[names.notna()]
@@ -50,15 +52,22 @@ def seed_spread(table: pd.DataFrame) -> pd.DataFrame:
     return spread[spread["seeds"] > 1].reset_index()
 
 
-def format_table(table: pd.DataFrame) -> str:
+def _comparable(table: pd.DataFrame) -> pd.DataFrame:
+    return table[~table["other_settings"].astype(bool)] if "other_settings" in table else table
+
+
+def format_table(table: pd.DataFrame, differences: Sequence[str] = ()) -> str:
     """Metrics as plain text in percent: a block per detector and split, a line per category.
 
     A dash stands for an undefined metric. The last line of a block is the mean over the categories that define it.
 
     Args:
-        table: rows that `evaluate_split` wrote.
+        table: rows that `evaluate_split` wrote, with the column `other_settings` where it is known which were computed
+            with other settings than the rest; these are marked and not averaged.
+        differences: a sentence about each of them.
     """
-    rows = pd.concat([typed(table), mean_metrics(table).assign(category="mean")], ignore_index=True)
+    means = mean_metrics(table).assign(category="mean")
+    rows = pd.concat([typed(_marked(table)), means], ignore_index=True)
     blocks = []
     for (detector, split), block in rows.groupby(["detector", "split"], sort=False):
         cells = block[list(METRICS)].map(_percent)
@@ -70,7 +79,18 @@ def format_table(table: pd.DataFrame) -> str:
         ).mask(block[[f"{name}_std" for name in METRICS]].isna().to_numpy(), "-")
         over = f"mean ± standard deviation over {block['seeds'].iloc[0]} seeds"
         blocks.append(f"{detector}, {split}, {over} (in percent)\n" + _aligned(cells, block["category"]))
+    if differences:
+        note = "* Computed with other settings than the newest results, and not averaged. `snakemake` renews them."
+        blocks.append("\n".join([note, *(f"  {sentence}" for sentence in differences)]))
     return "\n\n".join(blocks)
+
+
+def _marked(table: pd.DataFrame) -> pd.DataFrame:
+    """The table with a star at categories whose metrics were computed with other settings."""
+    if "other_settings" not in table:
+        return table
+    stars = table["other_settings"].map({True: " *", False: ""})
+    return table.assign(category=table["category"].astype("str") + stars)
 
 
 def _percent(value: float) -> str:

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from robis.errors import ConfigError, WeightsError, one_of
+from robis.io.weights import check_file
 
 # The official checkpoint of each model, and where a config without `refine.checkpoint` looks for it.
 CHECKPOINTS = {
@@ -26,7 +27,7 @@ def default_checkpoint(model: str) -> str:
 
 
 def check_checkpoint(model: str, checkpoint: str | Path | None) -> None:
-    """Raise WeightsError where the checkpoint of a SAM model (None: the default path) does not exist."""
+    """Raise WeightsError where the checkpoint of a SAM model (None: the default path) is not there, or is none."""
     path = Path(checkpoint or default_checkpoint(model)).expanduser()
     if not path.is_file():
         raise WeightsError(
@@ -34,6 +35,7 @@ def check_checkpoint(model: str, checkpoint: str | Path | None) -> None:
             f"Download {Path(default_checkpoint(model)).name} from {SOURCE}, "
             f"and put it there or set refine.checkpoint to its path."
         )
+    check_file(path, "refine.checkpoint", f"Expected {Path(default_checkpoint(model)).name} from {SOURCE}.")
 
 
 # From an RGB image, uint8 (H, W, 3), and its coarse mask, bool (H, W), to the final mask, bool (H, W). Thread-safe.

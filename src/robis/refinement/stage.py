@@ -7,12 +7,12 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from tqdm import tqdm
 
 from robis.errors import DataError, first_few
 from robis.io.atomic import atomic_folder
 from robis.io.images import read_image
 from robis.io.maps import read_written_mask, write_mask
+from robis.io.progress import tracked
 from robis.io.samples import IndexedSample, read_samples
 from robis.io.tables import read_table
 from robis.io.threads import threaded
@@ -63,8 +63,7 @@ def refine_split(
                 mask = refine(_at_size_of(mask, read_image(root / image.image)), mask)
             write_mask(folder / f"{image.sample_id}.png", mask)
 
-        done = threaded(write, images, threads)
-        for _ in tqdm(done, total=len(images), desc="refine", unit="image", disable=None):
+        for _ in tracked(threaded(write, images, threads), len(images), "images"):
             pass
 
 

@@ -20,6 +20,7 @@ from robis.evaluation.metrics import segmentation_metrics
 from robis.io.damage import damaged
 from robis.io.images import read_image, read_mask
 from robis.io.maps import read_map
+from robis.io.progress import tracked
 from robis.io.threads import threaded
 from robis.report import pictures
 from robis.report.inputs import RunFiles
@@ -86,7 +87,8 @@ def write_gallery(group: Group, place: Place, threads: int) -> Measured:
     measured.images = {run.name: [] for run in group.runs if not run.compared}
     regions: dict[str, list[pd.DataFrame]] = {run.name: [] for run in group.runs if not run.compared}
     problems: dict[str, list[str]] = {run.name: [] for run in group.runs}
-    for image in threaded(work.image, range(len(group.samples)), threads):
+    images = threaded(work.image, range(len(group.samples)), threads)
+    for image in tracked(images, len(group.samples), "images", f"{group.category}/{group.split}"):
         for number, run in enumerate(group.runs):
             view = image.views[number]
             measured.results[run.name].append(view.result)

@@ -148,7 +148,7 @@ def _figures(
                 score_figure(run.name, table["rescored"].to_numpy(float), list(labels.values()), _on_scale(group, run)),
                 threshold_figure(run.name, table, labels),
                 size_figure(run.name, masks.regions[run.name]),
-                training_figure(run.name, read_table(run.history)) if run.history else None,
+                training_figure(run.name, _history(run.history)) if run.history else None,
             ]
             drawn += [(figure, run.name) for figure in of_run if figure]
     return drawn, remarks
@@ -158,6 +158,10 @@ def _on_scale(group: Group, run: RunFiles) -> float | None:
     """The limit of a run, if it is in the units of the scores that are drawn: those after re-scoring."""
     limit, table = group.limit(run.name), group.tables[run.name]
     return limit.value if limit and table["rescored"].equals(table["score"]) else None
+
+
+def _history(path: Path) -> pd.DataFrame:
+    return read_table(path, stage="train", columns={"step": "integers", "loss": "numbers"})
 
 
 def _write_figures(drawn: Sequence[tuple[Figure, str | None]], folder: _Folder) -> list[dict[str, Any]]:

@@ -6,6 +6,7 @@ Works with the image scores of any detector and with any image embeddings.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from io import StringIO
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,7 @@ from robis.io.arrays import open_array
 from robis.io.atomic import atomic_file
 from robis.io.damage import damaged
 from robis.io.tables import read_table
+from robis.io.text import EncodingError, decoded
 
 # Values of the Gram matrix in memory at a time.
 SIMILARITIES_AT_ONCE = 1 << 21
@@ -196,7 +198,9 @@ def _read_scores(file: Path) -> pd.DataFrame:
     else:
         try:
             # As text, so that a sample_id such as 007 is kept.
-            table = pd.read_csv(file, dtype="str", keep_default_na=False)
+            table = pd.read_csv(StringIO(decoded(file.read_bytes())), dtype="str", keep_default_na=False)
+        except EncodingError as error:
+            raise DataError(error.at(file)) from error
         except (OSError, ValueError) as error:
             raise DataError(f"{file}: not a readable CSV ({error}).") from error
     if "score" not in table:

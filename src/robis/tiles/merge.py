@@ -17,6 +17,7 @@ from robis.io.arrays import blocks, release
 from robis.io.atomic import atomic_folder
 from robis.io.damage import damaged
 from robis.io.maps import write_map
+from robis.io.progress import tracked
 from robis.io.samples import IndexedSample, read_samples
 from robis.io.threads import threaded
 from robis.tiles.files import TileMaps
@@ -232,7 +233,7 @@ def merge_split(
         def write(image: IndexedSample) -> None:
             write_map(partial / f"{image.sample_id}.tiff", anomaly_map(image))
 
-        for _ in threaded(write, images, threads):
+        for _ in tracked(threaded(write, images, threads), len(images), "images"):
             pass
 
 

@@ -14,6 +14,7 @@ from robis.errors import DataError
 from robis.io.arrays import atomic_array, open_array, release
 from robis.io.damage import damaged
 from robis.io.images import read_image
+from robis.io.progress import tracked
 from robis.io.samples import IndexedSample, read_samples
 from robis.io.tables import read_table, write_table
 from robis.io.threads import threaded
@@ -105,7 +106,8 @@ def crop_split(samples: Path, root: Path, output: TileStore, cutting: Cutting, *
                 store[number] = cut(image, window, size, cutting.resample)
             release(store)
 
-        for _ in threaded(fill, zip(_starts(plan), plan, strict=True), threads):
+        done = threaded(fill, zip(_starts(plan), plan, strict=True), threads)
+        for _ in tracked(done, len(plan), "images"):
             pass
         write_table(output.table, _tile_table(plan))
 

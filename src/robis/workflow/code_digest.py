@@ -17,7 +17,7 @@ from typing import Any
 PACKAGE = "robis"
 ROOT = Path(__file__).parents[1]
 # Modules that only make messages: nothing in them changes a result.
-MESSAGES = ("robis.errors", "robis.datasets.problems")
+MESSAGES = ("robis.errors", "robis.datasets.problems", "robis.io.progress")
 LOGGERS = ("logger", "logging", "warnings")
 # Calls without side effects that messages are made of.
 FORMATTERS = ("len", "list", "max", "min", "next", "repr", "sorted", "str", "tuple", "join", "format")

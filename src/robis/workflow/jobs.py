@@ -34,16 +34,16 @@ def job(snakemake: Any) -> Iterator[dict[str, Any]]:
     try:
         # What is written without a message of its own, such as TensorBoard's events, lies on the disk of the logs.
         with reporting_full_disk(log_file.parent):
-            _log_to(log_file)
+            _log_to(log_file, label_of(snakemake))
             _bound_threads(snakemake.threads)
             # torch may be imported by now, but asks for GPUs at its first use of one, which is in the block.
             with gpu_of_job(snakemake.resources.get("gpu", 0), snakemake.resources.get("gpu_jobs", 1)):
                 yield snakemake.params.settings.options()
     except RobisError as error:
-        logging.error("%s: %s", snakemake.rule, error)
+        logging.error("%s", error)
         sys.exit(1)
     except Exception:
-        logging.error("%s: %s", snakemake.rule, traceback.format_exc())
+        logging.error("%s", traceback.format_exc())
         sys.exit(1)
 
 
@@ -70,9 +70,16 @@ def infer_job(snakemake: Any, options: dict[str, Any], shard: Shard | None = Non
     )
 
 
-def _log_to(file: Path) -> None:
+def label_of(snakemake: Any) -> str:
+    """The job's name in every line of its log, e.g. "infer musc/cans/test": jobs that run together share a terminal."""
+    names = [str(value) for name, value in snakemake.wildcards.items() if name != "dataset" and value]
+    return f"{snakemake.rule} {'/'.join(name.strip('/') for name in names)}".strip()
+
+
+def _log_to(file: Path, label: str) -> None:
     handlers: list[logging.Handler] = [logging.StreamHandler(sys.stderr)]
-    options: dict[str, Any] = {"level": logging.INFO, "format": "%(levelname)s %(message)s", "force": True}
+    line = f"%(levelname)s {label.replace('%', '%%')}: %(message)s"
+    options: dict[str, Any] = {"level": logging.INFO, "format": line, "force": True}
     # Before the file is there: a disk too full for it has to be reported somewhere.
     logging.basicConfig(handlers=handlers, **options)
     file.parent.mkdir(parents=True, exist_ok=True)

@@ -24,6 +24,7 @@ from robis.workflow.compared import compared_runs
 from robis.workflow.fingerprints import file_digest, fingerprint
 from robis.workflow.params import Params
 from robis.workflow.planned import PlannedJob
+from robis.workflow.provenance import settings_record
 from robis.workflow.report_facts import encoder_names, random_weights_notice, report_facts, run_conditions
 from robis.workflow.report_inputs import described, run_files
 from robis.workflow.runs import effective, run_of, runs_of
@@ -241,6 +242,9 @@ class Project:
         if name == "index" and job.category:
             learned = job.split in ("train", "validation")
             return Derived({"hold_out": learned and self.hold_out(job.category)})
+        if name == "evaluate" and job.run and job.category and job.split:
+            record = settings_record(self.settings, run=job.run, category=job.category, split=job.split)
+            return Derived({"settings": record}, frozenset({"settings"}))
         if name == "report":
             values = {
                 "dataset": self.name,

@@ -7,19 +7,18 @@ from __future__ import annotations
 
 import json
 import textwrap
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 from pydantic.fields import FieldInfo
 
-from robis.config.messages import RENAMED
 from robis.config.settings import SharedSettings, every_key, section_names, section_of
 from robis.config.words import accepted
 from robis.config.yaml_files import to_yaml
 from robis.detectors.registry import DETECTORS
 from robis.detectors.settings import Settings, load
-from robis.errors import ConfigError, one_of
+from robis.evaluation.metrics import MEANINGS
 from robis.workflow.stages import STAGES, followers, readers
 
 WIDTH = 118
@@ -29,6 +28,8 @@ REPOSITORY = Path(__file__).parents[3]
 # The values of the two commented configs: config.yaml repeats the demo's.
 DEMO = REPOSITORY / "config" / "demo.yaml"
 FOLDER = REPOSITORY / "src" / "robis" / "config" / "folder.yaml"
+
+METRICS_MARK = "<!-- Written by `make config` from src/robis/evaluation/metrics.py. -->"
 
 DEMO_HEAD = """The default config: it runs the demo, on generated images with an encoder for machines without a GPU.
 Every key is here. Where a value differs from robis's default, which is the published one, the comment says so.
@@ -45,7 +46,9 @@ def schema() -> str:
         section, _, name = key.partition(".")
         if name:
             model = section_of(Settings, section).__name__
-            values["$defs"][model]["properties"][name]["description"] = description(key)
+            entry = values["$defs"][model]["properties"][name]
+            entry["description"] = description(key)
+            entry.pop("larger", None)
     return json.dumps(values, indent=2, ensure_ascii=False) + "\n"
 
 
@@ -61,10 +64,10 @@ def commented_yaml(settings: SharedSettings, head: str) -> str:
             lines.append(f"{name}:")
             for key, field in section_of(Settings, name).model_fields.items():
                 lines += _comment(_explained(f"{name}.{key}", field, getattr(value, key)), "  ")
-                lines.append(f"  {key}: {_plain(getattr(value, key))}")
+                lines.append(f"  {key}: {plain(getattr(value, key))}")
         else:
             lines += _comment(_explained(name, info, value), "")
-            lines.append(f"{name}: {_plain(value)}")
+            lines.append(f"{name}: {plain(value)}")
     return "\n".join(lines) + "\n"
 
 
@@ -98,7 +101,7 @@ def markdown() -> str:
             field = field_of(key)
             cells = [
                 f"`{key}`",
-                f"`{_plain(field.get_default(call_default_factory=True))}`",
+                f"`{plain(field.get_default(call_default_factory=True))}`",
                 allowed(field, "`"),
                 description(key),
                 rerun_text(key),
@@ -123,44 +126,12 @@ def markdown() -> str:
     return "\n".join(lines) + "\n"
 
 
-def explain(key: str, settings: SharedSettings) -> str:
-    """What a key (or each key of a section) means, its value and default, and what a change of it re-runs.
-
-    Raises ConfigError for an unknown key.
-    """
-    keys = [known for known in every_key(Settings) if known == key or known.startswith(f"{key}.")]
-    if not keys:
-        beside = [known for known in every_key(Settings) if known.startswith(f"{key.partition('.')[0]}.")]
-        if key.partition(".")[0] == "overrides":
-            raise ConfigError("overrides: a list of other settings for some categories; docs/config.md explains it.")
-        if key in RENAMED:
-            raise ConfigError(f"{key}: no such key. It is now called {key.partition('.')[0]}.{RENAMED[key]}.")
-        sections = [name for name in section_names(Settings) if name != "overrides"]
-        raise ConfigError(f"{key}: no such key. {one_of(key, beside or sections)}")
-    return "\n\n".join(_explain_one(known, settings) for known in keys)
-
-
-def _explain_one(key: str, settings: SharedSettings) -> str:
-    field = field_of(key)
-    default = field.get_default(call_default_factory=True)
-    return "\n".join(
-        [
-            key,
-            *textwrap.wrap(description(key), WIDTH - 2, initial_indent="  ", subsequent_indent="  "),
-            f"  value:    {_plain(settings.get(key))}",
-            f"  default:  {_plain(default)}",
-            f"  allowed:  {allowed(field)}",
-            f"  re-runs:  {rerun_text(key, settings.detectors).replace('`', '')}",
-            *_then(key, settings.detectors),
-        ]
-    )
-
-
-def _then(key: str, detectors: Sequence[str]) -> Iterator[str]:
-    first = set(readers(key, detectors))
-    later = [name for name in STAGES if name in followers(first, detectors) - first]
-    if later:
-        yield f"  then:     {', '.join(later)}"
+def glossary() -> str:
+    """docs/glossary.md, the table of metrics at its end written anew."""
+    text = (REPOSITORY / "docs" / "glossary.md").read_text(encoding="utf-8")
+    head, mark, _ = text.partition(METRICS_MARK)
+    rows = [f"| `{name}` | {meaning} |" for name, meaning in MEANINGS.items()]
+    return head + mark + "\n".join(["", "", "| metric | meaning |", "| --- | --- |", *rows, ""])
 
 
 def rerun_text(key: str, detectors: Iterable[str] = tuple(DETECTORS)) -> str:
@@ -187,7 +158,7 @@ def description(key: str) -> str:
     published: dict[str, list[str]] = {}
     for name, detector in DETECTORS.items():
         if key in detector.published:
-            published.setdefault(_plain(detector.published[key]), []).append(name)
+            published.setdefault(plain(detector.published[key]), []).append(name)
     values = ", ".join(f"{value} for {' and '.join(names)}" for value, names in published.items())
     return f"{text} auto: {values}." if values else text
 
@@ -205,7 +176,7 @@ def allowed(field: FieldInfo, mark: str = "") -> str:
 
 def _explained(key: str, field: FieldInfo, value: Any) -> str:
     default = field.get_default(call_default_factory=True)
-    differs = f" Default: {_plain(default)}." if value != default else ""
+    differs = f" Default: {plain(default)}." if value != default else ""
     return f"{description(key)} [{allowed(field)}]{differs}"
 
 
@@ -213,7 +184,7 @@ def _comment(text: str, indent: str) -> list[str]:
     return textwrap.wrap(text.strip(), WIDTH, initial_indent=f"{indent}# ", subsequent_indent=f"{indent}# ")
 
 
-def _plain(value: Any) -> str:
+def plain(value: Any) -> str:
     """A value as one line of YAML."""
     text = to_yaml(value, default_flow_style=True, width=10_000)
     return text.removesuffix("\n").removesuffix("\n...").strip()
@@ -234,6 +205,7 @@ def written_files() -> dict[str, str]:
         "config/config.yaml": commented_yaml(load(DEMO), DEMO_HEAD),
         "config/folder.yaml": commented_yaml(load(FOLDER), FOLDER_HEAD),
         "docs/config.md": markdown(),
+        "docs/glossary.md": glossary(),
     }
 
 

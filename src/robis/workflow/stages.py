@@ -89,7 +89,7 @@ SHARED: dict[str, Stage] = {
             *options("binarize.percentile", "binarize.percentile_factor", when=_PERCENTILE),
             *options("binarize.closing_sizes", "binarize.closing_threshold_factor", when=_PERCENTILE),
         ),
-        after=("merge",),
+        after=("index", "merge"),
     ),
     "judge": Stage(
         "robis.scoring.judge:judge_split",

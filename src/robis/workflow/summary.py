@@ -10,8 +10,8 @@ import pandas as pd
 from robis.errors import DataError
 from robis.evaluation.metrics import METRICS
 from robis.evaluation.tables import format_table
-from robis.io.tables import read_table
 from robis.workflow import results
+from robis.workflow.provenance import metrics_and_settings
 
 KEYS = ["detector", "category", "split"]
 
@@ -31,8 +31,8 @@ def finished_text(folder: Path) -> str:
         raise DataError(
             f"{folder}: no metrics and no report there ({reason}). Expected a results folder, results/NAME."
         )
-    metrics = pd.concat(map(read_table, files), ignore_index=True) if files else None
-    parts = [] if metrics is None else [format_table(metrics)]
+    metrics, settings = metrics_and_settings(files) if files else (None, [])
+    parts = [] if metrics is None else [format_table(metrics, settings)]
     if not summary.is_file():
         parts.append("Run `snakemake` up to the report for a verdict on every image.")
     elif metrics is not None and not _is_current(metrics, results.place(results.REPORT_METRICS, folder)):

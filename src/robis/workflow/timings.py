@@ -7,6 +7,10 @@ from pathlib import Path
 
 import pandas as pd
 
+from robis.io.damage import damaged, why_unreadable
+
+# Of Snakemake's columns.
+MEASURED = ("s", "cpu_time", "max_rss")
 COLUMNS = {"jobs": "int64", "wall_s": "float64", "cpu_s": "float64", "longest_s": "float64", "peak_mb": "float64"}
 
 
@@ -58,10 +62,15 @@ def _rounded(value: float) -> str:
 def _read(results: Path, path: Path) -> list[dict[str, object]]:
     """The last line of a benchmark file with its run and stage; none of a file without one (a job that was killed)."""
     run, _, place = path.relative_to(results).as_posix().partition("benchmarks/")
-    # "NA" and "-" stand for what Snakemake could not measure.
-    rows = pd.read_csv(path, sep="\t", na_values=["-"]) if path.stat().st_size else pd.DataFrame()
+    stage = place.removesuffix(".tsv").split("/")[0]
+    try:
+        # "NA" and "-" stand for what Snakemake could not measure.
+        rows = pd.read_csv(path, sep="\t", na_values=["-"]) if path.stat().st_size else pd.DataFrame()
+    except ValueError as error:  # also what pandas and a decoder raise
+        raise damaged(path, f"not a benchmark file ({why_unreadable(path, error)})", stage) from error
     if not len(rows):
         return []
-    stage = place.removesuffix(".tsv").split("/")[0]
-    numbers = {name: pd.to_numeric(rows[name].iloc[-1], errors="coerce") for name in ("s", "cpu_time", "max_rss")}
+    if missing := [name for name in MEASURED if name not in rows]:
+        raise damaged(path, f"no column {missing[0]!r}; expected {', '.join(MEASURED)}", stage)
+    numbers = {name: pd.to_numeric(rows[name].iloc[-1], errors="coerce") for name in MEASURED}
     return [{"run": run.strip("/"), "stage": stage, **numbers}]

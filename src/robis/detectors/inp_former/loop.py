@@ -19,13 +19,13 @@ import numpy as np
 import pandas as pd
 import torch
 from torch.utils.tensorboard import SummaryWriter
-from tqdm import tqdm
 
 from robis.detectors.inp_former.model import InpFormer
 from robis.detectors.inp_former.optimizer import StableAdamW, learning_rate
 from robis.detectors.inp_former.step import Order, Recipe, train_step, training_batches
 from robis.errors import DataError, TrainingError
 from robis.io.atomic import atomic_file
+from robis.io.progress import progress
 
 logger = logging.getLogger(__name__)
 
@@ -92,7 +92,7 @@ def train(
     model.train()
     with (
         SummaryWriter(str(state.events), purge_step=len(rows)) as writer,
-        tqdm(total=total, initial=len(rows), desc="train", unit="step", disable=None) as bar,
+        progress(total, "steps", done=len(rows)) as steps,
         _asked_to_stop() as signals,
     ):
         saved, started = time.monotonic(), time.perf_counter()
@@ -115,8 +115,8 @@ def train(
             rows.append({"step": step, "epoch": epoch, **row})
             for name, value in row.items():
                 writer.add_scalar(name, value, step)
-            bar.update()
-            bar.set_postfix(loss=f"{loss:.4f}", refresh=False)
+            steps.note = f"loss {loss:.4f}"
+            steps.update()
             if len(rows) == total:
                 break  # the model is written next
             due = len(rows) % (recipe.checkpoint_every * steps_per_epoch) == 0

@@ -15,10 +15,10 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from tqdm import tqdm
 
 from robis.detectors.musc.nearest import Products, lowest_mean, nearest_cosines, plan_memory, products_for
 from robis.errors import ConfigError
+from robis.io.progress import progress
 
 LAYER_NORM_EPS = 1e-5
 # Tiles are pooled in float32 this many bytes at a time.
@@ -151,13 +151,13 @@ def mutual_scores(
     products = products_for(scoring.device, scoring.dtype)
     jobs = [_tiles_of(part, images) for part in scoring.parts]
     pairs = len(rounds) * sum(_pairs_of(of) for _, of in jobs)
-    with tqdm(total=pairs, desc="score", unit="pair", unit_scale=True, disable=None) as bar:
+    with progress(pairs, "pairs of tiles", "score") as state:
         for number in rounds:
             layer, side = tokens[number // len(sizes)], sizes[number % len(sizes)]
             scores = torch.zeros(layer.shape[:2])
             for tiles, of in jobs:
                 features = _features_of(layer, tiles, grid, side, scoring)
-                scores[tiles] = _scores_of_part(features, of, tuple(layer.shape[1:]), scoring, products, bar.update)
+                scores[tiles] = _scores_of_part(features, of, tuple(layer.shape[1:]), scoring, products, state.update)
             yield scores
 
 

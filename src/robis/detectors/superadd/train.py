@@ -20,6 +20,7 @@ from robis.encoders.encoder import Encoder
 from robis.encoders.names import superadd_blocks
 from robis.errors import DataError
 from robis.io.arrays import release
+from robis.io.progress import tracked
 from robis.tiles.store import open_tiles
 
 logger = logging.getLogger(__name__)
@@ -74,7 +75,10 @@ def _selected(source: _Tokens, job: TrainJob) -> list[Tensor]:
     bank = [torch.empty(options["bank_size"], width) for width in source.widths]
     first = 0
     for part, tokens_of_blocks in _parts(source, job):
-        for number, (kept, tokens) in enumerate(zip(bank, tokens_of_blocks, strict=True)):
+        pairs = tracked(
+            zip(bank, tokens_of_blocks, strict=True), len(bank), "blocks", f"select {part + 1}/{len(targets)}"
+        )
+        for number, (kept, tokens) in enumerate(pairs):
             rng = np.random.default_rng([options["seed"], CHOICE, part, number])
             chosen = select(
                 tokens, targets[part], neighbors=options["neighbors"], radius_growth=options["radius_growth"], rng=rng
@@ -117,7 +121,7 @@ class _Tokens:
     def gather(self, wanted: np.ndarray, name: str) -> list[Tensor]:
         """Tokens of these numbers, per block float32 (n, C) on the device, from one pass over the tiles.
 
-        wanted: numbers, each once, in any order. name: what the progress bar says.
+        wanted: numbers, each once, in any order. name: of the pass, in lines about the progress.
         """
         gathered = [torch.empty(len(wanted), width, device=self.device) for width in self.widths]
         order = np.argsort(wanted)

@@ -9,7 +9,6 @@ from pathlib import Path
 import numpy as np
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 from robis.detectors.inference import stored
 from robis.detectors.jobs import InferJob
@@ -19,6 +18,7 @@ from robis.detectors.winclip.windows import check_scales, field_of
 from robis.encoders.devices import pick_device
 from robis.io.arrays import atomic_array, open_array, release
 from robis.io.damage import damaged
+from robis.io.progress import progress
 from robis.io.tables import write_table
 from robis.io.threads import threaded
 from robis.tiles.store import map_size, open_tiles
@@ -78,7 +78,10 @@ def _batches(records: np.ndarray, names: Sequence[str], job: InferJob) -> Iterat
         return batch
 
     batches = threaded(read, starts, job.compute.threads)
-    yield from zip(tqdm(starts, desc="infer", unit="batch", disable=None), batches, strict=True)
+    with progress(len(records), "tiles") as state:
+        for start, batch in zip(starts, batches, strict=True):
+            yield start, batch
+            state.update(len(batch["image"]))
 
 
 def _text(path: Path, width: int, device: torch.device) -> dict[str, Tensor]:

@@ -7,7 +7,7 @@ from typing import Annotated
 from pydantic import AfterValidator, Field
 
 from robis.config.sections import Section
-from robis.config.types import Bounds, Prompts, Seed, Text, at_most
+from robis.config.types import Bounds, Prompts, Seed, Text, at_most, larger
 from robis.io.names import composed
 
 Shots = Annotated[int, at_most(100_000, "Few-shot detection takes a few images.", least=0)]
@@ -17,7 +17,9 @@ class WinclipOptions(Section):
     """WinCLIP (arXiv 2303.14814): zero-shot by language, few-shot with k normal images."""
 
     shots: Shots | Annotated[list[Shots], Field(min_length=1)] = Field(
-        0, description="Number of normal reference images; a list makes one run per number, such as [0, 1, 2, 4]."
+        0,
+        description="Number of normal reference images; a list makes one run per number, such as [0, 1, 2, 4].",
+        json_schema_extra=larger("normal looks are known better; needs more normal images"),
     )
     seeds: Seed | Annotated[list[Seed], Field(min_length=1)] = Field(
         0, description="Seed of the random choice of references; a list makes one run per seed, such as [0, 1, 2]."
@@ -29,10 +31,18 @@ class WinclipOptions(Section):
     )
     scales: Annotated[
         list[Annotated[int, at_most(255, "A tile has at most 292 tokens per side.", least=2)]], Field(min_length=1)
-    ] = Field([2, 3], description="Sides of the square windows, in tokens.")
+    ] = Field(
+        [2, 3],
+        description="Sides of the square windows, in tokens.",
+        json_schema_extra=larger("larger defects stand out, small ones blur"),
+    )
     temperature: Annotated[
         float, Bounds("Normal and anomalous would become equally likely everywhere.", ge=0.001, le=100)
-    ] = Field(0.07, description="Temperature of the softmax over normal and anomalous.")
+    ] = Field(
+        0.07,
+        description="Temperature of the softmax over normal and anomalous.",
+        json_schema_extra=larger("scores move toward one half"),
+    )
     class_name: Text | None = Field(
         None, description="Name of the product in prompts. null: the category, with underscores as spaces."
     )

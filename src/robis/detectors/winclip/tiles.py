@@ -83,7 +83,7 @@ def embed_batches(
         DataError: an embedding is not finite.
     """
     device = encoder.mean.device
-    for start, batch in tile_batches(store, compute, device, "embed"):
+    for start, batch in tile_batches(store, compute, device):
         with autocast(device, compute.precision):
             vectors = embed(encoder, batch, scales)
         arrays = {name: values.cpu().numpy() for name, values in vectors.items()}
