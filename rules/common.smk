@@ -84,9 +84,9 @@ def of_stage(stage, pattern):
     return lambda job: expand(pattern, **job) if project.has_stage(stage, job.detector) else []
 
 
-def model_of_run(wildcards):
-    """The trained model that `infer` needs; none for a run that is not trained."""
-    return expand(results.MODEL, **wildcards) if project.trains(**run_of_job(wildcards)) else []
+def where(needed, pattern):
+    """A file of a run for which a method of the project says that it is needed; nothing for other runs."""
+    return lambda job: expand(pattern, **job) if needed(**run_of_job(job)) else []
 
 
 def shards_of_run(pattern):

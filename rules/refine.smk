@@ -4,6 +4,7 @@ rule refine:
     input:
         samples=rules.index.output.table,
         coarse=rules.binarize.output.masks,
+        verdicts=where(project.empties_masks, results.VERDICTS),
     output:
         masks=directory(results.MASKS),
     log:

@@ -8,6 +8,7 @@ rule report:
         coarse_masks=reported("coarse_masks"),
         masks=reported("masks"),
         scores=reported("scores"),
+        verdicts=reported("verdicts"),
         metrics=reported("metrics"),
         curves=reported("curves"),
         history=reported("history"),
@@ -36,6 +37,13 @@ rule report:
             category="Metrics",
             labels={"table": "all metrics", "format": "spreadsheet"},
         ),
+        images=report(
+            results.REPORT_IMAGES,
+            caption="captions/images.rst",
+            category="Verdicts",
+            labels={"table": "all images", "format": "CSV"},
+        ),
+        summary=results.REPORT_SUMMARY,
     log:
         results.log("report", results.OF_DATASET),
     benchmark:

@@ -74,7 +74,7 @@ def write_run(
     ids = [made.sample_id for made in images]
     scores = {
         "sample_id": ids,
-        "score": 1.0,
+        "score": [made.score for made in images],
         "rescored": [made.score for made in images],
         "is_anomalous": [made.final is not None for made in images],
     }
@@ -100,10 +100,23 @@ def write_run(
         write_table(run / "curves" / category / f"{split}.parquet", pd.DataFrame(curves))
 
 
+def write_verdicts(
+    run: Path, category: str, split: str, images: Sequence[Made], limit: float, held_out: int = 30, above: int = 0
+) -> None:
+    """The table of the stage `judge` for a limit of the images' scores."""
+    scores = np.array([made.score for made in images])
+    table = {
+        "sample_id": [made.sample_id for made in images],
+        **{"score": scores, "limit": limit, "margin": scores - limit, "is_anomalous": scores > limit},
+        **{"held_out": held_out, "held_out_above": above},
+    }
+    write_table(run / "verdicts" / category / f"{split}.parquet", pd.DataFrame(table))
+
+
 def made_files(
     run: Path, category: str, split: str, *, name: str = "", compared: bool = False, **files: Path
 ) -> RunFiles:
-    """The files of a run (results/NAME/DETECTOR), with metrics and curves where they exist.
+    """The files of a run (results/NAME/DETECTOR), with verdicts, metrics and curves where they exist.
 
     name: as the page shows it; the folder's by default. files: other files than these, such as `history`.
     """
@@ -116,13 +129,17 @@ def made_files(
         "masks": run / "anomaly_images_thresholded" / place,
         "scores": run / "image_scores" / table,
     }
-    found |= {kind: path for kind in ("metrics", "curves") if (path := run / kind / table).is_file()}
-    return RunFiles(name or run.name, category, split, compared=compared, **(found | files))
+    found |= {kind: path for kind in ("verdicts", "metrics", "curves") if (path := run / kind / table).is_file()}
+    link = f"../{run.name}/anomaly_images_thresholded/{category}/{split}"
+    return RunFiles(name or run.name, category, split, masks_link=link, compared=compared, **(found | files))
 
 
 def report_files(folder: Path) -> ReportFiles:
     """What a report writes, in a folder."""
-    names = ("index.html", "assets", "figures", "tables", "overlays", "metrics.csv", "metrics.xlsx")
+    names = (
+        *("index.html", "assets", "figures", "tables", "overlays"),
+        *("metrics.csv", "metrics.xlsx", "images.csv", "summary.txt"),
+    )
     return ReportFiles(*(folder / name for name in names))
 
 

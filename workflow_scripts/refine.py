@@ -11,5 +11,6 @@ with job(snakemake) as options:
         Path(snakemake.input.coarse),
         Path(snakemake.output.masks),
         Refining(**options),
+        verdicts=next(map(Path, snakemake.input.verdicts), None),
         threads=snakemake.threads,
     )

@@ -1,5 +1,6 @@
 from pathlib import Path
 
+from robis.report.causes import Conditions
 from robis.report.inputs import PageFacts, ReportFiles
 from robis.report.page import build_report
 from robis.report.published import read_literature
@@ -8,6 +9,10 @@ from robis.workflow.report_inputs import paired
 
 with job(snakemake) as options:
     outputs = ReportFiles(**{name: Path(path) for name, path in snakemake.output.items()})
+    conditions = {
+        run: {category: Conditions(**values) for category, values in of_run.items()}
+        for run, of_run in options.pop("conditions").items()
+    }
     facts = PageFacts(
         dataset=options.pop("dataset"),
         root=Path(options.pop("root")),
@@ -15,6 +20,7 @@ with job(snakemake) as options:
         notice=options.pop("notice"),
         warnings=options.pop("warnings"),
         literature=read_literature(),
+        conditions=conditions,
         **options.pop("facts"),
     )
     build_report(

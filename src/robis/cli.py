@@ -106,7 +106,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_config(check_data)
     check_data.set_defaults(run=_check_data)
 
-    metrics = commands.add_parser("metrics", help="print the metrics of a finished run")
+    metrics = commands.add_parser("metrics", help="print the metrics and verdicts of a finished run")
     metrics.add_argument("results", type=_path, help="results folder of a data set, e.g. results/demo")
     metrics.set_defaults(run=_print_metrics)
     timings = commands.add_parser("timings", help="print time and memory of each stage")
@@ -336,17 +336,9 @@ def _rescore(options: argparse.Namespace) -> None:
 
 
 def _print_metrics(options: argparse.Namespace) -> None:
-    from robis.evaluation.tables import format_table
-    from robis.workflow.provenance import metrics_and_settings
+    from robis.workflow.summary import finished_text
 
-    files = sorted(options.results.glob("*/metrics/*/*.parquet"))
-    if not files:
-        reason = "the run has no ground truth, or is not finished" if options.results.is_dir() else "no such folder"
-        raise DataError(f"{options.results}: no metrics there ({reason}). Expected a results folder, results/NAME.")
-    print(format_table(*metrics_and_settings(files)))
-    page = options.results / "report" / "index.html"
-    if page.is_file():
-        print(f"\nReport: {page.resolve()}")
+    print(finished_text(options.results))
 
 
 def _print_timings(options: argparse.Namespace) -> None:

@@ -14,7 +14,17 @@ from robis.evaluation.metrics import METRICS
 from robis.io.tables import write_table
 from robis.report.page import build_report
 from tests.browser.chromium import Chromium
-from tests.made_results import NASTY, Made, made_facts, made_files, report_files, write_data, write_many, write_run
+from tests.made_results import (
+    NASTY,
+    Made,
+    made_facts,
+    made_files,
+    report_files,
+    write_data,
+    write_many,
+    write_run,
+    write_verdicts,
+)
 
 TEST = [
     Made("bad/000", "anomalous", truth=(8, 8, 24, 40), final=(8, 8, 24, 24), score=30.0),
@@ -348,6 +358,41 @@ def test_masks_beside_the_defect_have_a_result_of_their_own(browser: Chromium, t
     assert rows(browser) == ["touches", "empty"]
 
 
+def test_images_are_filtered_by_their_verdict(browser: Chromium, tmp_path: Path) -> None:
+    """Masks of images that the limit of 25 judges normal stay, dashed; the page says on top how good the run is."""
+    root, results = tmp_path / "data", tmp_path / "results" / "shop"
+    images = [*TEST[:3], replace(TEST[3], final=(40, 40, 60, 60)), Made("new", None, final=(0, 0, 8, 8), score=28.0)]
+    write_data(root, results, "nut", "test", images)
+    write_run(results / "inp_former", "nut", "test", images, NUT)
+    write_verdicts(results / "inp_former", "nut", "test", images, limit=25.0)
+    page = build(results, root, RUNS[:1])
+    browser.open(page)
+    said = browser.run("document.querySelector('.quality strong').textContent")
+    assert said.startswith("inp_former has too few labeled images to say whether")
+    assert browser.run("document.querySelectorAll('.quality p').length") == 4
+    open_images(browser, page, count=5)
+    badges = "[...document.querySelectorAll('#list .badge')].map((one) => one.textContent)"
+    assert sorted(browser.run(badges)) == ["clean", "clean", "found", "judged anomalous", "missed"]
+    for judged, names in {
+        "anomalous": ["bad/000", "new"],
+        "normal": [NASTY, "good/000", "good/001"],
+        "kept": ["good/000", "good/001"],
+    }.items():
+        choose(browser, "#judged", judged)
+        assert rows(browser) == names, judged
+    browser.wait("document.querySelectorAll('#list .final.kept path').length > 0")
+    dashes = "getComputedStyle(document.querySelector('#list .final{} path:not(.rim)')).strokeDasharray"
+    assert browser.run(dashes.format(".kept")) == "5px, 4px"
+    caption = "document.querySelector('#list .sample:first-of-type figure:nth-of-type(3) figcaption').textContent"
+    assert browser.run(caption) == "Masks, judged normal"
+    choose(browser, "#judged", "")
+    choose(browser, "#sort", "margin")
+    assert rows(browser) == ["bad/000", "new", "good/000", NASTY, "good/001"]
+    margin = "document.querySelector('#list .sample:first-of-type dl div:nth-of-type(3)')"
+    assert browser.run(f"{margin}.textContent") == "Margin5"
+    assert "minus the limit 25: the highest of 30 good images." in browser.run(f"{margin}.title")
+
+
 def test_a_run_without_scores_is_compared_all_the_same(
     browser: Chromium, made: tuple[Path, Path], tmp_path: Path
 ) -> None:
@@ -366,7 +411,7 @@ def test_a_run_without_scores_is_compared_all_the_same(
     assert browser.run(note) == "before: musc, nut/test: 4 images have no finite score or threshold."
     open_images(browser, outputs.page, "#images/1/2")
     facts = "[...document.querySelectorAll('#list .sample:first-of-type dd')].map((one) => one.textContent)"
-    assert browser.run(facts) == ["0.0", "\N{EN DASH}", "123.5", "0"]
+    assert browser.run(facts) == ["0.0", "\N{EN DASH}", "\N{EN DASH}", "123.5", "0"]
     choose(browser, "#sort", "score")
     assert len(rows(browser)) == 4
     browser.click("#list .sample")

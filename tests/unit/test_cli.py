@@ -14,8 +14,8 @@ from robis import __version__
 from robis.cli import main
 from robis.demo import generate as demo
 from robis.detectors.settings import load, parse
-from robis.evaluation.metrics import METRICS
-from robis.io.tables import write_table
+from robis.evaluation.metrics import METRICS, typed
+from robis.io.tables import write_csv, write_table
 from robis.workflow.runs import effective
 from tests.conftest import REPOSITORY
 
@@ -47,9 +47,32 @@ def test_metrics_are_printed_in_percent_with_the_report(tmp_path: Path, capsys: 
     assert str(tmp_path / "report" / "index.html") in output
 
 
+def test_metrics_end_with_the_summary_of_the_report_unless_it_is_of_other_results(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "report").mkdir()
+    (tmp_path / "report" / "summary.txt").write_text("musc judges 3 of 9 images anomalous.\n")
+    assert main(["metrics", str(tmp_path)]) == 0
+    assert capsys.readouterr().out == "musc judges 3 of 9 images anomalous.\n", "a run without labels"
+    keys = {"detector": "musc", "category": "nut", "split": "test"}
+    table = typed(pd.DataFrame([keys | {"images": 9, "defects": 3} | dict.fromkeys(METRICS, 1 / 3)]))
+    write_table(tmp_path / "musc" / "metrics" / "nut" / "test.parquet", table)
+    write_csv(tmp_path / "report" / "metrics.csv", table)
+    assert main(["metrics", str(tmp_path)]) == 0
+    assert capsys.readouterr().out.endswith("33.3\n\nmusc judges 3 of 9 images anomalous.\n")
+    write_csv(tmp_path / "report" / "metrics.csv", table.assign(seg_f1=0.333))
+    assert main(["metrics", str(tmp_path)]) == 0
+    output = capsys.readouterr().out
+    assert "The report is of other results than these. Run `snakemake` to renew it" in output
+    assert "judges" not in output
+    (tmp_path / "report" / "summary.txt").unlink()
+    assert main(["metrics", str(tmp_path)]) == 0
+    assert "Run `snakemake` up to the report for a verdict on every image." in capsys.readouterr().out
+
+
 def test_results_without_metrics_say_why(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["metrics", str(tmp_path)]) == 1
-    assert "no ground truth, or is not finished" in capsys.readouterr().err
+    assert "no metrics and no report there (the run is not finished)" in capsys.readouterr().err
     assert main(["metrics", str(tmp_path / "absent")]) == 1
     assert "no such folder" in capsys.readouterr().err
 

@@ -23,6 +23,7 @@ from robis.io.tables import read_table, write_table
 from robis.refinement.methods import Refining
 from robis.refinement.stage import refine_split
 from robis.scoring.image_scores import Scoring, score_images
+from robis.scoring.judge import HeldOut, Judging, judge_split
 from robis.tiles.files import TileMaps, TileStore
 from robis.tiles.merge import merge_split
 from robis.tiles.store import TILE_COLUMNS, Cutting, crop_split, open_tiles
@@ -90,6 +91,17 @@ class Split:
 
     def refine(self) -> None:
         refine_split(self.samples, self.folder, self.folder / "coarse", self.folder / "out", Refining("grabcut"))
+
+    def empty(self) -> None:
+        """Refine with masks of images judged normal emptied."""
+        options, out = Refining("none"), self.folder / "out"
+        refine_split(self.samples, self.folder, self.folder / "coarse", out, options, verdicts=self.scores)
+
+    def judge(self) -> None:
+        """By a limit from the images themselves."""
+        held_out = HeldOut(self.samples, self.tile_maps, self.tile_maps.maps, self.folder / "out_scores.parquet")
+        out, options = self.folder / "out.parquet", Judging(0.1, 0.0, 1.0, "mean")
+        judge_split(self.samples, self.folder / "maps", self.tile_maps.table, held_out, out, options)
 
     def score(self, **options: Any) -> None:
         maps, masks, out = self.folder / "maps", self.folder / "masks", self.folder / "out.parquet"
@@ -173,6 +185,11 @@ FILES = [
     ("binarize", "maps/bad/1.tiff", "merge"),
     ("refine", "samples.parquet", "index"),
     ("refine", "coarse/bad/1.png", "binarize"),
+    ("empty", "scores.parquet", "judge"),
+    ("judge", "samples.parquet", "index"),
+    ("judge", "maps/bad/1.tiff", "merge"),
+    ("judge", "tile_maps.npy", "infer"),
+    ("judge", "tile_maps.parquet", "infer"),
     ("score", "samples.parquet", "index"),
     ("score", "maps/bad/1.tiff", "merge"),
     ("score", "masks/bad/1.png", "refine"),

@@ -141,8 +141,9 @@ def test_what_is_declared_exists() -> None:
                     words = words_of(field_of(option.when.key).annotation)
                     assert set(option.when.values) <= {NUMBER, *words}
             assert set(stage.after) <= set(STAGES)
-    assert readers("merge.blend") == {"merge": None}
-    assert followers({"merge"}) == {"merge", "binarize", "refine", "score_images", "evaluate", "report", "submit"}
+    assert readers("evaluate.resolution") == {"evaluate": None}
+    later = {"merge", "binarize", "judge", "refine", "score_images", "evaluate", "report", "submit"}
+    assert followers({"merge"}) == later
 
 
 def test_config_show_applies_overrides(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import re
 import shutil
@@ -16,16 +17,28 @@ import numpy as np
 import pandas as pd
 import pytest
 import tifffile
+from openpyxl import load_workbook
 from PIL import Image
 
 from robis.errors import DataError
 from robis.evaluation.metrics import METRICS
 from robis.io.maps import read_map, write_mask
 from robis.io.tables import write_table
+from robis.report.causes import Conditions
 from robis.report.inputs import RunFiles
 from robis.report.page import build_report
 from robis.report.verdicts import VERDICTS
-from tests.made_results import NASTY, Made, box, made_facts, made_files, report_files, write_data, write_run
+from tests.made_results import (
+    NASTY,
+    Made,
+    box,
+    made_facts,
+    made_files,
+    report_files,
+    write_data,
+    write_run,
+    write_verdicts,
+)
 
 # A defect found in part, one missed, a false alarm, a clean image; then two images without a label.
 TEST = [
@@ -119,7 +132,7 @@ def test_every_image_has_its_pictures_and_its_facts(results: Path) -> None:
         assert samples["width"][row] * samples["height"][row] <= 640 * 480
         original = page.parent / unquote(samples["original"][row])
         assert original.resolve().is_file()
-    assert data_file(page, "002/run1")["result"] == ["unknown", "unknown"]
+    assert data_file(page, "002/run1")["result"] == ["judged anomalous", "judged normal"]
     assert "vit_tiny" in Page(page).text
 
 
@@ -232,7 +245,17 @@ def test_a_damaged_history_is_named_with_its_rule(results: Path, damage: str) ->
 def test_the_same_input_gives_the_same_bytes_and_old_pictures_go(results: Path) -> None:
     first = content(build(results))
     assert content(build(results)) == first
-    assert {Path(name).suffix for name in first} == {".html", ".js", ".jpg", ".svg", ".png", ".csv", ".tex", ".xlsx"}
+    assert {Path(name).suffix for name in first} == {
+        ".html",
+        ".js",
+        ".jpg",
+        ".svg",
+        ".png",
+        ".csv",
+        ".tex",
+        ".xlsx",
+        ".txt",
+    }
     assert len(content(build(results, images=1))) < len(first)
 
 
@@ -324,10 +347,14 @@ def test_other_results_are_compared_as_far_as_possible(results: Path, other: Pat
     ("table", "content", "message"),
     [
         ("thresholds", b"no table", r"is left out: .*/thresholds/nut/test\.parquet: not a readable Parquet table"),
-        ("image_scores", {"sample_id": ["a"], "rescored": [1.0]}, "is left out: .* have none of the images"),
         (
             "image_scores",
-            {"sample_id": ["bad/000"] * 2, "rescored": 1.0},
+            {"sample_id": ["a"], "rescored": [1.0], "score": [1.0]},
+            "is left out: .* have none of the images",
+        ),
+        (
+            "image_scores",
+            {"sample_id": ["bad/000"] * 2, "rescored": 1.0, "score": 1.0},
             "is left out: .* several rows for an image",
         ),
         ("metrics", {"seg_f1": [0.5]}, "its metrics are left out: .*: no column 'images'"),
@@ -355,7 +382,7 @@ def test_a_score_that_is_no_number_is_named(results: Path) -> None:
 
 
 def test_a_mask_beside_the_defect_is_found_elsewhere(results: Path) -> None:
-    """By overlap with the ground truth, pixel by pixel; what has no ground truth is only marked."""
+    """By overlap with the ground truth, pixel by pixel; what has no ground truth is only caught."""
     images = [
         Made("touches", "anomalous", truth=(8, 8, 24, 40), final=(20, 36, 40, 60), score=5),
         Made("beside", "anomalous", truth=(8, 8, 24, 40), final=(24, 40, 40, 60), score=4),
@@ -370,9 +397,9 @@ def test_a_mask_beside_the_defect_is_found_elsewhere(results: Path) -> None:
     assert run["result"] == ["found", "found elsewhere"]
     assert run["segF1"] == [pytest.approx(2 * 4 * 4 / (16 * 32 + 20 * 24)), 0.0]
     entry = groups(page)[0]["runs"][0]
-    assert entry["counts"] == counts(found=1, found_elsewhere=1, missed=1, marked=1, false_alarm=1)
-    assert entry["leftOut"] == counts(missed=1, marked=1, false_alarm=1)
-    assert "Marked" in Page(page).words, "a column of the overview, where there are some"
+    assert entry["counts"] == counts(found=1, found_elsewhere=1, missed=1, caught=1, false_alarm=1)
+    assert entry["leftOut"] == counts(missed=1, caught=1, false_alarm=1)
+    assert "Caught" in Page(page).words, "a column of the overview, where there are some"
 
 
 def test_regions_of_the_final_mask_are_counted(results: Path) -> None:
@@ -440,3 +467,79 @@ def test_two_runs_show_the_same_images(results: Path) -> None:
     assert data_file(page, "001/samples")["id"] == ["bad/000", NASTY, "good/001"]
     assert data_file(page, "001/run2")["score"] == [6.0, 8.0, 8.5]
     assert 'href="#compare"' in page.read_text()
+
+
+def test_images_are_judged_by_the_limit_and_not_by_their_masks(results: Path) -> None:
+    """Scores 3, 1, 2 and 0.5 against 1.5; a mask of an image that is judged normal is shown, but counts for nothing."""
+    images = [replace(TEST[0], score=1.4), TEST[1], TEST[2], replace(TEST[3], score=1.5, final=(0, 0, 8, 8))]
+    write_run(results / "inp_former", "nut", "test", images, VALUES)
+    write_verdicts(results / "inp_former", "nut", "test", images, limit=1.5)
+    write_verdicts(results / "inp_former", "nut", "private", PRIVATE, limit=1.5)
+    page = build(results)
+    run = data_file(page, "001/run1")
+    # Anomalous images come first, then the highest scores.
+    assert run["result"] == ["missed", "missed", "false alarm", "clean"]
+    assert run["judged"] == [False, False, True, False]
+    assert run["margin"] == pytest.approx([-0.1, -0.5, 0.5, 0.0])
+    assert run["regions"] == [1, 0, 1, 1]
+    assert data_file(page, "002/run1")["result"] == ["judged anomalous", "judged normal"]
+    assert "<title>limit: 1.5</title>" in scores_figure(page)
+    assert groups(page)[0]["runs"][0]["limit"] == {"value": 1.5, "words": "the highest of 30 good images"}
+    table = pd.read_csv(page.parent / "images.csv").set_index(["split", "sample_id"])
+    assert table.loc["test", "judged"].tolist() == ["anomalous", "normal", "normal", "normal"], "highest margin first"
+    assert table.loc[("private", "000"), "reason"] == "above the highest of 30 good images"
+    assert table.loc[("private", "001"), "reason"] == "not above the highest of 30 good images"
+
+
+def scores_figure(page: Path) -> str:
+    return next(figure["svg"] for figure in data_file(page, "001/figures") if figure["name"] == "inp_former_scores")
+
+
+def test_a_limit_is_not_drawn_among_scores_of_another_scale(results: Path) -> None:
+    write_verdicts(results / "inp_former", "nut", "test", TEST, limit=1.5)
+    rewrite(results / "inp_former" / "image_scores" / "nut" / "test.parquet", rescored=[0.9, 0.1, 0.5, 0.0])
+    assert "<title>limit:" not in scores_figure(build(results))
+
+
+def test_the_table_of_images_says_where_masks_are_and_what_they_mark(results: Path) -> None:
+    """Without a limit the mask decides, and is said to."""
+    page = build(results)
+    with (page.parent / "images.csv").open(encoding="utf-8", newline="") as stream:
+        rows = {row["sample_id"]: row for row in csv.DictReader(stream)}
+    row = rows["bad/000"]
+    assert (row["detector"], row["category"], row["split"], row["label"]) == ("inp_former", "nut", "test", "anomalous")
+    assert (row["judged"], row["reason"], row["result"]) == ("anomalous", "the final mask is not empty", "found")
+    # A box from (8, 8) to (24, 24) of 96 x 128 pixels; its map is a quarter of that size.
+    assert [row[name] for name in ("x", "y", "width", "height", "regions")] == ["8", "8", "16", "16", "1"]
+    assert float(row["area"]) == 256 / (96 * 128)
+    made = read_map(results / "inp_former" / "anomaly_images" / "nut" / "test" / "bad" / "000.tiff")
+    assert float(row["peak"]) == float(made[2:6, 2:6].max())
+    assert (row["limit"], row["margin"]) == ("", "")
+    assert row["mask"] == "../inp_former/anomaly_images_thresholded/nut/test/bad/000.png"
+    assert (page.parent / row["mask"]).resolve().is_file()
+    assert (rows["good/001"]["reason"], rows["good/001"]["peak"]) == ("the final mask is empty", "")
+    sheet = load_workbook(page.parent / "metrics.xlsx")["images"]
+    assert [cell.value for cell in sheet[1]] == list(row)
+    assert {cell.value for cell in sheet["D"][1:]} == set(rows)
+    assert sheet["O2"].value == 8, "a number"
+
+
+def test_the_page_and_the_summary_say_how_good_a_run_is(results: Path) -> None:
+    page = build(results)
+    summary = (page.parent / "summary.txt").read_text()
+    # One of the two defective images scores above both good ones, the other above one of them.
+    sentence = (
+        "inp_former has too few labeled images to say whether it tells good from defective ones: image AUROC 75.0"
+    )
+    assert " ".join(summary.split()).startswith(sentence)
+    assert sentence in Page(page).text
+    assert "inp_former, test: 2 of 4 images judged anomalous:" in summary
+    assert "inp_former, private: 1 of 2 images judged anomalous:" in summary
+    assert "Likely cause" not in summary, "nothing is known of the run"
+    rewrite(results / "inp_former" / "image_scores" / "nut" / "test.parquet", rescored=[0.0, 0.0, 1.0, 1.0])
+    conditions = {"inp_former": {"nut": Conditions(1024, 224, "vit_tiny", "random", 4)}}
+    facts = replace(made_facts(results.parents[1] / "data", "inp_former"), conditions=conditions)
+    text = Page(build(results, facts=facts)).text
+    assert "inp_former does not tell good from defective images better than chance: image AUROC 0.0" in text
+    assert "Likely causes, the surest first:" in text
+    assert text.index("encoder.weights") < text.index("The window of 1024 pixels")

@@ -202,6 +202,17 @@ def test_the_histogram_counts_images_by_label() -> None:
     assert score_figure("musc", np.array([1.0, 1.0]), ["normal", None]), "equal scores"
 
 
+def test_the_histogram_has_a_line_at_the_limit() -> None:
+    """Also where no image scores that much."""
+    figure = score_figure("musc", np.array([0.0, 1.0]), ["normal", None], limit=2.5)
+    (axes,) = axes_of(figure)
+    (line,) = [line for line in axes.lines if line.get_gid() == "limit"]
+    assert line.get_xdata() == [2.5, 2.5]
+    assert axes.get_xlim()[0] <= 0 and axes.get_xlim()[1] >= 2.5
+    assert figure.marks["limit"] == [Mark("limit: 2.5")]
+    assert page_svg(svg(figure), figure).count("<title>limit: 2.5</title>") == 1
+
+
 def test_thresholds_show_their_votes_and_intervals() -> None:
     columns = {"sample_id": ["b", "a"], "threshold": [40.0, 20.0], "mean_std": [40.0, 40.0], "mebin": [60.0, 20.0]}
     table = pd.DataFrame({**columns, "defects": [1, 2]})

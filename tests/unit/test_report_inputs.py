@@ -12,7 +12,7 @@ from robis.errors import ConfigError
 from robis.evaluation.metrics import METRICS
 from robis.workflow.compared import check_compared, compared_runs
 from robis.workflow.report_inputs import FILES, described, inputs_of, paired, run_files
-from tests.made_results import Made, made_files, write_run
+from tests.made_results import Made, made_files, write_run, write_verdicts
 
 IMAGES = [Made("bad/000", "anomalous", truth=(8, 8, 24, 40), final=(8, 8, 24, 24))]
 SAMPLES = {("nut", "test"): Path("samples/nut/test.parquet"), ("nut", "private"): Path("samples/nut/private.parquet")}
@@ -22,6 +22,7 @@ SAMPLES = {("nut", "test"): Path("samples/nut/test.parquet"), ("nut", "private")
 def other(tmp_path: Path) -> Path:
     folder = tmp_path / "results" / "before"
     write_run(folder / "musc", "nut", "test", IMAGES, dict.fromkeys(METRICS, 0.9))
+    write_verdicts(folder / "musc", "nut", "test", IMAGES, 0.5)
     write_run(folder / "musc", "nut", "private", IMAGES)
     write_run(folder / "winclip", "bolt", "test", IMAGES)
     return folder
@@ -40,7 +41,7 @@ def test_finished_runs_of_other_folders_are_compared(other: Path) -> None:
     ]
     assert runs[0].samples == SAMPLES["nut", "test"], "of this run, with whose images theirs are matched"
     assert runs[0].metrics == other / "musc" / "metrics" / "nut" / "test.parquet"
-    assert (runs[1].metrics, runs[1].curves, runs[1].history) == (None, None, None)
+    assert (runs[1].verdicts, runs[1].metrics, runs[1].curves, runs[1].history) == (None,) * 4
     assert all(Path(path).exists() for name in FILES if name != "samples" for path in inputs_of(runs)[name])
 
 

@@ -16,6 +16,7 @@ from robis.detectors.settings import Settings, parse
 from robis.evaluation.metrics import METRICS, typed
 from robis.io.tables import plain_text
 from robis.report.exports import write_metrics_csv, write_tables
+from robis.report.images import images_table
 from robis.report.overview import Cell, SplitTables, mark_best, split_tables, without_seeds
 from robis.report.page import versions
 from robis.report.published import PIXEL_METRICS, comparisons, read_literature
@@ -47,6 +48,7 @@ OWN = measured(
         ("winclip_2shot_seed1", "bolt"): 0.8,
     }
 )
+NO_IMAGES = images_table([], [])
 OTHER = measured({("before: musc", "nut"): 0.5})
 
 
@@ -90,8 +92,9 @@ def test_nothing_measured_gives_no_table(tmp_path: Path) -> None:
     assert split_tables(no_metrics(), no_metrics()) == []
     write_metrics_csv(tmp_path / "metrics.csv", no_metrics())
     assert (tmp_path / "metrics.csv").read_text().startswith("detector,category,split,images,anomalous_images,defects,")
-    write_workbook(tmp_path / "metrics.xlsx", [])
-    assert load_workbook(tmp_path / "metrics.xlsx").sheetnames == ["means"]
+    write_workbook(tmp_path / "metrics.xlsx", [], NO_IMAGES)
+    book = load_workbook(tmp_path / "metrics.xlsx")
+    assert (book.sheetnames, book.active.title) == (["means", "images"], "images")
 
 
 def test_runs_that_differ_in_their_seed_are_named_once() -> None:
@@ -144,7 +147,7 @@ def test_a_name_is_never_a_formula(tmp_path: Path, text: str) -> None:
     tables = split_tables(table, no_metrics())
     write_metrics_csv(tmp_path / "metrics.csv", table)
     write_tables(tmp_path / "tables", table, tables)
-    write_workbook(tmp_path / "metrics.xlsx", tables)
+    write_workbook(tmp_path / "metrics.xlsx", tables, NO_IMAGES)
     files = [tmp_path / "metrics.csv", *(tmp_path / "tables" / "test" / f"{name}.csv" for name in ("seg_f1", "musc"))]
     for path in files:
         with path.open(encoding="utf-8", newline="") as stream:
@@ -171,10 +174,10 @@ def test_a_run_with_the_name_of_a_formula_is_neutral_in_headings(tmp_path: Path)
 def test_the_spreadsheet_holds_numbers(tmp_path: Path) -> None:
     path = tmp_path / "metrics.xlsx"
     tables = [*split_tables(OWN, OTHER), *split_tables(measured({("musc", "=1+1"): 0.25}, "val"), no_metrics())]
-    write_workbook(path, tables)
+    write_workbook(path, tables, NO_IMAGES)
     book = load_workbook(path)
     runs = ["musc", "winclip_2shot_seed0", "winclip_2shot_seed1"]
-    assert book.sheetnames == ["means", *(f"{run} test" for run in runs), "musc val", "seeds"]
+    assert book.sheetnames == ["means", *(f"{run} test" for run in runs), "musc val", "seeds", "images"]
     column = 1 + 1 + METRICS.index("seg_f1")
     sheet = book["winclip_2shot_seed1 test"]
     assert [cell.value for cell in sheet["A"]] == ["category", "nut", "bolt", "mean"]
@@ -193,7 +196,7 @@ def test_the_spreadsheet_holds_numbers(tmp_path: Path) -> None:
     assert seeds[0][place : place + 2] == pytest.approx([0.3, 0.2 / 2**0.5])
     assert seeds[2][place : place + 2] == pytest.approx([0.45, 0.3 / 2**0.5])
     first = path.read_bytes()
-    write_workbook(path, tables)
+    write_workbook(path, tables, NO_IMAGES)
     assert path.read_bytes() == first
 
 

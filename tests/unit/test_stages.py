@@ -81,11 +81,13 @@ def stale(one: Project, other: Project, **job: str) -> set[str]:
         ("encoder__input_size", 448, {"crop", "train", "infer"}),
         ("inp_former__epochs", 3, {"train"}),
         ("inp_former__checkpoint_every", 3, set()),
-        ("merge__scale", 0.5, {"infer", "merge", "submit"}),
-        ("merge__blend", "feather", {"merge"}),
+        ("merge__scale", 0.5, {"infer", "merge", "judge", "submit"}),
+        ("merge__blend", "feather", {"merge", "judge"}),
         ("binarize__std_factor", 2.0, {"binarize"}),
         ("refine__method", "grabcut", {"refine"}),
-        ("score_images__top_fraction", 0.0, {"score_images"}),
+        ("score_images__top_fraction", 0.0, {"judge", "score_images"}),
+        ("verdict__allowed_false_alarms", 0.1, {"judge"}),
+        ("verdict__limit", "none", {"report"}),
         ("evaluate__resolution", 256, {"evaluate"}),
         ("report__max_images", 3, {"report"}),
         ("report__heatmap_range", "single", {"report"}),
@@ -94,6 +96,23 @@ def stale(one: Project, other: Project, **job: str) -> set[str]:
 )
 def test_a_key_makes_the_stages_stale_that_read_it(project, key: str, value: object, stages: set[str]) -> None:
     assert stale(project(), project(**{key: value})) == stages
+
+
+def test_images_are_judged_where_normal_ones_are_held_out(project, root: Path) -> None:
+    job = {"detector": "inp_former", "category": "nut", "split": "test_public"}
+    assert project().judges(**job), "two validation images"
+    assert not project(verdict__limit="none").judges(**job)
+    assert project(verdict__normal_masks="empty").empties_masks(**job)
+    assert not project(verdict__normal_masks="empty", verdict__limit="none").empties_masks(**job)
+    musc = {"detectors": ["musc"], "rescore__method": "none"}
+    assert project(**musc).judges(**job | {"detector": "musc"})
+    assert not project(**musc, musc__subsets=2).judges(**job | {"detector": "musc"}), "four images are needed"
+    shutil.rmtree(root / "nut" / "validation")
+    assert not project().judges(**job)
+    assert not project().hold_out("nut"), "published runs train on all images"
+    for other in (project(verdict__limit="validation"), project(merge__normalize="validation")):
+        assert other.hold_out("nut") and other.judges(**job)
+        assert len(other.samples("nut", "train")) == len(other.samples("nut", "validation")) == 1
 
 
 def test_an_override_touches_its_own_category_only(project) -> None:
@@ -227,7 +246,7 @@ def test_the_settings_offer_what_is_registered() -> None:
         ({"refine__method": "grabcut"}, "refine__model", "vit_b", set()),
         ({"tiling__window": "image"}, "tiling__overlap", 0.3, set()),
         ({"tiling__window": "image"}, "tiling__edge", "shift", set()),
-        ({"tiling__window": "image"}, "merge__scale", 0.5, {"merge", "submit"}),
+        ({"tiling__window": "image"}, "merge__scale", 0.5, {"merge", "judge", "submit"}),
         ({}, "encoder__name", "dino_vits16", {"crop", "train", "infer", "report"}),
         ({}, "dataset__categories", ["nut"], {"report", "submit"}),
     ],
@@ -378,7 +397,7 @@ def test_splits_without_images_are_named_while_planning(root: Path, tmp_path: Pa
     check_plan(Project(parse(values | zero_shot), tmp_path))
     shutil.rmtree(root / "nut" / "validation")
     calibrated = values | zero_shot | {"binarize": {"calibrate": "validation"}}
-    with pytest.raises(RobisError, match=r"nut/validation(.|\n)*calibrate: split need no validation images"):
+    with pytest.raises(RobisError, match=r"nut/validation(.|\n)*and verdict\.limit: none need no validation images"):
         check_plan(Project(parse(calibrated), tmp_path))
 
 

@@ -173,7 +173,7 @@ class Workspace:
             self.results / "inp_former" / name
             for name in (
                 *("tile_maps", "anomaly_images", "coarse_masks", "thresholds"),
-                *("anomaly_images_thresholded", "image_scores", "metrics", "curves"),
+                *("anomaly_images_thresholded", "image_scores", "verdicts", "held_out_scores", "metrics", "curves"),
             )
         ]
         files = [file for part in parts for file in part.rglob("*") if file.is_file()]

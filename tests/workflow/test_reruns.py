@@ -55,11 +55,11 @@ CHANGES: dict[str, tuple[Any, set[str]]] = {
     "infer.batch_size": (2, {"infer"}),
     "infer.precision": ("fp16", {"infer"}),
     "infer.shards": (2, {"infer"}),
-    "merge.scale": (0.25, {"infer", "merge", "submit"}),
-    "merge.blend": ("feather", {"merge"}),
-    "merge.normalize": ("validation", {"merge"}),
+    "merge.scale": (0.25, {"infer", "merge", "judge", "submit"}),
+    "merge.blend": ("feather", {"merge", "judge"}),
+    "merge.normalize": ("validation", {"merge", "judge"}),
     "binarize.method": ("mebin", {"binarize"}),
-    "binarize.calibrate": ("validation", {"merge", "binarize"}),
+    "binarize.calibrate": ("validation", {"merge", "binarize", "judge"}),
     "binarize.std_factor": (2.0, {"binarize"}),
     "binarize.threshold_step": (8, {"binarize"}),
     "binarize.min_interval": (3, {"binarize"}),
@@ -75,7 +75,10 @@ CHANGES: dict[str, tuple[Any, set[str]]] = {
     "refine.checkpoint": ("weights/other.pth", set()),
     "refine.sha256": ("0" * 64, set()),
     "refine.precision": ("fp16", set()),
-    "score_images.top_fraction": (0.0, {"score_images"}),
+    "score_images.top_fraction": (0.0, {"judge", "score_images"}),
+    "verdict.limit": ("none", {"report"}),
+    "verdict.allowed_false_alarms": (0.5, {"judge"}),
+    "verdict.normal_masks": ("empty", {"refine"}),
     "evaluate.resolution": (64, {"evaluate"}),
     "report.max_images": (4, {"report"}),
     "report.heatmap_range": ("single", {"report"}),
@@ -92,14 +95,10 @@ CHANGES: dict[str, tuple[Any, set[str]]] = {
 OTHER_RUNS = {"dataset.name", "detectors", "winclip.shots", "winclip.seeds"}
 # A model trained elsewhere takes the place of jobs: test_zero_shot.
 REPLACES_JOBS = {"inp_former.weights"}
-# Statistics from the validation split need that split's maps, which this run did not make.
-NEW_JOBS = {
-    "merge.normalize": ["index", "crop", "infer"],
-    "binarize.calibrate": ["index", "crop", "infer", "merge"],
-    "infer.shards": ["infer_shard"] * 4,
-}
-# One category, trained on one split and inferred on two, of which one has ground truth.
-JOBS_OF_ONE_RUN = {"index": 3, "crop": 3, "train": 1, "evaluate": 1, "report": 1, "submit": 1}
+# Thresholds from the validation split need that split's merged maps, which this run did not make.
+NEW_JOBS = {"binarize.calibrate": ["merge"], "infer.shards": ["infer_shard"] * 6}
+# One category, trained on one split and inferred on three, of which one sets the limit and one has ground truth.
+JOBS_OF_ONE_RUN = {"index": 4, "crop": 4, "train": 1, "infer": 3, "evaluate": 1, "report": 1, "submit": 1}
 
 
 def jobs(stages: set[str]) -> list[str]:
@@ -181,7 +180,7 @@ def test_a_test_image_concerns_its_own_split(copy: Workspace, kind: str) -> None
         shutil.copy(folder / "000_regular.png", folder / "007_regular.png")
     else:
         (folder / "001_regular.png").unlink()
-    expected = ["binarize", "crop", "index", "infer", "merge", "refine", "report", "score_images", "submit"]
+    expected = ["binarize", "crop", "index", "infer", "judge", "merge", "refine", "report", "score_images", "submit"]
     assert copy.planned(*TARGETS) == expected
 
 

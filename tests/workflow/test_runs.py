@@ -13,6 +13,7 @@ import tifffile
 from PIL import Image
 
 from robis.evaluation.metrics import METRICS
+from robis.io.images import read_mask
 from robis.io.tables import write_table
 from robis.workflow.provenance import metrics_and_settings
 from tests.conftest import REPOSITORY
@@ -128,6 +129,26 @@ def test_a_changed_setting_plans_its_stage_and_what_follows(copy: Workspace) -> 
     assert copy.planned("all") == []
 
 
+def test_masks_of_images_judged_normal_are_emptied_on_request(copy: Workspace) -> None:
+    run = copy.results / "inp_former"
+    verdicts = pd.read_parquet(run / "verdicts" / "nut" / "test_public.parquet").set_index("sample_id")
+    held_out = pd.read_parquet(run / "held_out_scores" / "nut" / "test_public.parquet")
+    scores = pd.read_parquet(run / "image_scores" / "nut" / "test_public.parquet").set_index("sample_id")
+    assert len(held_out) == 2 and verdicts["limit"].unique() == held_out["score"].max()
+    assert verdicts["score"].equals(scores["score"]), "of the same maps, in the same way"
+    masks = {name: run / "anomaly_images_thresholded" / "nut" / "test_public" / f"{name}.png" for name in scores.index}
+    before = {name: read_mask(path) for name, path in masks.items()}
+    copy.write_config({"verdict": {"normal_masks": "empty"}})
+    copy.snakemake("masks")
+    for name, path in masks.items():
+        kept = before[name] & bool(verdicts.loc[name, "is_anomalous"])
+        np.testing.assert_array_equal(read_mask(path), kept)
+    copy.write_config({"verdict": {"normal_masks": "empty"}, "score_images": {"top_fraction": 0.0}})
+    assert copy.planned("masks") == ["judge"] * 2 + ["refine"] * 2, "the masks follow the limit"
+    copy.write_config()
+    assert copy.planned("masks") == ["refine"] * 2
+
+
 def test_results_that_a_report_is_compared_with_are_its_inputs(copy: Workspace) -> None:
     """Their scores may be of any kind; when one of their tables changes, only the report is stale."""
     before = copy.results.parent / "before" / "inp_former"
@@ -149,7 +170,7 @@ def test_results_that_a_report_is_compared_with_are_its_inputs(copy: Workspace) 
 def test_a_changed_test_image_plans_its_split_only(copy: Workspace) -> None:
     image = copy.folder / "data" / "nut" / "test_private" / "000_regular.png"
     Image.fromarray(255 - np.asarray(Image.open(image))).save(image)
-    expected = ["binarize", "crop", "index", "infer", "merge", "refine", "report", "score_images"]
+    expected = ["binarize", "crop", "index", "infer", "judge", "merge", "refine", "report", "score_images"]
     assert copy.planned("all") == expected
 
 
@@ -263,7 +284,7 @@ def test_shards_change_no_bit(copy: Workspace) -> None:
     copy.snakemake("all", "metrics", "submission")
     alone = copy.outputs()
     copy.write_config({"infer": {"batch_size": 2, "shards": 4}})
-    assert copy.planned("all").count("infer_shard") == 8
+    assert copy.planned("all").count("infer_shard") == 12
     copy.snakemake("all", "metrics", "submission")
     assert copy.outputs() == alone
     assert not list(copy.results.glob("*/tile_map_shards/**/*.npy")), "parts are removed once they are joined"

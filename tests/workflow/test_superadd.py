@@ -38,7 +38,7 @@ SUPERADD: dict[str, Any] = {
 }
 MASKS = ["binarize", "refine", "score_images", "evaluate", "report"]
 # Maps of the split and of the validation split, each inferred in two shards.
-MAPS = [*["infer_shard"] * 4, *["infer", "merge"] * 2, *MASKS]
+MAPS = [*["infer_shard"] * 4, *["infer", "merge"] * 2, "judge", *MASKS]
 SUPERADD_CHANGES: dict[str, tuple[Any, list[str]]] = {
     "superadd.bank_size": (50, ["train", *MAPS]),
     "superadd.rounds": (5, ["train", *MAPS]),

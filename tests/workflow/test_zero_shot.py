@@ -35,7 +35,8 @@ TINY_CLIP = {
 WINCLIP_RUNS = ("winclip_0shot", "winclip_2shot_seed0", "winclip_2shot_seed1")
 RUNS = ("musc", *WINCLIP_RUNS)
 
-PER_RUN = ("infer", "merge", "binarize", "refine", "score_images", "evaluate")
+# The validation split is inferred too, for the limit of `judge`.
+PER_RUN = ("infer", "infer", "merge", "binarize", "judge", "refine", "score_images", "evaluate")
 # What a change plans: jobs of MuSc's one run, of the three of WinCLIP, of the two that have references.
 OF_MUSC = [*PER_RUN, "report"]
 OF_WINCLIP = [*PER_RUN * 3, "report"]
@@ -44,11 +45,12 @@ RESCORED = ["score_images", "evaluate", "report"]
 ZERO_SHOT_CHANGES: dict[str, tuple[Any, list[str]]] = {
     "musc.neighborhood_sizes": ([1], OF_MUSC),
     "musc.averaged_fraction": ([0.0, 0.9], OF_MUSC),
-    "musc.subsets": (2, OF_MUSC),
+    # Its two images are too few for two subsets: there is no limit then.
+    "musc.subsets": (2, ["infer", "merge", "binarize", "refine", "score_images", "evaluate", "report"]),
     "musc.seed": (1, OF_MUSC),
     "musc.memory_gb": (1.0, []),
     "winclip.references": (["good/000_regular", "good/001_regular"], OF_FEW_SHOT),
-    "winclip.scales": ([2], ["winclip_embed_tiles", *["train"] * 2, *OF_WINCLIP]),
+    "winclip.scales": ([2], [*["winclip_embed_tiles"] * 2, *["train"] * 2, *OF_WINCLIP]),
     "winclip.temperature": (0.1, OF_WINCLIP),
     "winclip.class_name": ("hexagonal nut", ["winclip_embed_prompts", *OF_WINCLIP]),
     "winclip.normal_states": (["fine {}"], ["winclip_embed_prompts", *OF_WINCLIP]),

@@ -291,6 +291,30 @@ class ScoreImages(Section):
     )
 
 
+class Verdict(Section):
+    """Which images are judged anomalous. Metrics depend on it only where `normal_masks` is empty."""
+
+    limit: Literal["auto", "validation", "none"] = Field(
+        "auto",
+        description="Where the limit of the image scores comes from. validation: from normal images that no model has "
+        "seen, those of the validation split, or a tenth of the training images, which is then held out. none: there "
+        "is no limit; an image is judged anomalous if its final mask is not empty. auto: validation where validation "
+        "images exist or other options hold some out, else none.",
+    )
+    allowed_false_alarms: Annotated[float, Bounds("More would put the limit below every good image.", ge=0, le=0.5)] = (
+        Field(
+            0.0,
+            description="Fraction of these normal images that may score above the limit. 0: the limit is their highest "
+            "score. Larger: fewer missed defects, more false alarms.",
+        )
+    )
+    normal_masks: Literal["keep", "empty"] = Field(
+        "keep",
+        description="Final masks of images judged normal by the limit. keep: as they are; the report shows them as "
+        "judged normal. empty: without a pixel, for metrics and the submission too.",
+    )
+
+
 class Rescore(Section):
     """Image scores smoothed over similar images (RsCIN in MuSc)."""
 

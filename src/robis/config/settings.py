@@ -26,6 +26,7 @@ from robis.config.sections import (
     ScoreImages,
     Section,
     Tiling,
+    Verdict,
 )
 from robis.config.types import unique
 from robis.config.yaml_files import Scalar, Tree, from_command_line, merged, plain, read_config
@@ -50,6 +51,7 @@ class SharedSettings(Section):
     refine: Refine = Refine()
     score_images: ScoreImages = ScoreImages()
     rescore: Rescore = Rescore()
+    verdict: Verdict = Verdict()
     evaluate: Evaluate = Evaluate()
     report: Report = Report()
     overrides: list[Override] = Field([], description="Applied in order; later ones win.")

@@ -67,6 +67,10 @@ class Detector(ABC):
         """How many jobs share the inference of a split."""
         return settings.infer.shards
 
+    def fewest_images(self, settings: SharedSettings) -> int:
+        """How many images a split must have for the detector to give them scores."""
+        return 1
+
     def check_options(self, settings: SharedSettings) -> None:  # noqa: B027 (optional)
         """Raise ConfigError for options that do not fit each other."""
 

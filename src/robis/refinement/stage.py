@@ -14,14 +14,24 @@ from robis.io.images import read_image
 from robis.io.maps import read_written_mask, write_mask
 from robis.io.progress import tracked
 from robis.io.samples import IndexedSample, read_samples
+from robis.io.tables import read_table
 from robis.io.threads import threaded
 from robis.refinement.methods import Refining
 
 
-def refine_split(samples: Path, root: Path, coarse: Path, masks: Path, options: Refining, *, threads: int = 1) -> None:
+def refine_split(
+    samples: Path,
+    root: Path,
+    coarse: Path,
+    masks: Path,
+    options: Refining,
+    *,
+    verdicts: Path | None = None,
+    threads: int = 1,
+) -> None:
     """Write the final mask of every image of a split: uint8 {0, 255}, of the coarse mask's size.
 
-    Images whose coarse mask is empty, and all images with method "none", are not read.
+    Images whose final mask is empty anyway, and all images with method "none", are not read.
 
     Args:
         samples: the sample table.
@@ -29,6 +39,7 @@ def refine_split(samples: Path, root: Path, coarse: Path, masks: Path, options: 
         coarse: folder of coarse masks, SAMPLE_ID.png.
         masks: folder that is written; it appears complete or not at all.
         options: how.
+        verdicts: table of the stage `judge`; images that it judges normal get an empty mask. None: no image does.
         threads: images refined at a time.
 
     Raises:
@@ -40,17 +51,25 @@ def refine_split(samples: Path, root: Path, coarse: Path, masks: Path, options: 
     images = read_samples(samples)
     _check_complete(images, coarse)
     refine = options.build()
+    emptied = _judged_normal(verdicts) if verdicts else frozenset()
 
     with atomic_folder(masks) as folder:
 
         def write(image: IndexedSample) -> None:
             mask = read_written_mask(coarse / f"{image.sample_id}.png", stage="binarize")
+            if image.sample_id in emptied:
+                mask = np.zeros_like(mask)
             if refine is not None and mask.any():
                 mask = refine(_at_size_of(mask, read_image(root / image.image)), mask)
             write_mask(folder / f"{image.sample_id}.png", mask)
 
         for _ in tracked(threaded(write, images, threads), len(images), "images"):
             pass
+
+
+def _judged_normal(verdicts: Path) -> frozenset[str]:
+    table = read_table(verdicts, stage="judge", columns={"sample_id": "text", "is_anomalous": "yes or no"})
+    return frozenset(table["sample_id"][~table["is_anomalous"]].astype(str))
 
 
 def _check_complete(images: Sequence[IndexedSample], coarse: Path) -> None:

@@ -94,12 +94,14 @@ def _series(number: int) -> tuple[str, Any]:
 
 
 @style()
-def score_figure(run: str, scores: np.ndarray, labels: Sequence[str | None]) -> Figure:
-    """Histogram of image scores (N,) by label, of images with a finite score."""
+def score_figure(run: str, scores: np.ndarray, labels: Sequence[str | None], limit: float | None = None) -> Figure:
+    """Histogram of image scores (N,) by label, of images with a finite score; with a line at the limit, if any."""
     names = np.array([label or "unknown" for label in labels])
     finite = np.isfinite(scores)
     groups = {name: scores[finite & (names == name)] for name in LABELS if (finite & (names == name)).any()}
     legend = [Entry(name, name, f"{len(values):,}", dot=True) for name, values in groups.items()]
+    if limit is not None:
+        legend.append(Entry("limit", "accent", f"{limit:.4g}", dash=DASHES[1]))
     picture, (axes,) = new_picture(legend)
     label_axes(axes, "Image score", "Images")
     low, high = (scores[finite].min(), scores[finite].max()) if groups else (0.0, 1.0)
@@ -110,9 +112,14 @@ def score_figure(run: str, scores: np.ndarray, labels: Sequence[str | None]) -> 
         axes.stairs(counts, edges, color=LIGHT[name], fill=True, alpha=0.3, gid=name)
         axes.stairs(counts, edges, color=LIGHT[name], linewidth=1.0, clip_on=False)
         marks[name] = [Mark(f"{len(values)} {name}: {values.min():.4g} to {values.max():.4g}")]
+    if limit is not None:
+        axes.axvline(limit, color=LIGHT["accent"], linewidth=0.9, linestyle=DASHES[1], gid="limit")
+        marks["limit"] = [Mark(f"limit: {limit:.4g}")]
     _round_axis(axes, "y", whole=True)
     _round_axis(axes, "x", zero=False)
     caption = "The less the histograms overlap, the better the scores separate normal from anomalous images."
+    if limit is not None:
+        caption += " Images above the limit are judged anomalous."
     if "unknown" in groups:
         caption += " Unknown: images without a label."
     return Figure(f"{run}_scores", "Image scores", caption, f"Histogram of image scores of {run}", picture, marks)

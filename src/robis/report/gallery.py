@@ -6,6 +6,7 @@ import json
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -25,13 +26,13 @@ from robis.report import pictures
 from robis.report.inputs import RunFiles
 from robis.report.outlines import outline
 from robis.report.runs import Group, known
-from robis.report.verdicts import Truth, label_regions, no_regions, verdict_of
+from robis.report.verdicts import Marked, Truth, no_regions, verdict_of
 
 CHUNK = 64  # images whose outlines lie in one data file
 SAMPLE_COLUMNS = ("id", "label", "defect", "width", "height", "fullWidth", "fullHeight", "original", "area", "regions")
 RUN_COLUMNS = (
     *("result", "score", "threshold", "meanStd", "mebin", "stableFirst", "stableLast"),
-    *("regions", "segF1", "low", "high"),
+    *("regions", "segF1", "low", "high", "judged", "margin"),
 )
 Record = Mapping[str, Any]
 
@@ -59,11 +60,14 @@ class Measured:
 
     Attributes:
         results: run -> one of VERDICTS per image, in the order of `group.samples`; None where the run lacks it.
+        images: run of this report -> a mapping per image: `judged`, whether it is judged anomalous, `seg_f1`, and
+            `marked`, what its final mask marks.
         regions: run of this report -> a row per ground-truth region: `sample_id, row, area, covered`.
         remarks: what of the compared runs cannot be read, in sentences.
     """
 
     results: dict[str, list[str | None]] = field(default_factory=dict)
+    images: dict[str, list[Record]] = field(default_factory=dict)
     regions: dict[str, pd.DataFrame] = field(default_factory=dict)
     remarks: list[str] = field(default_factory=list)
 
@@ -80,6 +84,7 @@ def write_gallery(group: Group, place: Place, threads: int) -> Measured:
     work = _Work(group, place, _records(group.samples), [_records(group.tables[run.name]) for run in group.runs])
     data = _DataFiles(group, place.folder)
     measured = Measured({run.name: [] for run in group.runs})
+    measured.images = {run.name: [] for run in group.runs if not run.compared}
     regions: dict[str, list[pd.DataFrame]] = {run.name: [] for run in group.runs if not run.compared}
     problems: dict[str, list[str]] = {run.name: [] for run in group.runs}
     images = threaded(work.image, range(len(group.samples)), threads)
@@ -88,6 +93,8 @@ def write_gallery(group: Group, place: Place, threads: int) -> Measured:
             view = image.views[number]
             measured.results[run.name].append(view.result)
             problems[run.name] += [view.problem] if view.problem else []
+            if view.facts:
+                measured.images[run.name].append(view.facts)
             if view.regions is not None:
                 regions[run.name].append(view.regions)
         if image.columns:
@@ -104,9 +111,10 @@ def write_gallery(group: Group, place: Place, threads: int) -> Measured:
 
 @dataclass
 class _View:
-    """One image in one run; columns and outlines are empty beyond the gallery."""
+    """One image in one run; columns and outlines are empty beyond the gallery, facts for compared runs."""
 
     result: str | None = None
+    facts: Record = field(default_factory=dict)
     columns: dict[str, Any] = field(default_factory=lambda: dict.fromkeys(RUN_COLUMNS))
     outlines: list[Any] | None = None
     regions: pd.DataFrame | None = None
@@ -182,10 +190,15 @@ class _Work:
             overlaps = truth.overlaps(scaled)
             seg_f1 = segmentation_metrics(SegmentationCounts.of(scaled, truth.mask))["seg_f1"]
             regions = None if run.compared else truth.coverage(scaled, sample)
-        view = _View(verdict_of(known(sample["label"]), bool(final.any()), overlaps), regions=regions)
+        judged = bool(row["margin"] > 0 if pd.notna(row["margin"]) else final.any())
+        anomaly_map = cache(partial(_read_map, run, name))
+        marked = Marked.of(final, int(sample["height"]), int(sample["width"]), None if run.compared else anomaly_map)
+        view = _View(verdict_of(known(sample["label"]), judged, overlaps), regions=regions)
+        if not run.compared:
+            view.facts = {"judged": judged, "seg_f1": seg_f1, "marked": marked}
         if size:
             coarse = read_mask(run.coarse_masks / f"{name}.png")
-            low, high = self._draw_heatmap(run, name, f"{int(sample['row'])}-{run_file(place)}.jpg", size)
+            low, high = self._draw_heatmap(anomaly_map(), f"{int(sample['row'])}-{run_file(place)}.jpg", size)
             view.outlines = [outline(mask, *size).compact() for mask in (coarse, final)]
             view.columns = {
                 "result": view.result,
@@ -195,25 +208,31 @@ class _Work:
                 "mebin": _number(row["mebin"]),
                 "stableFirst": _number(row["stable_first"]),
                 "stableLast": _number(row["stable_last"]),
-                "regions": label_regions(final)[1],
+                "regions": marked.regions,
                 "segF1": seg_f1,
                 "low": low,
                 "high": high,
+                "judged": judged,
+                "margin": _number(row["margin"]),
             }
         return view
 
-    def _draw_heatmap(self, run: RunFiles, name: str, picture: str, size: tuple[int, int]) -> tuple[float, float]:
+    def _draw_heatmap(self, anomaly_map: np.ndarray, picture: str, size: tuple[int, int]) -> tuple[float, float]:
         """Draw a map; its lowest and its highest value."""
-        path = run.maps / f"{name}.tiff"
-        stage = None if run.compared else "merge"
-        anomaly_map = read_map(path, stage=stage)
         low, high = float(anomaly_map.min()), float(anomaly_map.max())
-        if not np.isfinite((low, high)).all():
-            raise damaged(path, "values that are not finite; expected finite ones", stage)
         ends = (low, high) if self.place.vis == "single" else (0.0, pictures.HEAT_RANGE)
         heat = pictures.draw_heatmap(anomaly_map, *size, low=ends[0], high=ends[1])
         (self.place.folder / "images" / picture).write_bytes(heat)
         return low, high
+
+
+def _read_map(run: RunFiles, name: str) -> np.ndarray:
+    path = run.maps / f"{name}.tiff"
+    stage = None if run.compared else "merge"
+    anomaly_map = read_map(path, stage=stage)
+    if not np.isfinite((anomaly_map.min(), anomaly_map.max())).all():
+        raise damaged(path, "values that are not finite; expected finite ones", stage)
+    return anomaly_map
 
 
 class _DataFiles:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from robis.report.causes import Conditions
 from robis.report.published import Literature
 
 
@@ -24,9 +25,11 @@ class RunFiles:
         coarse_masks: folder with a coarse mask per image, `{sample_id}.png`.
         masks: folder with a final mask per image, `{sample_id}.png`.
         scores: table of image scores.
+        verdicts: table of the stage `judge`; None where no normal images are held out.
         metrics: table of metrics; None where no label is known.
         curves: table of curves; None where no label is known.
         history: table of the training; None where nothing was trained.
+        masks_link: address of the folder of final masks from the report's folder, for readers of the report.
         compared: whether it is a run of another results folder (`report.compare`), which may lack images.
     """
 
@@ -39,9 +42,11 @@ class RunFiles:
     coarse_masks: Path
     masks: Path
     scores: Path
+    verdicts: Path | None = None
     metrics: Path | None = None
     curves: Path | None = None
     history: Path | None = None
+    masks_link: str = ""
     compared: bool = False
 
     @property
@@ -61,7 +66,9 @@ class ReportFiles:
         tables: folder of .csv and .tex.
         overlays: folder RUN/CATEGORY/SPLIT of images with the outlines of their masks; empty where none are wanted.
         metrics: CSV of all metrics.
-        workbook: the same as .xlsx.
+        workbook: the same as .xlsx, and the verdict on every image.
+        images: CSV with the verdict on every image.
+        summary: text that says how good the runs are.
     """
 
     page: Path
@@ -71,6 +78,8 @@ class ReportFiles:
     overlays: Path
     metrics: Path
     workbook: Path
+    images: Path
+    summary: Path
 
 
 @dataclass(frozen=True)
@@ -87,6 +96,7 @@ class PageFacts:
         literature: published results.
         notice: a warning at the top of the page.
         warnings: settings that do not fit the images, below it; a text may have several lines.
+        conditions: run -> category -> under which conditions it was made.
     """
 
     dataset: str
@@ -98,3 +108,4 @@ class PageFacts:
     literature: Literature
     notice: str | None = None
     warnings: Sequence[str] = ()
+    conditions: Mapping[str, Mapping[str, Conditions]] = field(default_factory=dict)

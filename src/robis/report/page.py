@@ -19,20 +19,23 @@ import pandas as pd
 from robis import __version__
 from robis.evaluation.metrics import METRICS
 from robis.io.atomic import atomic_file, atomic_folder
-from robis.io.tables import read_table
+from robis.io.tables import read_table, write_csv
 from robis.report import canvas, pictures
 from robis.report.canvas import Figure
 from robis.report.colors import DARK, LIGHT
 from robis.report.exports import write_metrics_csv, write_tables
 from robis.report.figures import curve_figures, score_figure, size_figure, threshold_figure, training_figure
 from robis.report.gallery import Measured, Place, run_file, write_gallery, write_script
+from robis.report.images import images_table
 from robis.report.inputs import PageFacts, ReportFiles, RunFiles
 from robis.report.overlays import write_overlays
 from robis.report.overview import FIRST_METRIC, HEADINGS, MEAN, SplitTables, split_tables, without_seeds
 from robis.report.published import comparisons
+from robis.report.quality import Statement, statements, summary_text
 from robis.report.runs import Group, curves_of, groups_of, known, metrics_of
 from robis.report.verdicts import RARE_VERDICTS, VERDICTS, count_verdicts
 from robis.report.workbook import write_workbook
+from robis.scoring.limits import in_words
 
 # Distributions whose versions say what computed the results, as far as they are installed where the page is made.
 PACKAGES = (
@@ -73,35 +76,52 @@ def build_report(
     tables = split_tables(metrics, others)
     measured = pd.concat([metrics, others], ignore_index=True)
     remarks += left_out
-    entries = []
+    entries: list[dict[str, Any]] = []
+    measures = []
     with atomic_folder(outputs.assets) as assets, atomic_folder(outputs.figures) as figures:
         for group in groups:
             place = Place(facts.root, outputs.page, assets / group.folder, vis)
             masks = write_gallery(group, place, threads)
+            measures.append(masks)
             drawn, left_out = _figures(group, measured, masks)
             # A path relative to the page, so that both can be moved together.
             folder = _Folder(figures / group.category / group.split, _link(outputs, "figures", group))
             write_script(place.folder / "figures.js", f"{group.folder}/figures", _write_figures(drawn, folder))
             entries.append(_entry(group, masks, _link(outputs, "assets", group)))
             remarks += [*masks.remarks, *left_out]
-    with atomic_folder(outputs.tables) as folder_of_tables:
-        write_tables(folder_of_tables, metrics, tables)
+    said = statements(groups, measures, facts.conditions)
+    _write_metrics(outputs, metrics, tables)
     with atomic_folder(outputs.overlays) as folder_of_overlays:
         for run in [run for run in runs if overlays and not run.compared]:
             write_overlays(folder_of_overlays / run.name / run.category / run.split, run, facts.root, threads)
-    write_metrics_csv(outputs.metrics, metrics)
-    write_workbook(outputs.workbook, tables)
+    _write_verdicts(outputs, tables, images_table(groups, measures), said)
     content = {
         **_constants(vis),
         **_content(groups, tables, facts),
         "groups": entries,
         "result_columns": _result_columns(entries),
         "remarks": remarks,
+        "statements": said,
         "paths": {name: _relative(getattr(outputs, name), outputs.page) for name in outputs.__dataclass_fields__},
     }
     with atomic_file(outputs.page) as partial:
         text = _environment().get_template("index.html.j2").render(content)
         partial.write_text(text, encoding="utf-8", newline="\n")
+
+
+def _write_metrics(outputs: ReportFiles, metrics: pd.DataFrame, tables: Sequence[SplitTables]) -> None:
+    with atomic_folder(outputs.tables) as folder:
+        write_tables(folder, metrics, tables)
+    write_metrics_csv(outputs.metrics, metrics)
+
+
+def _write_verdicts(
+    outputs: ReportFiles, tables: Sequence[SplitTables], images: pd.DataFrame, said: Sequence[Statement]
+) -> None:
+    write_csv(outputs.images, images)
+    write_workbook(outputs.workbook, tables, images)
+    with atomic_file(outputs.summary) as partial:
+        partial.write_text(summary_text(said, images), encoding="utf-8", newline="\n")
 
 
 @dataclass(frozen=True)
@@ -131,13 +151,19 @@ def _figures(
         if not run.compared:
             table = group.tables[run.name]
             of_run = [
-                score_figure(run.name, table["rescored"].to_numpy(float), list(labels.values())),
+                score_figure(run.name, table["rescored"].to_numpy(float), list(labels.values()), _on_scale(group, run)),
                 threshold_figure(run.name, table, labels),
                 size_figure(run.name, masks.regions[run.name]),
                 training_figure(run.name, _history(run.history)) if run.history else None,
             ]
             drawn += [(figure, run.name) for figure in of_run if figure]
     return drawn, remarks
+
+
+def _on_scale(group: Group, run: RunFiles) -> float | None:
+    """The limit of a run, if it is in the units of the scores that are drawn: those after re-scoring."""
+    limit, table = group.limit(run.name), group.tables[run.name]
+    return limit.value if limit and table["rescored"].equals(table["score"]) else None
 
 
 def _history(path: Path) -> pd.DataFrame:
@@ -180,6 +206,7 @@ def _entry(group: Group, masks: Measured, link: str) -> dict[str, Any]:
                 "compared": run.compared,
                 "file": run_file(number),
                 "counts": count_verdicts(masks.results[run.name]),
+                "limit": _limit(group, run.name),
                 # Images of the gallery come first.
                 "leftOut": count_verdicts(masks.results[run.name][group.shown :]),
             }
@@ -188,10 +215,19 @@ def _entry(group: Group, masks: Measured, link: str) -> dict[str, Any]:
     }
 
 
+def _limit(group: Group, run: str) -> dict[str, Any] | None:
+    limit = group.limit(run)
+    return {"value": limit.value, "words": in_words(limit)} if limit else None
+
+
 def _result_columns(entries: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Results that the overview counts: those of labeled images, and the rarer ones where there are some."""
-    runs = [run for entry in entries for run in entry["runs"]]
-    return [name for name in VERDICTS if name not in RARE_VERDICTS or any(run["counts"][name] for run in runs)]
+    """Results that the overview counts: those of labeled images where there are some, and the rarer ones that occur."""
+    counts: Counter[str] = Counter()
+    for entry in entries:
+        for run in entry["runs"]:
+            counts.update(run["counts"])
+    labeled = any(counts[name] for name in VERDICTS if name not in RARE_VERDICTS)
+    return [name for name in VERDICTS if counts[name] or (labeled and name not in RARE_VERDICTS)]
 
 
 def _constants(vis: str) -> dict[str, Any]:

@@ -16,12 +16,14 @@ from robis.io.damage import damaged
 from robis.io.samples import COLUMNS, read_samples
 from robis.io.tables import read_table
 from robis.report.inputs import RunFiles
+from robis.scoring.limits import Limit
 
 ANOMALOUS = "anomalous"
 COUNTS = ("images", "anomalous_images", "defects")
 CURVE_COLUMNS = ("curve", "x", "y")
 # Columns that the tables of a run must have.
-SCORE_COLUMNS = ("rescored",)
+SCORE_COLUMNS = ("rescored", "score")
+VERDICT_COLUMNS = ("margin", "limit", "held_out", "held_out_above")
 THRESHOLD_COLUMNS = ("threshold", "mean_std", "mebin", "defects", "stable_first", "stable_last")
 
 
@@ -35,8 +37,8 @@ class Group:
         split: the split.
         runs: those of this report, then those that it is compared with.
         samples: the sample table, `row` the place in the gallery or null; gallery rows come first, in their order.
-        tables: a table per run, in the order of `samples`: SCORE_COLUMNS, THRESHOLD_COLUMNS and `present`, whether
-            the run has the image.
+        tables: a table per run, in the order of `samples`: SCORE_COLUMNS, THRESHOLD_COLUMNS, VERDICT_COLUMNS (null
+            where the run has no limit), and `present`, whether the run has the image.
     """
 
     number: int
@@ -50,6 +52,14 @@ class Group:
     def folder(self) -> str:
         """Name of the group's folder among the page's assets."""
         return f"{self.number:03d}"
+
+    def limit(self, run: str) -> Limit | None:
+        """The limit that a run's images are judged by; None where they are judged by their final masks."""
+        rows = self.tables[run].dropna(subset=list(VERDICT_COLUMNS))
+        if rows.empty:
+            return None
+        row = rows.iloc[0]
+        return Limit(float(row["limit"]), int(row["held_out"]), int(row["held_out_above"]))
 
     @property
     def shown(self) -> int:
@@ -122,8 +132,19 @@ def _read_run(run: RunFiles, samples: pd.DataFrame) -> tuple[pd.DataFrame, str]:
         raise DataError(f"{run.scores} and {run.thresholds} have none of the images of this report.")
     table = pd.DataFrame({"sample_id": names, "present": present})
     table = table.join(scores, on="sample_id").join(thresholds, on="sample_id")
+    table = table.join(_read_verdicts(run, names), on="sample_id")
     lacking = (present & table[["rescored", "threshold"]].isna().any(axis=1)).sum()
     return table, f"{lacking} images have no finite score or threshold." if lacking else ""
+
+
+def _read_verdicts(run: RunFiles, names: pd.Series) -> pd.DataFrame:
+    """VERDICT_COLUMNS of each image, its index; without a row where no normal images are held out."""
+    if run.verdicts is None:
+        return pd.DataFrame(columns=list(VERDICT_COLUMNS), index=pd.Index([], dtype="str"), dtype=np.float64)
+    table = _read_numbers(run, run.verdicts, "judge", VERDICT_COLUMNS)
+    if not run.compared:
+        _require_all(run.verdicts, "judge", names, table)
+    return table
 
 
 def _require_all(path: Path, stage: str, names: pd.Series, table: pd.DataFrame) -> None:

@@ -1,9 +1,10 @@
-"""What became of an image: whether a final mask marks the defect, another place or nothing."""
+"""What became of an image: judged anomalous or normal, rightly or not, and where its final mask is."""
 
 from __future__ import annotations
 
+import math
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,33 +19,36 @@ from robis.report.runs import ANOMALOUS
 
 # Result of one image -> what it means; in the order of the page.
 VERDICTS = {
-    "missed": "anomalous, but the final mask is empty",
-    "found elsewhere": "anomalous, but the final mask marks other places and touches no defect",
-    "false alarm": "normal, but the final mask is not empty",
-    "found": "anomalous, and the final mask overlaps a defect (SegF1 says how well it fits)",
-    "marked": "anomalous, and the final mask is not empty; whether it overlaps the defect is not known",
-    "clean": "normal, and the final mask is empty",
-    "unknown": "the image's label is not known",
+    "missed": "anomalous, but judged normal",
+    "found elsewhere": "anomalous and judged so, but the final mask touches no defect",
+    "false alarm": "normal, but judged anomalous",
+    "found": "anomalous and judged so, and the final mask overlaps a defect (SegF1 says how well it fits)",
+    "caught": "anomalous and judged so; there is no ground truth to compare the final mask with",
+    "clean": "normal and judged so",
+    "judged anomalous": "judged anomalous; the image's label is not known",
+    "judged normal": "judged normal; the image's label is not known",
 }
 # Of images whose label or ground truth is not known.
-RARE_VERDICTS = ("marked", "unknown")
+RARE_VERDICTS = ("caught", "judged anomalous", "judged normal")
+# Verdicts on images that are judged anomalous.
+JUDGED_ANOMALOUS = ("found elsewhere", "false alarm", "found", "caught", "judged anomalous")
 
 
-def verdict_of(label: str | None, marked: bool, overlaps: bool | None) -> str:
+def verdict_of(label: str | None, judged: bool, overlaps: bool | None) -> str:
     """One of VERDICTS.
 
     Args:
         label: of the image; None where it is not known.
-        marked: whether the final mask has a pixel.
+        judged: whether the image is judged anomalous.
         overlaps: whether the final mask and the ground truth have a pixel in common; None without ground truth.
     """
     if label is None:
-        return "unknown"
+        return "judged anomalous" if judged else "judged normal"
     if label != ANOMALOUS:
-        return "false alarm" if marked else "clean"
-    if not marked:
+        return "false alarm" if judged else "clean"
+    if not judged:
         return "missed"
-    return {None: "marked", True: "found", False: "found elsewhere"}[overlaps]
+    return {None: "caught", True: "found", False: "found elsewhere"}[overlaps]
 
 
 def count_verdicts(results: Iterable[str | None]) -> dict[str, int]:
@@ -100,3 +104,47 @@ def label_regions(mask: np.ndarray) -> tuple[np.ndarray, int]:
     """Labels (int32, 0 for the background) of the 8-connected regions of a bool mask (H, W), and their number."""
     count, labels = cv2.connectedComponents(mask.astype(np.uint8), connectivity=8, ltype=cv2.CV_32S)
     return labels, count - 1
+
+
+@dataclass(frozen=True)
+class Marked:
+    """What a final mask marks.
+
+    Attributes:
+        area: fraction of its pixels that are marked.
+        regions: number of 8-connected regions.
+        box: x, y, width and height of the largest region in image pixels; None where nothing is marked.
+        peak: highest value of the anomaly map in the largest region; None where it is not asked for.
+    """
+
+    area: float
+    regions: int
+    box: tuple[int, int, int, int] | None = None
+    peak: float | None = None
+
+    @classmethod
+    def of(
+        cls, mask: np.ndarray, height: int, width: int, anomaly_map: Callable[[], np.ndarray] | None = None
+    ) -> Marked:
+        """Measure a bool mask (H, W) of an image of `height` and `width`.
+
+        `anomaly_map` reads the image's map (H, W); it is called where something is marked. Of regions with the same
+        area, the uppermost counts.
+        """
+        count, labels, boxes, _ = cv2.connectedComponentsWithStats(mask.astype(np.uint8), connectivity=8)
+        if count == 1:
+            return cls(0.0, 0)
+        largest = 1 + int(boxes[1:, cv2.CC_STAT_AREA].argmax())
+        box = _in_image(boxes[largest], (height / mask.shape[0], width / mask.shape[1]))
+        peak = None
+        if anomaly_map is not None:
+            values = anomaly_map()
+            peak = float(values[resize_mask(labels == largest, *values.shape)].max(initial=0))
+        return cls(float(mask.mean()), count - 1, box, peak)
+
+
+def _in_image(stats: np.ndarray, scale: tuple[float, float]) -> tuple[int, int, int, int]:
+    """The smallest box of whole image pixels that holds a box of mask pixels; scale: (vertical, horizontal)."""
+    left, top, width, height = (int(value) for value in stats[:4])
+    x, y = math.floor(left * scale[1]), math.floor(top * scale[0])
+    return x, y, math.ceil((left + width) * scale[1]) - x, math.ceil((top + height) * scale[0]) - y

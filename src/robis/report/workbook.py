@@ -9,6 +9,7 @@ from collections.abc import Iterable, Sequence
 from datetime import datetime
 from pathlib import Path
 
+import pandas as pd
 from openpyxl import Workbook
 from openpyxl.cell.cell import ILLEGAL_CHARACTERS_RE
 from openpyxl.styles import Alignment, Font
@@ -22,15 +23,18 @@ from robis.report.overview import MEAN, Cell, Column, Row, SplitTables
 
 PERCENT = "0.0%"
 LONGEST_NAME = 31
+# A sheet has 1,048,576 rows, one of them the heading.
+MOST_ROWS = 1_048_575
 # Fixed, so that the same metrics are the same bytes; the first day that a zip file can hold.
 _TIME = datetime(1980, 1, 1)
 
 
-def write_workbook(path: Path, tables: Sequence[SplitTables]) -> None:
+def write_workbook(path: Path, tables: Sequence[SplitTables], images: pd.DataFrame) -> None:
     """Write an .xlsx of this report's runs: means per run and split first, then a sheet per run and split.
 
     Categories are rows, METRICS columns; values are numbers in 0..1 shown as percent, empty where undefined. If runs
-    differ only in their seed, a last sheet has mean and sample standard deviation over them.
+    differ only in their seed, another sheet has mean and sample standard deviation over them. The last sheet, which is
+    shown first where there are no metrics, has the rows of `images_table`, as many as a sheet holds.
     """
     book = Workbook()
     book.properties.creator = "robis"
@@ -57,6 +61,8 @@ def write_workbook(path: Path, tables: Sequence[SplitTables]) -> None:
     ]
     if seeds:
         _fill_seeds(book.create_sheet(sheet_name("seeds", names)), seeds)
+    _fill_images(book.create_sheet(sheet_name("images", names)), images)
+    book.active = 0 if means else len(book.sheetnames) - 1
     with atomic_file(path) as partial:
         partial.write_bytes(_settled(book))
 
@@ -83,6 +89,17 @@ def _fill_seeds(sheet: Worksheet, rows: Iterable[tuple[Column, str, Row]]) -> No
         if row.name == MEAN:
             for cell in sheet[sheet.max_row]:
                 cell.font = Font(bold=True)
+
+
+def _fill_images(sheet: Worksheet, images: pd.DataFrame) -> None:
+    names = images.columns.tolist()
+    _head(sheet, names)
+    area = names.index("area")
+    plain = images.astype(object).where(images.notna(), None)
+    for row in plain.head(MOST_ROWS).itertuples(index=False, name=None):
+        _append(sheet, row)
+        sheet.cell(sheet.max_row, area + 1).number_format = "0.00%"
+    sheet.auto_filter.ref = sheet.dimensions
 
 
 def _head(sheet: Worksheet, names: Sequence[str]) -> None:

@@ -74,11 +74,7 @@ def score_images(
     """
     names = [sample.sample_id for sample in read_samples(samples)]
     anomalous = list(threaded(lambda name: _has_defect(masks / f"{name}.png"), names, threads))
-    if isinstance(options.top_fraction, str):
-        scores = _detector_scores(tiles, names)
-    else:
-        fraction = options.top_fraction
-        scores = list(threaded(lambda name: _map_score(maps / f"{name}.tiff", fraction), names, threads))
+    scores = plain_scores(names, maps, tiles, options.top_fraction, threads=threads)
     rescored = scores
     if options.method == "rscin" and embeddings is not None:
         # Either some run's table of tile maps, or a file of the user's.
@@ -87,6 +83,15 @@ def score_images(
         rescored = rscin(np.array(scores), vectors, options.neighborhood_sizes).tolist()
     columns = {"sample_id": names, "score": scores, "rescored": rescored, "is_anomalous": anomalous}
     write_table(table, pd.DataFrame(columns))
+
+
+def plain_scores(
+    names: Sequence[str], maps: Path, tiles: Path, top_fraction: float | str, *, threads: int = 1
+) -> list[float]:
+    """The score of each named image before re-scoring; see `score_images` for the arguments and errors."""
+    if isinstance(top_fraction, str):
+        return detector_scores(tiles, names)
+    return list(threaded(lambda name: _map_score(maps / f"{name}.tiff", top_fraction), names, threads))
 
 
 def _has_defect(mask: Path) -> bool:
@@ -100,7 +105,8 @@ def _map_score(file: Path, top_fraction: float) -> float:
     return score
 
 
-def _detector_scores(tiles: Path, names: Sequence[str]) -> list[float]:
+def detector_scores(tiles: Path, names: Sequence[str]) -> list[float]:
+    """The highest of the scores that the detector gives the tiles of each image. Raises DataError."""
     rows = read_table(tiles, stage="infer", columns={"sample_id": "text"})
     if "score" not in rows:
         raise DataError(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
@@ -222,25 +222,48 @@ def merge_split(
             are flat, so that they give no scale.
         DiskFullError: there is no room for the maps.
     """
-    raw, rows = open_tile_maps(maps.maps, maps.table)
     images = read_samples(samples)
-    tiles_of = _tiles_by_image(rows, images, maps)
-    low, factor = _scaling(range_maps, maps.maps)
+    scaling = scaling_of(range_maps)
+    if not scaling.factor and range_maps != maps.maps:
+        raise _no_range(range_maps, scaling.low, maps.maps.stem)
+    anomaly_map = map_maker(images, maps, scaling, scale=scale, blend=blend)
 
     with atomic_folder(folder) as partial:
 
         def write(image: IndexedSample) -> None:
-            tiles = tiles_of[image.sample_id]
-            values = [_finite_map(raw, tile, maps.maps) for tile, *_ in tiles]
-            places = [(x, y, width, height) for _, x, y, width, height in tiles]
-            merged = merge_tiles(values, places, image.height, image.width, scale=scale, blend=blend)
-            release(raw)
-            merged -= np.float32(low)
-            merged *= np.float32(factor)
-            write_map(partial / f"{image.sample_id}.tiff", to_float16(np.clip(merged, 0, MAX_VALUE, out=merged)))
+            write_map(partial / f"{image.sample_id}.tiff", anomaly_map(image))
 
         for _ in tracked(threaded(write, images, threads), len(images), "images"):
             pass
+
+
+def map_maker(
+    images: Sequence[IndexedSample], maps: TileMaps, scaling: Scaling, *, scale: float, blend: str
+) -> Callable[[IndexedSample], np.ndarray]:
+    """A thread-safe function that makes the anomaly map of one of some images, float16 (H, W), as `merge_split` does.
+
+    Args:
+        images: those whose maps it can make.
+        maps, scale, blend: as in `merge_split`.
+        scaling: what becomes 0..255.
+
+    Raises:
+        DataError: as `merge_split`, also by the returned function.
+    """
+    raw, rows = open_tile_maps(maps.maps, maps.table)
+    tiles_of = _tiles_by_image(rows, images, maps)
+
+    def anomaly_map(image: IndexedSample) -> np.ndarray:
+        tiles = tiles_of[image.sample_id]
+        values = [_finite_map(raw, tile, maps.maps) for tile, *_ in tiles]
+        places = [(x, y, width, height) for _, x, y, width, height in tiles]
+        merged = merge_tiles(values, places, image.height, image.width, scale=scale, blend=blend)
+        release(raw)
+        merged -= np.float32(scaling.low)
+        merged *= np.float32(scaling.factor)
+        return to_float16(np.clip(merged, 0, MAX_VALUE, out=merged))
+
+    return anomaly_map
 
 
 Tile = tuple[int, int, int, int, int]
@@ -258,19 +281,27 @@ def _tiles_by_image(rows: pd.DataFrame, images: Sequence[IndexedSample], maps: T
     return tiles_of
 
 
-def _scaling(range_maps: Path, maps: Path) -> tuple[float, float]:
-    """What becomes 0, and the factor that then makes the largest value 255."""
+@dataclass(frozen=True)
+class Scaling:
+    """How raw maps become maps from 0 to 255: (value - low) * factor; a factor of 0 where all values are the same."""
+
+    low: float
+    factor: float
+
+
+def scaling_of(range_maps: Path) -> Scaling:
+    """What makes the smallest of some raw maps' values 0 and the largest 255. Raises DataError."""
     low, high = finite_range(range_maps)
-    if high - low > FLAT:
-        return low, FULL_RANGE / (high - low)
-    if range_maps != maps:
-        raise DataError(
-            f"{range_maps}: all maps of the split {range_maps.stem} have the same value, {low:g}, so that there is no "
-            f"range to scale the maps of {maps.stem} by. This happens where the images of {range_maps.stem} are "
-            f"copies of training images, or the model scores nothing. Give {range_maps.stem} normal images of its "
-            f"own, or set merge.normalize and binarize.calibrate to split."
-        )
-    return low, 0.0
+    return Scaling(low, FULL_RANGE / (high - low) if high - low > FLAT else 0.0)
+
+
+def _no_range(range_maps: Path, low: float, split: str) -> DataError:
+    return DataError(
+        f"{range_maps}: all maps of the split {range_maps.stem} have the same value, {low:g}, so that there is no "
+        f"range to scale the maps of {split} by. This happens where the images of {range_maps.stem} are "
+        f"copies of training images, or the model scores nothing. Give {range_maps.stem} normal images of its "
+        f"own, or set merge.normalize and binarize.calibrate to split."
+    )
 
 
 def _finite_map(raw: np.ndarray, tile: int, file: Path) -> np.ndarray:

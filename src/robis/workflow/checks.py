@@ -204,7 +204,7 @@ def _check_images(project: Project) -> None:
     if empty:
         what = first_few([nothing_found(project.source, category, split) for category, split in empty])
         wants_validation = any(split == "validation" for _, split in empty)
-        hint = "\nmerge.normalize: split and binarize.calibrate: split need no validation images."
+        hint = "\nmerge.normalize: split, binarize.calibrate: split and verdict.limit: none need no validation images."
         raise DataError(
             f"dataset.root: {len(empty)} split{'s' * (len(empty) > 1)} without images:\n{what}"
             f"{hint if wants_validation else ''}"
@@ -212,10 +212,10 @@ def _check_images(project: Project) -> None:
 
 
 def _read_splits(project: Project, job: Mapping[str, str]) -> Iterator[str]:
-    """Splits whose maps a run reads: its own and those of its references, each once."""
-    yield from dict.fromkeys(
-        (job["split"], *(project.reference_split(key, **job) for key in ("merge.normalize", "binarize.calibrate")))
-    )
+    """Splits whose maps a run reads: its own, those of its references and of its limit, each once."""
+    references = [project.reference_split(key, **job) for key in ("merge.normalize", "binarize.calibrate")]
+    limit = ["validation"] if project.judges(**job) else []
+    yield from dict.fromkeys((job["split"], *references, *limit))
 
 
 def _check_numbers(project: Project, detector: str, category: str, split: str) -> None:

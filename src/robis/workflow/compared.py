@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from robis.errors import ConfigError, one_of
 from robis.report.inputs import RunFiles
@@ -69,9 +70,10 @@ def _finished(folder: Path, label: str, samples: Mapping[Part, Path]) -> Iterato
             run = replace(run_files(folder, detector, f"{label}: {detector}", part, compared=True), samples=table)
             tables, folders = (run.scores, run.thresholds), (run.maps, run.coarse_masks, run.masks)
             if all(path.is_file() for path in tables) and all(path.is_dir() for path in folders):
-                there = {name: path for name in ("metrics", "curves") if (path := getattr(run, name)).is_file()}
-                optional = {"metrics": None, "curves": None, "history": None}
-                yield replace(run, **{**optional, **there})
+                optional = ("verdicts", "metrics", "curves")
+                there: dict[str, Any] = dict.fromkeys(optional)
+                there |= {name: path for name in optional if (path := getattr(run, name)).is_file()}
+                yield replace(run, **there, history=None)
 
 
 def _detectors(folder: Path) -> list[str]:

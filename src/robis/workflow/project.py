@@ -27,7 +27,7 @@ from robis.workflow.image_facts import ImageFacts
 from robis.workflow.params import Params
 from robis.workflow.planned import PlannedJob
 from robis.workflow.provenance import settings_record
-from robis.workflow.report_facts import encoder_names, random_weights_notice, report_facts
+from robis.workflow.report_facts import encoder_names, random_weights_notice, report_facts, run_conditions
 from robis.workflow.report_inputs import described, run_files
 from robis.workflow.runs import effective, run_of, runs_of
 from robis.workflow.stages import owner_of, stage
@@ -118,6 +118,19 @@ class Project:
         settings = self.effective(detector=detector, category=category, split=split)
         return run_of(self.settings, detector).detector.shards(settings)
 
+    def judges(self, *, detector: str, category: str, split: str) -> bool:
+        """Whether a run has a `judge` job, which takes a limit from held-out normal images."""
+        settings = self.effective(detector=detector, category=category, split=split)
+        if settings.verdict.limit != "auto":
+            return settings.verdict.limit == "validation"
+        fewest = run_of(self.settings, detector).detector.fewest_images(settings)
+        return len(self.samples(category, "validation")) >= fewest
+
+    def empties_masks(self, *, detector: str, category: str, split: str) -> bool:
+        """Whether the final masks of images judged normal are emptied."""
+        job = {"detector": detector, "category": category, "split": split}
+        return self.effective(**job).verdict.normal_masks == "empty" and self.judges(**job)
+
     def has_stage(self, name: str, run: str) -> bool:
         """Whether a run's detector has a stage."""
         return stage(name, self.kind(run)) is not None
@@ -186,6 +199,8 @@ class Project:
                 files = replace(files, metrics=None, curves=None)
             if not self.trains(detector=run, category=category, split=split):
                 files = replace(files, history=None)
+            if not self.judges(detector=run, category=category, split=split):
+                files = replace(files, verdicts=None)
             runs.append(files)
         return [*runs, *compared_runs(self.settings.report.compare, {run.part: run.samples for run in runs})]
 
@@ -256,9 +271,10 @@ class Project:
                 "notice": random_weights_notice(self),
                 "warnings": self.warnings,
                 "facts": report_facts(self.settings, self.variants, read_literature().setup_keys()),
+                "conditions": run_conditions(self),
             }
             # Not watched: any change here that affects a result already invalidates that result's own stage.
-            return Derived(values, frozenset({"facts"}))
+            return Derived(values, frozenset({"facts", "conditions"}))
         if name == "submit":
             scales = {
                 f"{c}/{s}": self.effective(detector=job.run, category=c, split=s).merge.scale
@@ -275,7 +291,8 @@ class Project:
         for detector in self.detectors:
             for split in self.splits:
                 effective = self.effective(detector=detector, category=category, split=split)
-                if "validation" in (effective.merge.normalize, effective.binarize.calibrate):
+                keys = (effective.merge.normalize, effective.binarize.calibrate, effective.verdict.limit)
+                if "validation" in keys:
                     return True
         return False
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from robis.config.settings import SharedSettings, every_key
 from robis.config.yaml_files import to_yaml
+from robis.encoders.names import own_input_size
 from robis.workflow.runs import Run, effective
 
 if TYPE_CHECKING:
@@ -41,6 +42,24 @@ def encoder_names(project: Project) -> str:
     if len(users) == 1:
         return next(iter(users))
     return ", ".join(f"{name} ({', '.join(dict.fromkeys(kinds))})" for name, kinds in users.items())
+
+
+def run_conditions(project: Project) -> dict[str, dict[str, dict[str, Any]]]:
+    """Run -> category -> the fields of `robis.report.causes.Conditions`; a category's first split stands for all."""
+    conditions: dict[str, dict[str, dict[str, Any]]] = {}
+    for run, category, split in project.runs:
+        if category in conditions.setdefault(run, {}):
+            continue
+        job = {"detector": run, "category": category, "split": split}
+        settings = project.effective(**job)
+        conditions[run][category] = {
+            "window": settings.tiling.window,
+            "input_size": settings.encoder.input_size or own_input_size(settings.encoder.name),
+            "encoder": settings.encoder.name,
+            "weights": settings.encoder.weights,
+            "training": len(project.samples(category, "train")) if project.trains(**job) else None,
+        }
+    return conditions
 
 
 def random_weights_notice(project: Project) -> str | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ from robis.report.inputs import RunFiles
 from robis.workflow import results
 
 # What of RunFiles is no file.
-NAMES = ("name", "category", "split", "compared")
+NAMES = ("name", "category", "split", "masks_link", "compared")
 # Where its files lie.
 PATTERNS = {
     "samples": results.SAMPLES,
@@ -19,6 +20,7 @@ PATTERNS = {
     "coarse_masks": results.COARSE_MASKS,
     "masks": results.MASKS,
     "scores": results.IMAGE_SCORES,
+    "verdicts": results.VERDICTS,
     "metrics": results.METRICS,
     "curves": results.CURVES,
     "history": results.HISTORY,
@@ -38,7 +40,8 @@ def run_files(folder: Path, run: str, name: str, part: tuple[str, str], *, compa
     """
     fields = {"detector": run, "category": part[0], "split": part[1]}
     paths: dict[str, Any] = {kind: results.place(pattern, folder, **fields) for kind, pattern in PATTERNS.items()}
-    return RunFiles(name, *part, **paths, compared=compared)
+    masks_link = os.path.relpath(paths["masks"], results.place(results.REPORT, folder).parent)
+    return RunFiles(name, *part, **paths, masks_link=Path(masks_link).as_posix(), compared=compared)
 
 
 def inputs_of(runs: Sequence[RunFiles]) -> dict[str, list[str]]:

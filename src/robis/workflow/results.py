@@ -31,6 +31,8 @@ COARSE_MASKS = "results/{dataset}/{detector}/coarse_masks/{category}/{split}"
 THRESHOLDS = "results/{dataset}/{detector}/thresholds/{category}/{split}.parquet"
 MASKS = "results/{dataset}/{detector}/anomaly_images_thresholded/{category}/{split}"
 IMAGE_SCORES = "results/{dataset}/{detector}/image_scores/{category}/{split}.parquet"
+VERDICTS = "results/{dataset}/{detector}/verdicts/{category}/{split}.parquet"
+HELD_OUT_SCORES = "results/{dataset}/{detector}/held_out_scores/{category}/{split}.parquet"
 METRICS = "results/{dataset}/{detector}/metrics/{category}/{split}.parquet"
 CURVES = "results/{dataset}/{detector}/curves/{category}/{split}.parquet"
 SUBMISSION = "results/{dataset}/{detector}/submission.tar.gz"
@@ -42,6 +44,8 @@ REPORT_TABLES = "results/{dataset}/report/tables"
 REPORT_OVERLAYS = "results/{dataset}/report/overlays"
 REPORT_METRICS = "results/{dataset}/report/metrics.csv"
 REPORT_WORKBOOK = "results/{dataset}/report/metrics.xlsx"
+REPORT_IMAGES = "results/{dataset}/report/images.csv"
+REPORT_SUMMARY = "results/{dataset}/report/summary.txt"
 
 FINGERPRINTS = "results/{dataset}/fingerprints/{category}/{split}.json"
 IMAGE_SIZES = "results/{dataset}/fingerprints/{category}/{split}.sizes.json"
@@ -71,6 +75,11 @@ def log(job: str, owner: str = OF_RUN) -> str:
 def benchmark(job: str, owner: str = OF_RUN) -> str:
     """Pattern of a rule's benchmark files; job: "RULE" and what tells its jobs apart, owner: one of the `OF_...`."""
     return f"{owner}benchmarks/{job}.tsv"
+
+
+def of_split(pattern: str, split: str) -> str:
+    """A pattern for the files of one split, whatever split a job is of."""
+    return pattern.replace("{split}", split)
 
 
 def place(pattern: str, results: Path, **fields: str) -> Path:

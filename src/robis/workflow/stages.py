@@ -21,6 +21,7 @@ _MEAN_STD = When("binarize.method", ("mean_std", "robis"))
 _PERCENTILE = When("binarize.method", ("percentile",))
 _SAM = When("refine.method", ("sam",))
 _BOXES = When("refine.method", ("sam", "grabcut"))
+_EMPTIES = When("verdict.normal_masks", ("empty",))
 _RSCIN = When("rescore.method", ("rscin",))
 
 
@@ -45,7 +46,7 @@ SHARED: dict[str, Stage] = {
             Option("dataset.layout"),
             # The samples themselves are known by the fingerprint.
             *options("dataset.table", "dataset.allow_outside_root", stale=False),
-            *options("merge.normalize", "binarize.calibrate", when=_NO_VALIDATION, passed=False),
+            *options("merge.normalize", "binarize.calibrate", "verdict.limit", when=_NO_VALIDATION, passed=False),
         ),
         reads_images=True,
         per=("category", "split"),
@@ -89,9 +90,21 @@ SHARED: dict[str, Stage] = {
         ),
         after=("index", "merge"),
     ),
+    "judge": Stage(
+        "robis.scoring.judge:judge_split",
+        reads=(
+            *options("score_images.top_fraction", "merge.scale", "merge.blend", "verdict.allowed_false_alarms"),
+            *options("merge.normalize", "binarize.calibrate", passed=False),
+        ),
+        after=("index", "infer", "merge"),
+    ),
     "refine": Stage(
         "robis.refinement.stage:refine_split",
         reads=(
+            # By reading what `judge` writes.
+            Option("verdict.normal_masks", passed=False),
+            *options("verdict.limit", "verdict.allowed_false_alarms", when=_EMPTIES, passed=False),
+            Option("score_images.top_fraction", when=_EMPTIES, passed=False),
             Option("refine.method"),
             Option("refine.max_boxes", when=_BOXES),
             *options("refine.multimask", "refine.model", "refine.checkpoint", "refine.precision", when=_SAM),
@@ -121,9 +134,10 @@ SHARED: dict[str, Stage] = {
         reads=(
             *section("report", Report, but=("compare",)),
             *options("report.compare", "detectors", "dataset.categories", "dataset.splits", passed=False),
+            Option("verdict.limit", passed=False),
             *options("encoder.name", "encoder.weights", passed=False),
         ),
-        after=("index", "train", "merge", "binarize", "refine", "score_images", "evaluate"),
+        after=("index", "train", "merge", "binarize", "judge", "refine", "score_images", "evaluate"),
         reads_images=True,
         per=(),
     ),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
+from robis.config.settings import SharedSettings
 from robis.config.stage import Option, Stage, section
 from robis.detectors.base import Detector, Plan
 from robis.detectors.inputs import BATCHES, MAP_SIZE, SHARDS, TOKENS
@@ -42,12 +43,16 @@ class MuscDetector(Detector):
     rates_images = True
     compares_tiles = True
 
+    def fewest_images(self, settings: SharedSettings) -> int:
+        return 2 * int(settings.get("musc.subsets"))
+
     def check_plan(self, plan: Plan) -> None:
         subsets = plan.settings.get("musc.subsets")
         for split in plan.splits():
             images = len(plan.sample_ids(split))
-            if images // subsets < 2:
-                way_out = " Or set merge.normalize and binarize.calibrate to split." if split == "validation" else ""
+            if images < self.fewest_images(plan.settings):
+                keys = "merge.normalize: split, binarize.calibrate: split and verdict.limit: none"
+                way_out = f" Or set {keys}." if split == "validation" else ""
                 raise ConfigError(
                     f"musc.subsets: found {subsets} for the {images} images of {plan.category}/{split}; mutual "
                     f"scoring needs at least 2 images in each part.{way_out}"

@@ -41,8 +41,8 @@ function fillControls(sameGroup) {
   const sizes = SIZES.map(([low, high, text], n) => [n, text, samples.area.filter((area) => area > 0 && area >= low && area < high).length]);
   options($("size"), [["", "any"], ...sizes.filter(([, , found]) => found).map(([n, text, found]) => [n, `${text} (${found})`])], chosen.size);
   $("size").parentElement.hidden = !samples.area.some((area) => area > 0);
-  const sorts = [["", "anomalous first, then score"], ["score", "score"], ["segF1", "SegF1, worst first"], ["area", "defect area"], ["threshold", "threshold"], ["name", "name"]];
-  if (b) sorts.splice(3, 0, ["gain", "gain in SegF1 of the second"]);
+  const sorts = [["", "anomalous first, then score"], ["margin", "margin to the limit"], ["score", "score"], ["segF1", "SegF1, worst first"], ["area", "defect area"], ["threshold", "threshold"], ["name", "name"]];
+  if (b) sorts.splice(4, 0, ["gain", "gain in SegF1 of the second"]);
   options($("sort"), sorts, $("sort").value);
 }
 
@@ -50,11 +50,18 @@ function applyFilters() {
   const { samples, a, b } = gallery.view;
   const results = new Set([...document.querySelectorAll("#chips input:checked")].map((box) => box.value));
   const [defect, size, differ] = [$("defect").value, $("size").value, b ? $("differ").value : ""];
+  const judged = $("judged").value;
   const words = $("search").value.trim().toLowerCase();
   const right = (run, row) => run.result[row] === "found" || run.result[row] === "clean";
+  const ofJudged = {
+    anomalous: (row) => a.judged[row] === true,
+    normal: (row) => a.judged[row] === false,
+    kept: (row) => keptMask(a, row),
+  };
   gallery.order = [];
   for (let row = 0; row < samples.id.length; row += 1) {
     if (a.result[row] !== null && !results.has(a.result[row])) continue;
+    if (judged && !ofJudged[judged](row)) continue;
     if (defect && (samples.defect[row] !== defect || samples.label[row] === "normal")) continue;
     if (size !== "" && !(samples.area[row] > 0 && samples.area[row] >= SIZES[size][0] && samples.area[row] < SIZES[size][1])) continue;
     if (words && !samples.id[row].toLowerCase().includes(words)) continue;
@@ -72,6 +79,7 @@ function applyFilters() {
 function sortRows() {
   const { samples, a, b } = gallery.view;
   const keys = {
+    margin: (row) => (a.margin[row] === null ? null : -a.margin[row]),
     score: (row) => (a.score[row] === null ? null : -a.score[row]),
     segF1: (row) => a.segF1[row],
     gain: (row) => (a.segF1[row] === null || b.segF1[row] === null ? null : a.segF1[row] - b.segF1[row]),
@@ -234,7 +242,7 @@ function startGallery() {
     go("images", gallery.group, run, gallery.versus === run ? -1 : gallery.versus);
   });
   $("versus").addEventListener("change", (event) => go("images", gallery.group, gallery.run, Number(event.target.value)));
-  for (const id of ["chips", "differ", "defect", "size", "sort", "reverse"]) $(id).addEventListener("change", applyFilters);
+  for (const id of ["chips", "differ", "judged", "defect", "size", "sort", "reverse"]) $(id).addEventListener("change", applyFilters);
   $("search").addEventListener("input", applyFilters);
   $("layout").addEventListener("change", resetRows);
   document.querySelector(".side").addEventListener("submit", (event) => event.preventDefault());

@@ -31,7 +31,7 @@ function makeStack(view, row, { run = null, heat = false, mark = [], alt }) {
 }
 
 async function drawOutline(svg, group, row, layer, run) {
-  const part = svgElement("g", { class: layer });
+  const part = svgElement("g", { class: layer === "final" && keptMask(run, row) ? "final kept" : layer });
   svg.append(part);
   const name = run ? `${run.file}-masks` : "truth";
   const chunk = await robis.load(group, `${name}-${Math.floor(row / CHUNK)}`);
@@ -87,8 +87,13 @@ function runPanels(view, row, run, named) {
   });
   return [
     figurePanel(map, make("span", { textContent: named ? `${of}map` : "Anomaly map", title: run.name }), scaleBar(run, row)),
-    figurePanel(masks, make("span", { textContent: named ? `${of}masks` : "Coarse and final mask", title: run.name })),
+    figurePanel(masks, make("span", { textContent: masksCaption(run, row, named), title: run.name })),
   ];
+}
+
+function masksCaption(run, row, named) {
+  const masks = named ? `${run.name}: masks` : keptMask(run, row) ? "Masks" : "Coarse and final mask";
+  return keptMask(run, row) ? `${masks}, judged normal` : masks;
 }
 
 // The panels of an image for one run, or for two side by side; `full` has separate panels for the image and its ground truth.
@@ -103,8 +108,18 @@ function panelsOf(view, row, full) {
   return [figurePanel(stack, "Image, ground truth"), ...runPanels(view, row, a, false), ...runPanels(view, row, b, false)];
 }
 
+// Whether the final mask of an image that is judged normal marks something all the same.
+function keptMask(run, row) {
+  return run.judged[row] === false && run.regions[row] > 0;
+}
+
 function badge(result) {
   return make("span", { className: `badge ${slug(result)}`, title: data.results[result], textContent: result });
+}
+
+function marginTitle(run) {
+  if (!run.limit) return "No limit: no good images were held out. Judged anomalous if the final mask is not empty.";
+  return `Score before re-scoring minus the limit ${number(run.limit.value)}: ${run.limit.words}. Judged anomalous if above 0.`;
 }
 
 // Facts of an image in one run, as terms and values.
@@ -114,6 +129,7 @@ function factsOf(run, row) {
   return [
     ["SegF1", run.segF1[row] === null ? "–" : percent(run.segF1[row]), "F1 of the final mask's pixels in this image, in percent"],
     ["Score", rounded(run.score[row]), String(run.score[row] ?? "not known")],
+    ["Margin", rounded(run.margin[row]), marginTitle(run)],
     ["Threshold", rounded(run.threshold[row]), `${votes.map(([name, value]) => `${name} ${number(value)}`).join(", ") || (run.threshold[row] ?? "not known")}${interval}`],
     ["Regions", String(run.regions[row]), "Number of connected regions of the final mask"],
   ];

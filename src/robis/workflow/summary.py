@@ -1,0 +1,54 @@
+"""What `robis metrics` prints of a results folder: metrics, verdicts, and how good the runs are."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from robis.errors import DataError
+from robis.evaluation.metrics import METRICS
+from robis.evaluation.tables import format_table
+from robis.workflow import results
+from robis.workflow.provenance import metrics_and_settings
+
+KEYS = ["detector", "category", "split"]
+
+
+def finished_text(folder: Path) -> str:
+    """Metrics where there is ground truth, then the report's summary and where the report is.
+
+    Args:
+        folder: results/NAME.
+
+    Raises:
+        DataError: there is neither a metrics table nor a report.
+    """
+    files, summary = results.places(results.METRICS, folder), results.place(results.REPORT_SUMMARY, folder)
+    if not files and not summary.is_file():
+        reason = "the run is not finished" if folder.is_dir() else "no such folder"
+        raise DataError(
+            f"{folder}: no metrics and no report there ({reason}). Expected a results folder, results/NAME."
+        )
+    metrics, settings = metrics_and_settings(files) if files else (None, [])
+    parts = [] if metrics is None else [format_table(metrics, settings)]
+    if not summary.is_file():
+        parts.append("Run `snakemake` up to the report for a verdict on every image.")
+    elif metrics is not None and not _is_current(metrics, results.place(results.REPORT_METRICS, folder)):
+        parts.append("The report is of other results than these. Run `snakemake` to renew it and its verdicts.")
+    else:
+        parts.append(summary.read_text(encoding="utf-8").rstrip())
+    page = results.place(results.REPORT, folder)
+    return "\n\n".join([*parts, *([f"Report: {page.resolve()}"] if page.is_file() else [])])
+
+
+def _is_current(metrics: pd.DataFrame, reported: Path) -> bool:
+    """Whether a report has the same metrics; it may lack runs that are no longer in the config."""
+    if not reported.is_file():
+        return False
+    there = pd.read_csv(reported).set_index(KEYS)
+    here = metrics.set_index(KEYS).loc[lambda table: table.index.isin(there.index)]
+    now, then = (table[list(METRICS)].to_numpy(float, na_value=np.nan) for table in (here, there.loc[here.index]))
+    # Reading text may change the last digit.
+    return np.allclose(now, then, rtol=1e-9, atol=0, equal_nan=True)
