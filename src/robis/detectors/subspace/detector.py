@@ -7,13 +7,16 @@ from functools import partial
 from typing import Any, ClassVar
 
 from robis.config.settings import SharedSettings
-from robis.config.stage import Stage, options
+from robis.config.stage import POSITIVE, Option, Stage, When, options
 from robis.detectors.base import Detector, Plan
 from robis.detectors.few_shot import check_shots, reference_options, shot_runs
 from robis.detectors.inputs import BATCHES, MAP_SIZE, SHARDS, TOKENS
 from robis.detectors.jobs import InferJob, TrainJob
 from robis.detectors.subspace.options import SubspaceOptions
 from robis.tiles.files import TileMaps
+
+
+_FEW_SHOT = When("subspace.shots", (POSITIVE,))
 
 
 class SubspaceDetector(Detector):
@@ -31,7 +34,8 @@ class SubspaceDetector(Detector):
         "train": Stage(
             "robis.detectors.subspace.train:train_category",
             reads=(
-                *options("subspace.references", "subspace.rotations", "subspace.explained_variance"),
+                *options("subspace.references", "subspace.rotations", when=_FEW_SHOT),
+                Option("subspace.explained_variance"),
                 *BATCHES,
                 *options("subspace.shots", "subspace.seeds", passed=False),
             ),
