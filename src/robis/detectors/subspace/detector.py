@@ -15,7 +15,6 @@ from robis.detectors.jobs import InferJob, TrainJob
 from robis.detectors.subspace.options import SubspaceOptions
 from robis.tiles.files import TileMaps
 
-
 _FEW_SHOT = When("subspace.shots", (POSITIVE,))
 
 
