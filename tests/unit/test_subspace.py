@@ -19,7 +19,7 @@ from robis.detectors.subspace.infer import infer_split, token_maps
 from robis.detectors.subspace.pca import TOKENS_AT_ONCE, Moments, Subspace
 from robis.detectors.subspace.tokens import RotatedTiles, joint_tokens, make_encoder
 from robis.detectors.subspace.train import train_category
-from robis.encoders.names import subspace_blocks
+from robis.encoders.names import own_input_size, subspace_blocks
 from robis.errors import ConfigError, DataError
 from robis.workflow.runs import runs_of
 from tests import detector_jobs
@@ -91,6 +91,7 @@ def test_maps_are_those_of_opencv(rng: np.random.Generator, size: int) -> None:
 
 def test_blocks_are_the_published_ones_and_exist_in_others() -> None:
     assert subspace_blocks(40) == tuple(40 - place for place in range(18, 11, -1))
+    assert own_input_size("dinov2_reg_vitg14") == 672
     for depth in (4, 12, 24, 32):
         blocks = subspace_blocks(depth)
         assert blocks and blocks[0] > 0 and blocks[-1] < depth
@@ -178,7 +179,9 @@ def test_maps_of_a_split_are_the_distances_to_the_model(folder: Path) -> None:
     components = model["components"].double()
     distances = (tokens**2).sum(-1) - ((tokens @ components.T) ** 2).sum(-1)
     expected = token_maps(distances.view(-1, encoder.grid, encoder.grid), 32)
-    np.testing.assert_allclose(np.load(folder / "maps.npy"), expected, rtol=2e-3, atol=1e-3)
+    maps = np.load(folder / "maps.npy")
+    assert maps.dtype == np.float32
+    np.testing.assert_allclose(maps, expected, rtol=1e-5, atol=1e-5)
 
 
 def test_runs_of_shots_and_seeds() -> None:

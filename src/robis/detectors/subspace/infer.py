@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -19,7 +20,7 @@ BLUR_SIZE, BLUR_SIGMA = 3, 4.0
 
 @torch.inference_mode()
 def infer_split(job: InferJob) -> None:
-    """Write the raw map of every tile: (N, m, m), at least 0, and the tile table beside it.
+    """Write the raw map of every tile: float32 (N, m, m), at least 0, and the tile table beside it.
 
     Args:
         job: its input "model" is the file of `train_category`. Distances are float32, whatever the precision.
@@ -40,7 +41,8 @@ def infer_split(job: InferJob) -> None:
         with torch.autocast(device.type, enabled=False):
             return token_maps(subspace.distances(tokens).unflatten(1, (network.grid, network.grid)), size)
 
-    write_tile_maps(tile_maps, job, input_size=network.input_size)
+    # Squared distances of tokens with large channels exceed the range of float16.
+    write_tile_maps(tile_maps, job, input_size=network.input_size, dtype=np.float32)
 
 
 def token_maps(distances: Tensor, size: int) -> Tensor:
