@@ -10,7 +10,10 @@ from robis.config.types import BatchSize, Bounds, at_most, larger
 
 TrainingBatch = Annotated[
     BatchSize,
-    Field(description="Tiles per training step.", json_schema_extra=larger("fewer and steadier steps; more memory")),
+    Field(
+        description="Tiles per training step.",
+        json_schema_extra=larger("fewer and steadier steps; more memory"),
+    ),
 ]
 LearningRate = Annotated[
     float,
@@ -38,7 +41,10 @@ WarmupSteps = Annotated[
 WeightDecay = Annotated[
     float,
     Bounds("A larger decay erases the weights at once.", ge=0, le=1000),
-    Field(description="Decoupled weight decay.", json_schema_extra=larger("smaller weights, a simpler model")),
+    Field(
+        description="Decoupled weight decay.",
+        json_schema_extra=larger("smaller weights, a simpler model"),
+    ),
 ]
 GradientClip = Annotated[
     float,
