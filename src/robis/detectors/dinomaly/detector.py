@@ -63,4 +63,4 @@ class DinomalyDetector(Detector):
     def gather(self, parts: Sequence[TileMaps], job: InferJob) -> None:
         from robis.detectors.inference import gather_maps
 
-        gather_maps(parts, job.output)
+        gather_maps(parts, job)

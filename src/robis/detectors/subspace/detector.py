@@ -71,4 +71,4 @@ class SubspaceDetector(Detector):
     def gather(self, parts: Sequence[TileMaps], job: InferJob) -> None:
         from robis.detectors.inference import gather_maps
 
-        gather_maps(parts, job.output)
+        gather_maps(parts, job)

@@ -72,5 +72,5 @@ def _tokens(network: Encoder, tiles: RotatedTiles, job: TrainJob) -> Iterator[Te
     for start, batch in tile_batches(tiles, job.compute, device, "encode"):
         with autocast(device, job.compute.precision):
             tokens = joint_tokens(network, batch)
-        require_finite(tokens, "tokens", start, job.store.tiles)
+        require_finite(tokens, "tokens", range(start, start + len(tokens)), job.store.tiles)
         yield tokens.flatten(0, 1)
