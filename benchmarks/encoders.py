@@ -49,6 +49,7 @@ COMMON: Config = {
     "refine": {"method": "none"},
     "rescore": {"method": "none"},
     "inp_former": {"batch_size": 4, "warmup_steps": 20},
+    "dinomaly": {"batch_size": 4, "warmup_steps": 20, "easy_steps": 100},
 }
 
 DATA: Mapping[str, Config] = {
@@ -57,6 +58,7 @@ DATA: Mapping[str, Config] = {
         "tiling": {"window": 256, "edge": "shift"},
         "merge": {"scale": 0.25},
         "inp_former": {"epochs": 5},
+        "dinomaly": {"steps": 300},
         "superadd": {"bank_size": 10_000, "rounds": 20},
     },
     "magnetic_tile_whole": {
@@ -64,6 +66,7 @@ DATA: Mapping[str, Config] = {
         "tiling": {"window": "image"},
         "merge": {"scale": 1.0},
         "inp_former": {"epochs": 8},
+        "dinomaly": {"steps": 480},
         "superadd": {"bank_size": 20_000, "rounds": 20},
     },
     "magnetic_tile_tiled": {
@@ -71,6 +74,7 @@ DATA: Mapping[str, Config] = {
         "tiling": {"window": 192, "edge": "shift"},
         "merge": {"scale": 1.0},
         "inp_former": {"epochs": 1},
+        "dinomaly": {"steps": 480},
         "superadd": {"bank_size": 10_000, "rounds": 80},
         "musc": {"neighborhood_sizes": [3], "subsets": 8},
     },
@@ -79,6 +83,7 @@ DATA: Mapping[str, Config] = {
         "tiling": {"window": 400, "edge": "shift"},
         "merge": {"scale": 0.25},
         "inp_former": {"epochs": 1},
+        "dinomaly": {"steps": 480},
         "superadd": {"bank_size": 10_000, "rounds": 80},
         "musc": {"neighborhood_sizes": [3], "subsets": 2},
     },

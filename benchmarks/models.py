@@ -14,13 +14,14 @@ from torch import Tensor
 
 from benchmarks.harness import require
 from benchmarks.plain.inp_former import PlainInpFormer, PlainStableAdamW, plain_step
-from robis.detectors.inp_former.maps import tile_maps
-from robis.detectors.inp_former.model import InpFormer, initialize
-from robis.detectors.inp_former.optimizer import StableAdamW
-from robis.detectors.inp_former.step import Recipe, train_step
+from robis.detectors.inp_former.model import InpFormer, InpFormerLoss, initialize
+from robis.detectors.reconstruction.maps import tile_maps
+from robis.detectors.reconstruction.optimizer import StableAdamW
+from robis.detectors.reconstruction.step import Recipe, train_step
 from robis.encoders.build import build_encoder
 
 LEARNING_RATE = 1e-4
+LOSS = InpFormerLoss(coherence_weight=0.2, mining_power=3.0)
 # Of maps, whose range is 0..2, in float32.
 MAPS_AGREE = 2e-5
 
@@ -90,7 +91,8 @@ class Pair:
 
     def our_step(self) -> tuple[float, dict[str, Tensor]]:
         """One step by robis in float32: the loss and the gradients that it took."""
-        loss, _ = train_step(self.ours, self.optimizer, self.tiles, LEARNING_RATE, recipe("float32"))
+        ours, tiles = self.ours, self.tiles
+        loss, _ = train_step(lambda batch: LOSS(ours(batch)), self.optimizer, tiles, LEARNING_RATE, recipe("float32"))
         return loss, {name: p.grad for name, p in self.ours.named_parameters() if p.grad is not None}
 
     def plain_step(self) -> tuple[float, dict[str, Tensor]]:
@@ -142,15 +144,15 @@ def _make_everything_count(model: InpFormer) -> None:
 def recipe(precision: str) -> Recipe:
     """The published hyper-parameters of a step."""
     return Recipe(
-        epochs=200,
+        section="inp_former",
+        steps=10_000,
         batch_size=16,
         learning_rate=1e-3,
         final_learning_rate=LEARNING_RATE,
         warmup_steps=100,
         weight_decay=1e-4,
         gradient_clip=0.1,
-        coherence_weight=0.2,
-        mining_power=3.0,
+        eps=1e-10,
         augment=True,
         precision=precision,
         compile=False,

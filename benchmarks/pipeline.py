@@ -93,7 +93,7 @@ class Pipeline:
     def _train(self) -> None:
         options = self._options("train", "train")
         job = TrainJob(
-            store=self._store("train"),
+            stores=(self._store("train"),),
             model=self._place(results.MODEL, "train"),
             history=self._place(results.HISTORY, "train"),
             encoder=options.pop("encoder"),

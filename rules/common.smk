@@ -46,7 +46,7 @@ wildcard_constraints:
     dataset=re.escape(project.name),
     detector="|".join(map(re.escape, project.detectors)),
     owner="|".join(f"({run.detector.name}/)?" for run in project.variants.values()),
-    category="|".join(map(re.escape, categories)) or "[^/]+",
+    category="|".join(map(re.escape, [] if linting else project.category_names)) or "[^/]+",
     shard=r"\d+",
     split="|".join(map(re.escape, [*project.splits, "train", "validation"])),
 
@@ -71,10 +71,9 @@ def tiles_of(pattern, stage=None):
     """The tiles (or their table) that a run, or the owner of a stage, reads: of the job's split or of train."""
 
     def of_job(wildcards):
-        place = {"category": wildcards.category, "split": wildcards.get("split", "train")}
         reader = owner_of(stage) if stage else wildcards.detector
-        owner = project.tiles_owner(detector=reader, **place)
-        return expand(pattern, dataset=wildcards.dataset, owner=f"{owner}/" if owner else "", **place)
+        place = {"category": wildcards.category, "split": wildcards.get("split", "train")}
+        return project.tile_files(pattern, detector=reader, **place)
 
     return of_job
 
@@ -87,6 +86,12 @@ def of_stage(stage, pattern):
 def where(needed, pattern):
     """A file of a run for which a method of the project says that it is needed; nothing for other runs."""
     return lambda job: expand(pattern, **job) if needed(**run_of_job(job)) else []
+
+
+def model_of_run(wildcards):
+    """The trained model that `infer` needs; none for a run that is not trained."""
+    model = project.model_category(**run_of_job(wildcards))
+    return expand(results.MODEL, **{**wildcards, "category": model}) if model else []
 
 
 def shards_of_run(pattern):
@@ -113,12 +118,7 @@ def embeddings_of_run(wildcards):
 
 def reference(key, pattern):
     """Maps that a range (merge.normalize) or thresholds (binarize.calibrate) are taken from."""
-
-    def of_job(wildcards):
-        split = project.reference_split(key, **run_of_job(wildcards))
-        return expand(pattern, **{**wildcards, "split": split})
-
-    return of_job
+    return lambda job: expand(pattern, **{**job, "split": project.reference_split(key, **run_of_job(job))})
 
 
 def every(pattern, splits=lambda category: project.splits):

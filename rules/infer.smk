@@ -4,7 +4,7 @@ rule infer:
     input:
         tiles=tiles_of(results.TILES),
         table=tiles_of(results.TILE_TABLE),
-        model=where(project.trains, results.MODEL),
+        model=model_of_run,
         features=of_stage("winclip_embed_tiles", results.TILE_FEATURES),
         text=of_stage("winclip_embed_prompts", results.PROMPT_FEATURES),
         shards=shards_of_run(results.SHARD_MAPS),

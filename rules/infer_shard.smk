@@ -4,7 +4,7 @@ rule infer_shard:
     input:
         tiles=tiles_of(results.TILES),
         table=tiles_of(results.TILE_TABLE),
-        model=where(project.trains, results.MODEL),
+        model=model_of_run,
     output:
         maps=temp(results.SHARD_MAPS),
         table=temp(results.SHARD_TABLE),

@@ -15,7 +15,7 @@ COMPUTE = ("batch_size", "precision", "device", "threads")
 def train_job(tiles: Path, table: Path, model: Path, history: Path, *, encoder: Any, identity: str = "", **values: Any):
     """A training; values are options and how to compute."""
     compute = {"device": "cpu"} | {name: values.pop(name) for name in COMPUTE if name in values}
-    return TrainJob(TileStore(tiles, table), model, history, encoder, values, Compute(**compute), identity)
+    return TrainJob((TileStore(tiles, table),), model, history, encoder, values, Compute(**compute), identity)
 
 
 def infer_job(tiles: Path, table: Path, maps: Path, maps_table: Path, *, encoder: Any = None, **values: Any):

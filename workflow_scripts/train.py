@@ -7,9 +7,10 @@ from robis.workflow.jobs import compute_of, job
 
 with job(snakemake) as options:
     settings = snakemake.params.settings
+    stores = zip(snakemake.input.tiles, snakemake.input.table, strict=True)
     DETECTORS[settings["detector"]].train(
         TrainJob(
-            store=TileStore(Path(snakemake.input.tiles[0]), Path(snakemake.input.table[0])),
+            stores=tuple(TileStore(Path(tiles), Path(table)) for tiles, table in stores),
             model=Path(snakemake.output.model),
             history=Path(snakemake.output.history),
             encoder=options.pop("encoder", {}),

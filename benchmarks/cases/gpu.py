@@ -23,12 +23,12 @@ import torch
 from torch import Tensor
 
 from benchmarks.harness import Fact, Options, require, say, synchronize
-from benchmarks.models import BASE, LEARNING_RATE, TINY, Pair, Size, recipe, same_maps, same_steps, same_updates
+from benchmarks.models import BASE, LEARNING_RATE, LOSS, TINY, Pair, Size, recipe, same_maps, same_steps, same_updates
 from benchmarks.rates import busy_share, matrix_rate, per_call
 from robis.detectors.batches import one_behind, tile_batches
-from robis.detectors.inp_former.maps import tile_maps
-from robis.detectors.inp_former.step import Order, train_step, training_batches
 from robis.detectors.jobs import Compute
+from robis.detectors.reconstruction.maps import tile_maps
+from robis.detectors.reconstruction.step import Order, train_step, training_batches
 from robis.encoders.devices import autocast
 from robis.tiles.windows import windows
 
@@ -120,7 +120,7 @@ class Bench:
         chosen, optimizer = recipe(variant.precision), self.pair.optimizer
 
         def run(tiles: Tensor) -> tuple[float, float]:
-            losses = train_step(forward, optimizer, tiles, LEARNING_RATE, chosen)
+            losses = train_step(lambda batch: LOSS(forward(batch)), optimizer, tiles, LEARNING_RATE, chosen)
             require(all(map(np.isfinite, losses)), f"the loss is {losses[0]}")
             return losses
 

@@ -25,6 +25,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> dict[str, encoders.Config]
         "tiling": {"window": 48, "edge": "shift"},
         "merge": {"scale": 0.5},
         "superadd": {"bank_size": 50, "rounds": 2},
+        "dinomaly": {"steps": 3},
     }
     return {"tiny": tiny}
 
@@ -38,7 +39,7 @@ def test_cells_cross_everything_one_seed_after_the_other() -> None:
 
 
 @pytest.mark.parametrize("data_name", list(encoders.DATA))
-@pytest.mark.parametrize("detector", ["inp_former", "superadd", "musc"])
+@pytest.mark.parametrize("detector", ["inp_former", "superadd", "musc", "dinomaly"])
 def test_configs_are_valid_and_take_seed_and_encoder(data_name: str, detector: str) -> None:
     config = encoders.config_of(Cell(data_name, "efficientnet_lite0", detector, 2), encoders.DATA[data_name])
     assert config[detector]["seed"] == 2
@@ -83,8 +84,9 @@ def test_a_run_goes_on_where_it_stopped_and_skips_what_cannot_be(
     ]
 
 
-def test_a_cell_runs_the_detector(data: dict[str, encoders.Config], tmp_path: Path) -> None:
-    cell = Cell("tiny", "random", "superadd", 0)
+@pytest.mark.parametrize("detector", ["superadd", "subspace", "dinomaly"])
+def test_a_cell_runs_the_detector(data: dict[str, encoders.Config], tmp_path: Path, detector: str) -> None:
+    cell = Cell("tiny", "random", detector, 0)
     config = encoders.config_of(cell, data["tiny"], 64)
     config["encoder"] |= {"name": "vit_tiny_patch16_224", "blocks": [2, 5]}
     first, again = (encoders.run(cell, config, 1, tmp_path / name) for name in ("first", "again"))

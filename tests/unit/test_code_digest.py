@@ -120,8 +120,13 @@ def of_all(*names: str, detectors: tuple[str, ...] = tuple(DETECTORS)) -> set[st
         ("binarization/mebin.py", "range(TOP, 0, -", "range(TOP, 1, -", of_all("binarize")),
         ("binarization/mebin.py", "TOP = 255", "TOP = 254", of_all("binarize")),
         ("arrays/morphology.py", "flags=4", "flags=8", of_all("binarize", "refine")),
-        ("detectors/inp_former/augmentation.py", "0.2", "0.3", {"inp_former.train"}),
-        ("detectors/inp_former/maps.py", "BLUR_SIGMA = 5, 4.0", "BLUR_SIGMA = 5, 4.5", {"inp_former.infer"}),
+        ("detectors/reconstruction/augmentation.py", "0.2", "0.3", {"inp_former.train", "dinomaly.train"}),
+        (
+            "detectors/reconstruction/maps.py",
+            "BLUR_SIGMA = 5, 4.0",
+            "BLUR_SIGMA = 5, 4.5",
+            {"inp_former.infer", "dinomaly.infer"},
+        ),
         ("detectors/superadd/bank.py", "BLUR_REACH = ", "BLUR_REACH = 1 + ", {"superadd.infer"}),
         ("encoders/names.py", "(3, 5, 8, 10)", "(3, 5, 8, 11)", {"superadd.train", "superadd.infer"}),
         ("tiles/windows.py", "1 - overlap", "1.0 - overlap", of_all("crop")),
@@ -199,7 +204,7 @@ def test_no_stage_reaches_the_settings_or_the_workflow() -> None:
     train, infer = (reaching(STAGES[f"inp_former.{name}"]) for name in ("train", "infer"))
     assert not train("robis.encoders.clip") and not infer("robis.encoders.clip"), "it counts where a CLIP is used"
     assert infer("robis.detectors.inference") and not train("robis.detectors.inference")
-    assert train("robis.detectors.inp_former.loop") and not infer("robis.detectors.inp_former.loop")
+    assert train("robis.detectors.reconstruction.loop") and not infer("robis.detectors.reconstruction.loop")
     assert code_digest.code_digest("robis.encoders.clip:build_clip_encoder") != code_digest.code_digest(
         *STAGES["inp_former.infer"]
     )

@@ -40,6 +40,7 @@ from tests.unit.trees import write_image
 # Values of options that make a tiny job of any detector that has them, and use all that it does.
 SMALL: dict[str, Any] = {
     "epochs": 3,
+    "steps": 6,
     "batch_size": 4,
     "prototypes": 2,
     "warmup_steps": 1,
@@ -49,6 +50,7 @@ SMALL: dict[str, Any] = {
     "rounds": 3,
     "neighbors": 3,
     "shots": [0, 2],
+    "rotations": 2,
     "scales": [2],
 }
 SPLIT, FEW, MANY = "test_public", "test_private", "test_private_mixed"

@@ -9,8 +9,8 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from robis.detectors.inp_former.maps import anomaly_maps, tile_maps
 from robis.detectors.inp_former.model import InpFormer, initialize, load_checkpoint, soft_mining_loss
+from robis.detectors.reconstruction.maps import anomaly_maps, tile_maps
 from robis.encoders.build import build_encoder
 from robis.encoders.encoder import Encoder
 from robis.encoders.weights import read_state

@@ -17,7 +17,7 @@ from snakemake.cli import parse_config
 from robis.cli import main
 from robis.config.messages import RENAMED
 from robis.config.settings import every_key
-from robis.config.stage import NUMBER, When
+from robis.config.stage import NUMBER, POSITIVE, When
 from robis.config.words import words_of
 from robis.detectors.registry import DETECTORS
 from robis.detectors.settings import Settings, load, parse
@@ -139,7 +139,7 @@ def test_what_is_declared_exists() -> None:
                 assert option.key in known
                 if isinstance(option.when, When):
                     words = words_of(field_of(option.when.key).annotation)
-                    assert set(option.when.values) <= {NUMBER, *words}
+                    assert set(option.when.values) <= {NUMBER, POSITIVE, *words}
             assert set(stage.after) <= set(STAGES)
     assert readers("evaluate.resolution") == {"evaluate": None}
     later = {"merge", "binarize", "judge", "refine", "score_images", "evaluate", "report", "submit"}

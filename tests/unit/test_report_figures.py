@@ -247,6 +247,15 @@ def test_training_is_a_mean_of_neighboring_steps() -> None:
     assert training_figure("winclip", history.iloc[:0]) is None
 
 
+def test_training_without_coherence_loss_shows_the_loss_alone() -> None:
+    history = pd.DataFrame({"step": [0, 1], "loss": [2.0, 1.0], "coherence": [np.nan, np.nan]})
+    figure = training_figure("dinomaly", history)
+    (axes,) = axes_of(figure)
+    assert points_of(axes, "loss").tolist() == [[0, 2], [1, 1]]
+    assert [line.get_gid() for line in axes.lines if line.get_gid()] == ["loss"]
+    assert figure.caption == "Reconstruction loss."
+
+
 def test_sizes_are_binned_by_half_decades() -> None:
     area = np.array([1.0, 2.0, 4.0, 9.0, 31.0, 400.0])
     covered = np.array([0.0, 1.0, 0.5, 0.0, 1.0, 0.25])

@@ -13,34 +13,36 @@ import pytest
 import torch
 
 from robis.detectors.batches import one_behind
-from robis.detectors.inp_former import loop as training
-from robis.detectors.inp_former import optimizer as optimization
-from robis.detectors.inp_former import step as training_step
-from robis.detectors.inp_former.augmentation import augment
-from robis.detectors.inp_former.loop import TrainingState, train
-from robis.detectors.inp_former.maps import tile_maps
-from robis.detectors.inp_former.model import InpFormer, initialize
-from robis.detectors.inp_former.optimizer import StableAdamW, learning_rate
-from robis.detectors.inp_former.step import Order, Recipe, training_batches
+from robis.detectors.inp_former.model import InpFormer, InpFormerLoss, initialize
+from robis.detectors.reconstruction import loop as training
+from robis.detectors.reconstruction import optimizer as optimization
+from robis.detectors.reconstruction import step as training_step
+from robis.detectors.reconstruction.augmentation import augment
+from robis.detectors.reconstruction.loop import TrainingState, train
+from robis.detectors.reconstruction.maps import tile_maps
+from robis.detectors.reconstruction.optimizer import StableAdamW, learning_rate
+from robis.detectors.reconstruction.step import JoinedTiles, Order, Recipe, training_batches
 from robis.encoders.build import build_encoder
 from robis.errors import DataError, TrainingError
 
+# Ten tiles make two steps an epoch.
 RECIPE = Recipe(
-    epochs=4,
+    section="inp_former",
+    steps=8,
     batch_size=4,
     learning_rate=1e-3,
     final_learning_rate=1e-4,
     warmup_steps=2,
     weight_decay=1e-4,
+    eps=1e-10,
     gradient_clip=0.1,
-    coherence_weight=0.2,
-    mining_power=3.0,
     augment=True,
     precision="float32",
     compile=False,
-    checkpoint_every=1,
+    checkpoint_every=2,
     seed=7,
 )
+LOSS = InpFormerLoss(coherence_weight=0.2, mining_power=3.0)
 
 
 def small_model() -> InpFormer:
@@ -56,7 +58,7 @@ def tiles(rng: np.random.Generator) -> np.ndarray:
 
 def run(folder: Path, tiles: np.ndarray, recipe: Recipe = RECIPE, identity: str = "same"):
     model = small_model()
-    rows = train(model, tiles, recipe, TrainingState(folder / "state.pt", folder / "tensorboard", identity))
+    rows = train(model, LOSS, tiles, recipe, TrainingState(folder / "state.pt", folder / "tensorboard", identity))
     return {name: value.clone() for name, value in model.trainable().items()}, rows
 
 
@@ -125,6 +127,18 @@ def test_batches_of_all_epochs_follow_each_other(tiles: np.ndarray) -> None:
     later = list(training_batches(tiles, torch.device("cpu"), Order(7, range(1, 3), 4, first=4), **options))
     assert [epoch for epoch, _ in later] == [1, 2, 2]
     assert all(torch.equal(one, other) for (_, one), (_, other) in zip(later, whole[3:], strict=True))
+
+
+def test_joined_stores_are_numbered_one_after_the_other(tiles: np.ndarray) -> None:
+    joined = JoinedTiles([tiles[:3], tiles[3:4], tiles[:0], tiles[4:]])
+    assert len(joined) == len(tiles)
+    for number, tile in enumerate(tiles):
+        np.testing.assert_array_equal(joined[number], tile)
+
+
+def test_training_may_end_within_an_epoch(tmp_path: Path, tiles: np.ndarray) -> None:
+    _, rows = run(tmp_path, tiles, replace(RECIPE, steps=3))
+    assert rows["epoch"].tolist() == [0, 0, 1]
 
 
 def test_results_come_in_order_one_behind() -> None:
@@ -229,7 +243,7 @@ def test_a_signal_saves_the_step_it_comes_in_and_the_next_run_ends_alike(
     tmp_path: Path, tiles: np.ndarray, monkeypatch: pytest.MonkeyPatch, stop_at: int, number: signal.Signals
 ) -> None:
     """Three steps an epoch, a state every two epochs: most stops are within an epoch, and between states."""
-    recipe = replace(RECIPE, batch_size=3, checkpoint_every=2, epochs=3)
+    recipe = replace(RECIPE, batch_size=3, checkpoint_every=6, steps=9)
     undisturbed, rows = run(tmp_path / "a", tiles, recipe)
     assert len(rows) == 9
     step = training.train_step
@@ -308,7 +322,7 @@ def test_long_epochs_are_saved_in_between(tmp_path: Path, tiles: np.ndarray, mon
 
     monkeypatch.setattr(training, "train_step", dying)
     with pytest.raises(SystemExit):
-        run(tmp_path, tiles, replace(RECIPE, checkpoint_every=100))
+        run(tmp_path, tiles, replace(RECIPE, checkpoint_every=200))
     assert len(torch.load(tmp_path / "state.pt", weights_only=True)["rows"]) == 5
 
 
@@ -325,8 +339,8 @@ def test_a_state_of_other_settings_is_not_resumed(tmp_path: Path, tiles: np.ndar
 
 
 def test_fewer_tiles_than_a_batch_still_train(tmp_path: Path, tiles: np.ndarray) -> None:
-    _, rows = run(tmp_path, tiles[:3], replace(RECIPE, batch_size=16))
-    assert len(rows) == RECIPE.epochs
+    _, rows = run(tmp_path, tiles[:3], replace(RECIPE, batch_size=16, steps=4))
+    assert rows["epoch"].tolist() == [0, 1, 2, 3]
 
 
 def test_a_loss_that_is_not_finite_stops_and_keeps_the_state(
@@ -400,7 +414,7 @@ def test_maps_stay_float32_under_mixed_precision(tiles: np.ndarray) -> None:
 
 def test_nothing_is_compiled_on_the_cpu(tmp_path: Path, tiles: np.ndarray, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch, "compile", lambda model: pytest.fail("torch.compile on the CPU"))
-    run(tmp_path, tiles, replace(RECIPE, compile=True, epochs=1))
+    run(tmp_path, tiles, replace(RECIPE, compile=True, steps=2))
 
 
 @pytest.mark.gpu
@@ -409,6 +423,6 @@ def test_nothing_is_compiled_on_the_cpu(tmp_path: Path, tiles: np.ndarray, monke
 def test_bf16_training_on_a_gpu(tmp_path: Path, tiles: np.ndarray, compiled: bool) -> None:
     recipe = replace(RECIPE, precision="bf16", compile=compiled)
     model = small_model().cuda()
-    rows = train(model, tiles, recipe, TrainingState(tmp_path / "state.pt", tmp_path / "events", "gpu"))
+    rows = train(model, LOSS, tiles, recipe, TrainingState(tmp_path / "state.pt", tmp_path / "events", "gpu"))
     assert np.isfinite(rows["loss"]).all()
     assert rows["loss"].iloc[-1] < rows["loss"].iloc[0]

@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from robis.detectors.few_shot import draw
 from robis.detectors.model_files import write_model
 from robis.detectors.winclip import infer as winclip_infer
 from robis.detectors.winclip import scores as winclip
@@ -22,7 +23,6 @@ from robis.detectors.winclip.prompts import prompts
 from robis.detectors.winclip.scores import association, few_shot, over_windows, score, tile_maps
 from robis.detectors.winclip.text import embed_prompts
 from robis.detectors.winclip.tiles import embed
-from robis.detectors.winclip.train import draw
 from robis.detectors.winclip.windows import window_tokens
 from robis.encoders.clip import ClipEncoder, build_clip, build_clip_encoder, embed_sentences
 from robis.encoders.weights import read_metadata
@@ -334,10 +334,10 @@ def test_history_is_empty_and_the_model_names_its_references(folder: Path, store
 
 def test_draws_are_nested_and_follow_the_seed(tmp_path: Path) -> None:
     names = [f"{n:03}" for n in range(200)]
-    longest = draw(names, 200, 5, source=tmp_path)
+    longest = draw("winclip", names, 200, 5, source=tmp_path)
     assert sorted(longest) == names
-    assert all(draw(names, shots, 5, source=tmp_path) == longest[:shots] for shots in (1, 2, 4, 8))
-    assert draw(names, 8, 6, source=tmp_path) != longest[:8]
+    assert all(draw("winclip", names, shots, 5, source=tmp_path) == longest[:shots] for shots in (1, 2, 4, 8))
+    assert draw("winclip", names, 8, 6, source=tmp_path) != longest[:8]
 
 
 def test_the_draw_does_not_depend_on_the_order_of_files(folder: Path, stored: dict, encoder_options: dict) -> None:

@@ -17,6 +17,8 @@ from robis.config.settings import every_key
 from robis.detectors.settings import Settings
 from robis.workflow.stages import followers, readers, stages
 from tests.workflow.conftest import CONFIG, Workspace, copy_code, write_tiny_dataset
+from tests.workflow.test_dinomaly import DINOMALY_CHANGES
+from tests.workflow.test_subspace import SUBSPACE_CHANGES
 from tests.workflow.test_superadd import SUPERADD_CHANGES
 from tests.workflow.test_zero_shot import ZERO_SHOT_CHANGES
 
@@ -92,7 +94,7 @@ CHANGES: dict[str, tuple[Any, set[str]]] = {
     "dataset.allow_outside_root": (True, set()),
 }
 # Other names of results and other detectors are other runs, not changes of this one.
-OTHER_RUNS = {"dataset.name", "detectors", "winclip.shots", "winclip.seeds"}
+OTHER_RUNS = {"dataset.name", "detectors", "winclip.shots", "winclip.seeds", "subspace.shots", "subspace.seeds"}
 # A model trained elsewhere takes the place of jobs: test_zero_shot.
 REPLACES_JOBS = {"inp_former.weights"}
 # Thresholds from the validation split need that split's merged maps, which this run did not make.
@@ -113,7 +115,8 @@ def planned_after(finished: Workspace, config: Path) -> list[str]:
 
 
 def test_every_key_is_tried() -> None:
-    tried = set(CHANGES) | set(ZERO_SHOT_CHANGES) | set(SUPERADD_CHANGES)
+    tables = (CHANGES, ZERO_SHOT_CHANGES, SUPERADD_CHANGES, SUBSPACE_CHANGES, DINOMALY_CHANGES)
+    tried = set().union(*tables)
     assert tried | OTHER_RUNS | REPLACES_JOBS == set(every_key(Settings))
 
 

@@ -305,7 +305,8 @@ class Verdict(Section):
         Field(
             0.0,
             description="Fraction of these normal images that may score above the limit. 0: the limit is their highest "
-            "score. Larger: fewer missed defects, more false alarms.",
+            "score.",
+            json_schema_extra=larger("fewer missed defects, more false alarms"),
         )
     )
     normal_masks: Literal["keep", "empty"] = Field(

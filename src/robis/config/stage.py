@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 if TYPE_CHECKING:
     from pydantic import BaseModel
 
-# Stands for any number among the values of a condition.
-NUMBER = "a number"
+# Stand for any number, and for any above 0, among the values of a condition.
+NUMBER, POSITIVE = "a number", "a number above 0"
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,9 @@ class When:
 
     def holds(self, value: object) -> bool:
         """Whether the condition holds for a value of the key."""
-        return (NUMBER if isinstance(value, int) and not isinstance(value, bool) else value) in self.values
+        if not isinstance(value, int) or isinstance(value, bool):
+            return value in self.values
+        return NUMBER in self.values or (POSITIVE in self.values and value > 0)
 
     def __str__(self) -> str:
         return f"with {self.key} {' or '.join(self.values)}"

@@ -63,6 +63,13 @@ class Detector(ABC):
         """The file of a model that was trained elsewhere and replaces `train`; None where there is none."""
         return None
 
+    def covers_all(self, settings: SharedSettings) -> bool:
+        """Whether one model covers all categories, instead of one each.
+
+        Its train job gets the tiles of every category, and options without overrides by category.
+        """
+        return False
+
     def shards(self, settings: SharedSettings) -> int:
         """How many jobs share the inference of a split."""
         return settings.infer.shards
@@ -78,7 +85,7 @@ class Detector(ABC):
         """Raise ConfigError or WeightsError for options that do not fit the images or files at hand."""
 
     def train(self, job: TrainJob) -> None:
-        """Write one category's model and its history.
+        """Write a model and its history.
 
         A detector without training steps writes a history without rows.
         """

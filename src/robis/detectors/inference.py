@@ -62,8 +62,14 @@ def gather_maps(parts: Sequence[TileMaps], job: InferJob) -> None:
 
 
 @torch.inference_mode()
-def write_tile_maps(tile_maps: Callable[[Tensor, int], Tensor], job: InferJob, *, input_size: int) -> None:
-    """Write the raw map of every tile as one float16 (N, m, m) array on disk, and the tile table.
+def write_tile_maps(
+    tile_maps: Callable[[Tensor, int], Tensor],
+    job: InferJob,
+    *,
+    input_size: int,
+    dtype: type[np.float16] | type[np.float32] = np.float16,
+) -> None:
+    """Write the raw map of every tile as one (N, m, m) array on disk, and the tile table.
 
     A shard writes its own tiles and rows only. Maps that `job.reuse` keeps of the previous run are taken over where
     tile, model, settings, code and device are the same. The bytes do not depend on it, nor on the number of shards.
@@ -73,9 +79,10 @@ def write_tile_maps(tile_maps: Callable[[Tensor, int], Tensor], job: InferJob, *
             its own tile alone. See `in_passes` for how it is called.
         job: tiles, output and how to compute.
         input_size: side of a tile as the encoder sees it, pixels.
+        dtype: of the array; float32 for values that may exceed the range of float16.
 
     Raises:
-        DataError: a map is not finite as float16.
+        DataError: a map is not finite as it is stored.
     """
     store, rows = open_tiles(job.store.tiles, job.store.table)
     chosen = part_of(len(store), job.shard, job.compute.batch_size)
@@ -92,12 +99,13 @@ def write_tile_maps(tile_maps: Callable[[Tensor, int], Tensor], job: InferJob, *
     def maps_of(numbers: Sequence[int]) -> Iterator[tuple[int, np.ndarray]]:
         batches = tile_batches(Picked(store, numbers), how, device)
         for start, values in one_behind(batches, compute):
-            yield start, stored(values, [chosen.start + n for n in numbers[start : start + len(values)]], job)
+            places = [chosen.start + n for n in numbers[start : start + len(values)]]
+            yield start, stored(values, places, job, dtype)
 
-    kept.make_room(2 * len(store) * size**2)
+    kept.make_room(np.dtype(dtype).itemsize * len(store) * size**2)
     is_part = job.shard.count > 1
     keys = {KEY: [key.hex() for key in kept.keys]} if is_part and job.reuse else {}
-    with atomic_array(job.output.maps, np.float16, (len(store), size, size)) as maps:
+    with atomic_array(job.output.maps, dtype, (len(store), size, size)) as maps:
         fill_rows(maps, kept, maps_of, tiles_per_pass(how, device))
         write_table(job.output.table, rows.assign(**keys))
     if not is_part:

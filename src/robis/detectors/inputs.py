@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from robis.config.settings import SharedSettings
 from robis.config.stage import NUMBER, Option, When, options
+from robis.encoders.names import is_clip
+from robis.errors import ConfigError
 
 # Options of the encoder: for images, and for tokens of chosen layers.
 IMAGES = ("name", "weights", "input_size")
@@ -11,3 +14,12 @@ BATCHES = options("infer.batch_size", "infer.precision")
 MAP_SIZE = (Option("tiling.window"), Option("merge.scale", when=When("tiling.window", (NUMBER,))))
 # How many shards there are changes no result.
 SHARDS = (Option("infer.shards"),)
+
+
+def require_timm(settings: SharedSettings, detector: str) -> None:
+    """Raise ConfigError where the encoder is a CLIP of open_clip."""
+    if is_clip(settings.encoder.name):
+        raise ConfigError(
+            f"encoder.name: found {settings.encoder.name!r}; {detector} needs a vision transformer of timm, such as "
+            f"dinov2_reg_vitb14."
+        )

@@ -51,10 +51,10 @@ class Shard:
 
 @dataclass(frozen=True)
 class TrainJob:
-    """One category's training.
+    """The training of one model.
 
     Attributes:
-        store: tiles of the normal images.
+        stores: tiles of the normal images of every category that the model covers.
         model, history: what is written: the model (safetensors) and one row per step (Parquet).
         encoder: arguments of `build_encoder`; empty where the stage declares no encoder.
         options: the detector's own options by name.
@@ -62,13 +62,19 @@ class TrainJob:
         identity: digest of settings and code, for states that may be resumed.
     """
 
-    store: TileStore
+    stores: tuple[TileStore, ...]
     model: Path
     history: Path
     encoder: Mapping[str, Any]
     options: Mapping[str, Any]
     compute: Compute
     identity: str = ""
+
+    @property
+    def store(self) -> TileStore:
+        """The only store of a model that covers one category."""
+        (store,) = self.stores
+        return store
 
 
 @dataclass(frozen=True)

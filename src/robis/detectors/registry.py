@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from robis.config.registry import Registry
 from robis.detectors.base import Detector
+from robis.detectors.dinomaly.detector import DinomalyDetector
 from robis.detectors.inp_former.detector import InpFormerDetector
 from robis.detectors.musc.detector import MuscDetector
+from robis.detectors.subspace.detector import SubspaceDetector
 from robis.detectors.superadd.detector import SuperaddDetector
 from robis.detectors.winclip.detector import WinclipDetector
 
@@ -14,6 +16,8 @@ DETECTORS: Registry[Detector] = Registry(
     musc=MuscDetector(),
     winclip=WinclipDetector(),
     superadd=SuperaddDetector(),
+    subspace=SubspaceDetector(),
+    dinomaly=DinomalyDetector(),
 )
 # The detector whose published values `auto` stands for where no detector is meant: RoBiS's.
 BASE = next(iter(DETECTORS.values()))

@@ -24,6 +24,7 @@ class TokenLayout:
         heads: attention heads that a detector built on these tokens has.
         grid: tokens along one side, g. Token (i, j) stands for the cell (i, j) of a g x g grid over the tile.
         input_size: side of the tile in pixels.
+        prefix: class and register tokens that precede those of the grid.
     """
 
     blocks: tuple[int, ...]
@@ -31,6 +32,7 @@ class TokenLayout:
     heads: int
     grid: int
     input_size: int
+    prefix: int = 0
 
 
 @dataclass(frozen=True)
@@ -59,7 +61,7 @@ class Encoder(nn.Module, ABC):
     def __init__(self, layout: TokenLayout, mean: Sequence[float], std: Sequence[float]) -> None:
         super().__init__()
         self.blocks, self.widths, self.heads = layout.blocks, layout.widths, layout.heads
-        self.grid, self.input_size = layout.grid, layout.input_size
+        self.grid, self.input_size, self.prefix = layout.grid, layout.input_size, layout.prefix
         self.register_buffer("mean", torch.tensor(mean).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(std).view(1, 3, 1, 1), persistent=False)
 
@@ -85,6 +87,18 @@ class Encoder(nn.Module, ABC):
             One (B, g*g, C) tensor per layer, rows of the grid one after the other.
         """
         return self._tokens(self._normalized(tiles))
+
+    @torch.no_grad()
+    def with_prefix(self, tiles: Tensor) -> list[Tensor]:
+        """Tokens of the chosen layers after the class and register tokens, where the network has them.
+
+        Args:
+            tiles: uint8 or float (B, s, s, 3) RGB, range 0..255.
+
+        Returns:
+            One (B, prefix + g*g, C) tensor per layer.
+        """
+        return self._tokens_with_prefix(self._normalized(tiles))
 
     @torch.no_grad()
     def with_embedding(self, tiles: Tensor) -> tuple[list[Tensor], Tensor]:
@@ -116,6 +130,10 @@ class Encoder(nn.Module, ABC):
     @abstractmethod
     def _tokens(self, images: Tensor) -> list[Tensor]:
         """Tokens of normalized images (B, 3, s, s)."""
+
+    def _tokens_with_prefix(self, images: Tensor) -> list[Tensor]:
+        """Tokens of normalized images (B, 3, s, s), class and register tokens first."""
+        return self._tokens(images)
 
     @abstractmethod
     def _tokens_and_embedding(self, images: Tensor) -> tuple[list[Tensor], Tensor]:

@@ -82,6 +82,8 @@ ARCHITECTURES: Registry[Architecture] = Registry(
         "dinov2_reg_vits14": Architecture("vit", "vit_small_patch14_reg4_dinov2.lvd142m", 518, _MIDDLE),
         "dinov2_reg_vitb14": Architecture("vit", "vit_base_patch14_reg4_dinov2.lvd142m", 518, _MIDDLE),
         "dinov2_reg_vitl14": Architecture("vit", "vit_large_patch14_reg4_dinov2.lvd142m", 518, _MIDDLE_OF_24),
+        # SubspaceAD's encoder and images (arXiv 2602.23013).
+        "dinov2_reg_vitg14": Architecture("vit", "vit_giant_patch14_reg4_dinov2.lvd142m", 672),
         "dinov2_vits14": Architecture("vit", "vit_small_patch14_dinov2.lvd142m", 518, _MIDDLE),
         "dinov2_vitb14": Architecture("vit", "vit_base_patch14_dinov2.lvd142m", 518, _MIDDLE),
         "dinov2_vitl14": Architecture("vit", "vit_large_patch14_dinov2.lvd142m", 518, _MIDDLE_OF_24),
@@ -161,6 +163,11 @@ def quarter_blocks(depth: int) -> tuple[int, ...]:
 def superadd_blocks(depth: int) -> tuple[int, ...]:
     """SuperADD's: 3, 5, 8, 10 of 12, else the last of each quarter, which is what it takes of 24 and 32."""
     return (3, 5, 8, 10) if depth == 12 else quarter_blocks(depth)
+
+
+def subspace_blocks(depth: int) -> tuple[int, ...]:
+    """SubspaceAD's: the 18th to the 12th from the end of 40, 22 to 28, and the same part of other depths."""
+    return tuple(range(round(depth * 22 / 40), round(depth * 28 / 40) + 1))
 
 
 def is_clip(name: str) -> bool:

@@ -41,6 +41,7 @@ class VitEncoder(Encoder):
             heads=int(vit.blocks[0].attn.num_heads),
             grid=int(vit.patch_embed.grid_size[0]),
             input_size=int(vit.patch_embed.img_size[0]),
+            prefix=int(vit.num_prefix_tokens),
         )
         super().__init__(layout, vit.pretrained_cfg["mean"], vit.pretrained_cfg["std"])
         self.vit = vit
@@ -62,6 +63,18 @@ class VitEncoder(Encoder):
             intermediates_only=True,
             stop_early=True,
         )
+
+    def _tokens_with_prefix(self, images: Tensor) -> list[Tensor]:
+        outputs = self.vit.forward_intermediates(
+            images,
+            indices=list(self.blocks),
+            return_prefix_tokens=True,
+            norm=False,
+            output_fmt="NLC",
+            intermediates_only=True,
+            stop_early=True,
+        )
+        return [torch.cat([prefix, tokens], 1) for tokens, prefix in outputs] if self.prefix else outputs
 
     def _tokens_and_embedding(self, images: Tensor) -> tuple[list[Tensor], Tensor]:
         """Tokens after the final norm, and the normed class tokens; the mean token of a model without class token."""

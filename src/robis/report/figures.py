@@ -201,7 +201,7 @@ def training_figure(run: str, history: pd.DataFrame) -> Figure | None:
         return None
     parts = np.array_split(np.arange(len(history)), min(len(history), MOST_STEPS))
     steps = [history["step"].iloc[part].mean() for part in parts]
-    names = [name for name in ("loss", "coherence") if name in history]
+    names = [name for name in ("loss", "coherence") if name in history and history[name].notna().any()]
     legend = [
         Entry(f"{name}, last", f"series-{place}", f"{history[name].iloc[-1]:.3g}") for place, name in enumerate(names)
     ]
@@ -212,7 +212,8 @@ def training_figure(run: str, history: pd.DataFrame) -> Figure | None:
         axes.plot(steps, values, color=LIGHT[f"series-{place}"], linewidth=1.2, clip_on=False, gid=name)
     _round_axis(axes, "x")
     _round_axis(axes, "y")
-    caption = "Reconstruction loss plus weighted coherence loss, and coherence loss alone"
+    caption = "Reconstruction loss"
+    caption += " plus weighted coherence loss, and coherence loss alone" if "coherence" in names else ""
     caption += ", each point a mean of several steps." if len(history) > MOST_STEPS else "."
     marks = {name: [Mark(name)] for name in names}
     return Figure(f"{run}_training", "Training", caption, f"Training of {run}", picture, marks)

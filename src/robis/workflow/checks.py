@@ -16,6 +16,7 @@ from robis.encoders.names import is_clip, is_pretrained_tag, own_input_size
 from robis.errors import ConfigError, DataError, first_few, one_of
 from robis.io.weights import check_file
 from robis.refinement.methods import check_checkpoint
+from robis.workflow import results
 from robis.workflow.compared import check_compared
 from robis.workflow.project import Project
 from robis.workflow.runs import run_of
@@ -47,6 +48,7 @@ def check_plan(project: Project) -> None:
         settings = project.effective(detector=detector, category=category, split=split)
         _check_options(project, project.kind(detector), settings)
         _check_files(settings)
+    _check_shared_models(project)
     _check_images(project)
     for detector, category, split in project.runs:
         _check_numbers(project, detector, category, split)
@@ -124,12 +126,41 @@ def _check_reach(project: Project, key: str, where: Mapping[Any, Any], source: s
             f"{source}: {key} is read by {shared[0]}, which is the same job for every split. "
             f"Set it in the config itself, or use where: category."
         )
+    if "category" in where and "train" in declared:
+        _check_reach_of_category(project, key, where, source)
     runs = set(as_list(where.get("detector", []))) - set(DETECTORS)
     if runs and (shared := [name for name, one in declared.items() if _shares(one.per, "run") and name != "index"]):
         raise ConfigError(
             f"{source}: {key} is read by {shared[0]}, which is the same job for every run of a detector. "
             f"Use where: {{detector: {project.kind(runs.pop())}}}."
         )
+
+
+def _check_reach_of_category(project: Project, key: str, where: Mapping[Any, Any], source: str) -> None:
+    """An override by category must not change a key of a model that several categories share."""
+    names = as_list(where.get("detector", project.detectors))
+    for run in project.detectors:
+        for category in as_list(where["category"]) if {run, project.kind(run)} & set(names) else []:
+            if key in _train_keys(project, run) and project.shares_model(run, category):
+                raise ConfigError(
+                    f"{source}: {key} is read by train, and one model of {run} covers all categories. Set it in the "
+                    f"config itself, or use where: {{detector: {project.kind(run)}}}."
+                )
+
+
+def _train_keys(project: Project, run: str) -> set[str]:
+    declared = stage("train", project.kind(run))
+    return {option.key for option in (*declared.reads, *declared.stale_options())} if declared else set()
+
+
+def _check_shared_models(project: Project) -> None:
+    """The folder of a model that covers all categories is not that of a category."""
+    for run in project.detectors:
+        if results.ALL in project.categories and any(project.shares_model(run, name) for name in project.categories):
+            raise ConfigError(
+                f"dataset.categories: found a category named {results.ALL!r}, but the model of {run} that covers all "
+                f"categories lies in models/{results.ALL}. Rename the category, or train one model per category."
+            )
 
 
 def _shares(per: tuple[str, ...], kind: str) -> bool:

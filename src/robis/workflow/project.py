@@ -113,6 +113,43 @@ class Project:
         settings = self.effective(detector=detector, category=category, split=split)
         return run_of(self.settings, detector).detector.trains(settings)
 
+    def shares_model(self, detector: str, category: str) -> bool:
+        """Whether a run has one model for all categories, this one included."""
+        settings = self.effective(detector=detector, category=category)
+        kind = run_of(self.settings, detector).detector
+        return kind.trains(settings) and kind.covers_all(settings)
+
+    def model_category(self, *, detector: str, category: str, split: str) -> str | None:
+        """The category in the path of the model that a run uses, ALL for a shared one; None without training."""
+        if not self.trains(detector=detector, category=category, split=split):
+            return None
+        return results.ALL if self.shares_model(detector, category) else category
+
+    @property
+    def category_names(self) -> list[str]:
+        """What stands for the category in paths: the categories, and ALL where a run shares one model."""
+        shared = any(self.shares_model(run, category) for run in self.detectors for category in self.categories)
+        return [*self.categories, *([results.ALL] if shared else [])]
+
+    def covered(self, detector: str, category: str) -> list[str]:
+        """The categories that stand behind a category in a path of `models`: itself, or those that share the model."""
+        if category in self.categories:
+            return [category]
+        return [name for name in self.categories if self.shares_model(detector, name)]
+
+    def tile_files(self, pattern: str, *, detector: str, category: str, split: str) -> list[str]:
+        """The tiles (or their tables) that a job reads: those of every category that a shared model covers.
+
+        The pattern is one of `results`.
+        """
+        places = [{"category": name, "split": split} for name in self.covered(detector, category)]
+        owners = [self.tiles_owner(detector=detector, **place) for place in places]
+        folders = [f"{owner}/" if owner else "" for owner in owners]
+        return [
+            str(results.place(pattern, self.results, owner=folder, **place))
+            for folder, place in zip(folders, places, strict=True)
+        ]
+
     def shards(self, *, detector: str, category: str, split: str) -> int:
         """How many jobs share the inference of a split."""
         settings = self.effective(detector=detector, category=category, split=split)
@@ -197,8 +234,9 @@ class Project:
             files = run_files(self.results, run, run, (category, split))
             if split not in self.labeled_splits(category):
                 files = replace(files, metrics=None, curves=None)
-            if not self.trains(detector=run, category=category, split=split):
-                files = replace(files, history=None)
+            model = self.model_category(detector=run, category=category, split=split)
+            history = results.place(results.HISTORY, self.results, detector=run, category=model) if model else None
+            files = replace(files, history=history)
             if not self.judges(detector=run, category=category, split=split):
                 files = replace(files, verdicts=None)
             runs.append(files)
@@ -251,6 +289,9 @@ class Project:
             unwatched |= derived.unwatched
         if kind and name in ("train", "infer", "infer_shard"):
             identity["detector"] = kind
+        if name == "train" and detector and category == results.ALL:
+            # Also for the state of a training that was stopped before a category was added.
+            identity["covered"] = self.covered(detector, category)
         identity |= {digest: values.pop(digest) for digest in ("weights_digest", "model_digest") if digest in values}
         identity["code"] = code_digest(*job.code(), scripts=(SCRIPTS / f"{name}.py",))
         return Params.of(values, unwatched=unwatched, identity=identity)

@@ -10,6 +10,8 @@ import re
 from pathlib import Path
 
 FOLDER = "results"
+# Stands for the category in the paths of a model that covers all categories.
+ALL = "all"
 OF_DATASET = "results/{dataset}/"
 OF_RUN = "results/{dataset}/{detector}/"
 OF_OWNER = "results/{dataset}/{owner}"

@@ -10,10 +10,8 @@ from robis.config.settings import SharedSettings
 from robis.config.stage import Derived, Job, Option, Stage, section
 from robis.detectors.base import Detector, Plan
 from robis.detectors.inp_former.options import InpFormerOptions
-from robis.detectors.inputs import BATCHES, MAP_SIZE, SHARDS, TOKENS
+from robis.detectors.inputs import BATCHES, MAP_SIZE, SHARDS, TOKENS, require_timm
 from robis.detectors.jobs import InferJob, TrainJob
-from robis.encoders.names import is_clip
-from robis.errors import ConfigError
 from robis.io.weights import check_file
 from robis.tiles.files import TileMaps
 
@@ -73,11 +71,7 @@ class InpFormerDetector(Detector):
         return _given_model(settings, category)
 
     def check_options(self, settings: SharedSettings) -> None:
-        if is_clip(settings.encoder.name):
-            raise ConfigError(
-                f"encoder.name: found {settings.encoder.name!r}; {self.name} needs a vision transformer of timm, such "
-                f"as dinov2_reg_vitb14."
-            )
+        require_timm(settings, self.name)
 
     def check_plan(self, plan: Plan) -> None:
         if model := _given_model(plan.settings, plan.category):

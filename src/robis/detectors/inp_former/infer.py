@@ -5,10 +5,10 @@ from __future__ import annotations
 from functools import partial
 
 from robis.detectors.inference import write_tile_maps
-from robis.detectors.inp_former.maps import tile_maps
 from robis.detectors.inp_former.model import InpFormer, load_checkpoint
 from robis.detectors.jobs import InferJob
 from robis.detectors.model_files import model_encoder
+from robis.detectors.reconstruction.maps import tile_maps
 from robis.encoders.build import build_encoder
 from robis.encoders.devices import pick_device
 from robis.encoders.weights import read_state

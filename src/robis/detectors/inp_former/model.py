@@ -1,35 +1,29 @@
-"""INP-Former (arXiv 2503.02424), as RoBiS uses it on tiles: the model, its loss, its tile maps.
+"""INP-Former (arXiv 2503.02424), as RoBiS uses it on tiles: the model and its loss.
 
 The names of the parameters are those of the public code, so that published checkpoints load as they are.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from robis.detectors.reconstruction.loss import mined_loss
+from robis.detectors.reconstruction.network import (
+    Block,
+    Mlp,
+    Reconstruction,
+    float32,
+    full_precision,
+    initialize_linear,
+    two_groups,
+)
 from robis.encoders.encoder import Encoder
 from robis.encoders.fitting import check_state
-from robis.errors import ConfigError
-
-LAYER_NORM_EPS = 1e-8
-# Of a CPU, roughly; a few cores share this much.
-CACHE_BYTES = 16 << 20
-
-
-class Mlp(nn.Module):
-    """C -> 4C -> C with GELU."""
-
-    def __init__(self, width: int) -> None:
-        super().__init__()
-        self.fc1 = nn.Linear(width, 4 * width)
-        self.fc2 = nn.Linear(4 * width, width)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.fc2(F.gelu(self.fc1(x)))
 
 
 class _CrossAttention(nn.Module):
@@ -95,16 +89,7 @@ class ReluAttention(_CrossAttention):
         return torch.cat([weights, unit], -1), torch.cat([rows, bias], 1)
 
 
-class _Block(nn.Module):
-    def __init__(self, width: int, attention: nn.Module) -> None:
-        super().__init__()
-        self.norm1 = nn.LayerNorm(width, eps=LAYER_NORM_EPS)
-        self.attn = attention
-        self.norm2 = nn.LayerNorm(width, eps=LAYER_NORM_EPS)
-        self.mlp = Mlp(width)
-
-
-class AggregationBlock(_Block):
+class AggregationBlock(Block):
     """Prototypes gather what is normal in one image: cross-attention and MLP, both with residual."""
 
     def forward(self, prototypes: Tensor, x: Tensor) -> Tensor:
@@ -112,7 +97,7 @@ class AggregationBlock(_Block):
         return inps + self.mlp(self.norm2(inps))
 
 
-class DecoderBlock(_Block):
+class DecoderBlock(Block):
     """Tokens rebuilt from the INPs. No residual around the attention: a defect must not slip past the INPs.
 
     attn, then x + mlp(norm2(x)). As every token of x is a weighted sum of the same few rows, so is its distance from
@@ -134,7 +119,7 @@ class DecoderBlock(_Block):
         return x + self.mlp.fc2(F.gelu(hidden))
 
 
-class InpFormer(nn.Module):
+class InpFormer(Reconstruction):
     """One category's model around a frozen encoder.
 
     Trainable: `prototype_token` (P, C), `aggregation`, `bottleneck` and `decoder` (as many blocks as
@@ -142,12 +127,8 @@ class InpFormer(nn.Module):
     """
 
     def __init__(self, encoder: Encoder, prototypes: int = 6) -> None:
-        super().__init__()
-        blocks = len(encoder.blocks)
-        if blocks < 2 or blocks % 2:
-            raise ConfigError(f"encoder.blocks: found {blocks} blocks; INP-Former needs an even number of them.")
-        width, heads = encoder.width, encoder.heads
-        self.encoder = encoder
+        super().__init__(encoder, "INP-Former")
+        blocks, width, heads = len(encoder.blocks), encoder.width, encoder.heads
         self.prototype_token = nn.Parameter(torch.zeros(prototypes, width))
         self.aggregation = nn.ModuleList([AggregationBlock(width, SoftmaxAttention(width, heads))])
         self.bottleneck = nn.ModuleList([Mlp(width)])
@@ -165,25 +146,18 @@ class InpFormer(nn.Module):
         encoded, x, inps = self.gather(tiles)
         return encoded, self.rebuild(x, inps), coherence_loss(x, inps)
 
+    def compare(self, tiles: Tensor) -> tuple[list[Tensor], list[Tensor]]:
+        encoded, x, inps = self.gather(tiles)
+        return encoded, self.rebuild(x, inps)
+
     def gather(self, tiles: Tensor) -> tuple[list[Tensor], Tensor, Tensor]:
         """Both encoder maps, their mean (B, g*g, C), and the INPs (B, P, C)."""
-        encoded = self._encode(tiles)
+        encoded = self.in_parts(lambda part: two_groups(self.encoder(part)), tiles)
         x = (encoded[0] + encoded[1]) / 2
         inps = self.prototype_token.expand(len(x), -1, -1)
         for block in self.aggregation:
             inps = block(inps, x)
         return encoded, x, inps
-
-    def _encode(self, tiles: Tensor) -> list[Tensor]:
-        groups = [_two_groups(self.encoder(part)) for part in self.parts(tiles)]
-        return groups[0] if len(groups) == 1 else [torch.cat(group) for group in zip(*groups, strict=True)]
-
-    def parts(self, tiles: Tensor) -> Sequence[Tensor]:
-        """Tiles that are computed at the same time: on a CPU only as many as its caches hold the values of."""
-        if tiles.device.type != "cpu":
-            return [tiles]
-        widest = 4 * self.encoder.width * self.encoder.grid**2 * 4  # bytes in the middle of an MLP
-        return tiles.split(max(1, CACHE_BYTES // widest))
 
     def rebuild(self, x: Tensor, inps: Tensor) -> list[Tensor]:
         """Both decoder maps (B, g*g, C) from the encoder maps' mean and the INPs."""
@@ -194,26 +168,7 @@ class InpFormer(nn.Module):
             x = block(x, inps)
             rebuilt.append(x)
         rebuilt.reverse()
-        return _two_groups(rebuilt)
-
-    def trainable(self) -> dict[str, Tensor]:
-        """Everything that is stored for a category: parameters without the frozen encoder's, by name."""
-        return {name: value for name, value in self.state_dict().items() if not name.startswith("encoder.")}
-
-
-def _two_groups(tokens: list[Tensor]) -> list[Tensor]:
-    """Means of the first and the second half, without a copy of all."""
-    half = len(tokens) // 2
-    return [sum(group[1:], group[0]) / half for group in (tokens[:half], tokens[half:])]
-
-
-def float32(like: Tensor) -> torch.autocast:
-    """Suspend mixed precision: 1 - cos of nearly equal vectors is what rounding leaves over in less than float32."""
-    return torch.autocast(like.device.type, enabled=False)
-
-
-def full_precision(x: Tensor) -> Tensor:
-    return x.float() if x.dtype in (torch.bfloat16, torch.float16) else x
+        return two_groups(rebuilt)
 
 
 def coherence_loss(x: Tensor, inps: Tensor) -> Tensor:
@@ -238,17 +193,20 @@ def soft_mining_loss(encoded: list[Tensor], decoded: list[Tensor], power: float 
         encoded, decoded: (B, N, C) maps of each group.
         power: 0 weighs all locations the same.
     """
-    losses = []
-    with float32(decoded[0]):
-        for target, rebuilt in zip(encoded, decoded, strict=True):
-            # Under mixed precision the hook sees a gradient of the map's own type, which has to be float32.
-            target, rebuilt = full_precision(target.detach()), full_precision(rebuilt)
-            if rebuilt.requires_grad and power > 0:
-                distance = (1 - F.cosine_similarity(target, rebuilt.detach(), dim=-1)).unsqueeze(-1)
-                factor = (distance / distance.mean()) ** power
-                rebuilt.register_hook(lambda gradient, factor=factor: gradient * factor)
-            losses.append((1 - F.cosine_similarity(target.flatten(1), rebuilt.flatten(1), dim=1)).mean())
-        return torch.stack(losses).mean()
+    return mined_loss(encoded, decoded, (lambda d: (d / d.mean()) ** power) if power > 0 else None)
+
+
+@dataclass(frozen=True)
+class InpFormerLoss:
+    """Soft mining loss plus `coherence_weight` times the INP coherence loss."""
+
+    coherence_weight: float
+    mining_power: float
+
+    def __call__(self, outputs: tuple[list[Tensor], list[Tensor], Tensor], step: int = 0) -> tuple[Tensor, Tensor]:
+        """The loss and the coherence loss in it, scalars, given what the model's `forward` gives."""
+        encoded, decoded, coherence = outputs
+        return soft_mining_loss(encoded, decoded, self.mining_power) + self.coherence_weight * coherence, coherence
 
 
 @torch.no_grad()
@@ -256,11 +214,7 @@ def initialize(model: InpFormer, seed: int) -> None:
     """Start weights: prototypes normal(0, 1), linear layers trunc_normal(std 0.01, cut at +-0.03), biases 0."""
     generator = torch.Generator().manual_seed(seed)
     model.prototype_token.normal_(generator=generator)
-    for part in (model.aggregation, model.bottleneck, model.decoder):
-        for layer in part.modules():
-            if isinstance(layer, nn.Linear):
-                nn.init.trunc_normal_(layer.weight, std=0.01, a=-0.03, b=0.03, generator=generator)
-                nn.init.zeros_(layer.bias)
+    initialize_linear((model.aggregation, model.bottleneck, model.decoder), generator)
 
 
 def load_checkpoint(model: InpFormer, state: Mapping[str, Tensor], *, source: str, encoder: str) -> None:

@@ -2,12 +2,23 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated
 
 from pydantic import Field
 
 from robis.config.sections import Section
-from robis.config.types import BatchSize, Bounds, Seed, Text, at_most, larger
+from robis.config.types import Bounds, Seed, Text, at_most, larger
+from robis.detectors.reconstruction.options import (
+    Augment,
+    Compile,
+    FinalLearningRate,
+    GradientClip,
+    LearningRate,
+    TrainingBatch,
+    TrainingPrecision,
+    WarmupSteps,
+    WeightDecay,
+)
 
 
 class InpFormerOptions(Section):
@@ -28,32 +39,12 @@ class InpFormerOptions(Section):
         description="Passes over the training tiles.",
         json_schema_extra=larger("longer training; normal images are reconstructed better"),
     )
-    batch_size: BatchSize = Field(
-        16, description="Tiles per training step.", json_schema_extra=larger("fewer and steadier steps; more memory")
-    )
-    learning_rate: Annotated[float, Bounds("Training diverges with larger steps.", gt=0, le=1000)] = Field(
-        1e-3,
-        description="Peak learning rate.",
-        json_schema_extra=larger("faster learning; too large, and the loss is not finite"),
-    )
-    final_learning_rate: Annotated[float, Bounds("Training diverges with larger steps.", ge=0, le=1000)] = Field(
-        1e-4,
-        description="Learning rate at the last step.",
-        json_schema_extra=larger("the last steps change the model more"),
-    )
-    warmup_steps: Annotated[int, at_most(10_000_000, "Training would end before the warm-up.", least=0)] = Field(
-        100,
-        description="Steps over which the learning rate rises linearly to its peak.",
-        json_schema_extra=larger("a slower and safer start"),
-    )
-    weight_decay: Annotated[float, Bounds("A larger decay erases the weights at once.", ge=0, le=1000)] = Field(
-        1e-4, description="Decoupled weight decay.", json_schema_extra=larger("smaller weights, a simpler model")
-    )
-    gradient_clip: Annotated[float, Bounds("A larger limit never applies.", gt=0, le=1_000_000)] = Field(
-        0.1,
-        description="Largest norm of the gradient of all parameters; a larger gradient is scaled down.",
-        json_schema_extra=larger("single large gradients change the model more"),
-    )
+    batch_size: TrainingBatch = 16
+    learning_rate: LearningRate = 1e-3
+    final_learning_rate: FinalLearningRate = 1e-4
+    warmup_steps: WarmupSteps = 100
+    weight_decay: WeightDecay = 1e-4
+    gradient_clip: GradientClip = 0.1
     coherence_weight: Annotated[float, Bounds("The coherence loss would hide the other.", ge=0, le=1000)] = Field(
         0.2,
         description="Weight of the INP coherence loss.",
@@ -64,12 +55,10 @@ class InpFormerOptions(Section):
         description="Exponent of soft mining. 0: all locations count the same.",
         json_schema_extra=larger("training concentrates on the places that are reconstructed worst"),
     )
-    augment: bool = Field(True, description="Whether to change exposure and add noise to training tiles at random.")
+    augment: Augment = True
     seed: Seed = Field(0, description="Seed of initial weights, order of tiles and augmentation.")
-    precision: Literal["float32", "bf16"] = Field(
-        "float32", description="Number format of training on a GPU. The CPU always uses float32."
-    )
-    compile: bool = Field(False, description="Whether to use torch.compile on a GPU. The CPU never does.")
+    precision: TrainingPrecision = "float32"
+    compile: Compile = False
     checkpoint_every: Annotated[int, at_most(100_000, "Training has at most 100,000 epochs.")] = Field(
         10,
         description="Epochs between saved states from which training can resume.",

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any, ClassVar
 
 from robis.config.settings import SharedSettings
 from robis.config.stage import Derived, Job, Option, Stage, options
 from robis.detectors.base import Detector, Plan
+from robis.detectors.few_shot import check_shots, reference_options, shot_runs
 from robis.detectors.inputs import BATCHES, IMAGES, MAP_SIZE
 from robis.detectors.jobs import InferJob, TrainJob
 from robis.detectors.winclip.options import WinclipOptions
@@ -18,10 +20,6 @@ from robis.tiles.files import TileMaps
 
 def _class_name(job: Job) -> Derived:
     return Derived({"class_name": job.settings.get("winclip.class_name") or (job.category or "").replace("_", " ")})
-
-
-def _references(job: Job) -> Derived:
-    return Derived({"shots": job.settings.get("winclip.shots"), "reference_seed": job.settings.get("winclip.seeds")})
 
 
 class WinclipDetector(Detector):
@@ -62,7 +60,7 @@ class WinclipDetector(Detector):
             encoder=IMAGES,
             after=("crop",),
             per=("run", "category"),
-            derive=_references,
+            derive=partial(reference_options, "winclip"),
         ),
         "infer": Stage(
             "robis.detectors.winclip.infer:infer_split",
@@ -75,13 +73,7 @@ class WinclipDetector(Detector):
     run_keys = ("winclip.shots", "winclip.seeds")
 
     def runs(self, settings: SharedSettings) -> dict[str, dict[str, Any]]:
-        named = {}
-        for shots in _as_list(settings.get("winclip.shots")):
-            # Nothing is drawn for zero shots, so one run serves all seeds.
-            for seed in _as_list(settings.get("winclip.seeds")) if shots else [0]:
-                name = f"{self.name}_{shots}shot_seed{seed}" if shots else f"{self.name}_0shot"
-                named[name] = {"winclip.shots": shots, "winclip.seeds": seed}
-        return named if len(named) > 1 else {self.name: next(iter(named.values()))}
+        return shot_runs(self.name, settings, without="0shot")
 
     def trains(self, settings: SharedSettings) -> bool:
         return settings.get("winclip.shots") != 0
@@ -97,19 +89,7 @@ class WinclipDetector(Detector):
             raise ConfigError(f"encoder.name: found {name!r}; {self.name} needs a model with language. {near}")
 
     def check_plan(self, plan: Plan) -> None:
-        shots, references = plan.settings.get("winclip.shots"), plan.settings.get("winclip.references")
-        if not shots:
-            return
-        known = plan.sample_ids("train")
-        if isinstance(shots, int) and shots > len(references or known):
-            raise ConfigError(
-                f"winclip.shots: found {shots}; {plan.category} has {len(references or known)} "
-                f"{'listed references' if references else 'training images'}. Set a smaller number."
-            )
-        for name in references:
-            if name not in known:
-                near = one_of(name, known[:20])
-                raise ConfigError(f"winclip.references: {plan.category} has no training image {name!r}. {near}")
+        check_shots(self.name, plan)
 
     def train(self, job: TrainJob) -> None:
         from robis.detectors.winclip.train import train_category
@@ -123,7 +103,3 @@ class WinclipDetector(Detector):
 
     def gather(self, parts: Sequence[TileMaps], job: InferJob) -> None:
         raise TypeError(f"{self.name} has no shards.")
-
-
-def _as_list(value: int | list[int]) -> list[int]:
-    return list(dict.fromkeys(value)) if isinstance(value, list) else [value]

@@ -4,31 +4,23 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from pydantic import AfterValidator, Field
+from pydantic import Field
 
 from robis.config.sections import Section
-from robis.config.types import Bounds, Prompts, Seed, Text, at_most, larger
-from robis.io.names import composed
-
-Shots = Annotated[int, at_most(100_000, "Few-shot detection takes a few images.", least=0)]
+from robis.config.types import Bounds, Prompts, Text, at_most, larger
+from robis.detectors.few_shot import References, Seeds, Shots
 
 
 class WinclipOptions(Section):
     """WinCLIP (arXiv 2303.14814): zero-shot by language, few-shot with k normal images."""
 
-    shots: Shots | Annotated[list[Shots], Field(min_length=1)] = Field(
+    shots: Shots = Field(
         0,
         description="Number of normal reference images; a list makes one run per number, such as [0, 1, 2, 4].",
         json_schema_extra=larger("normal looks are known better; needs more normal images"),
     )
-    seeds: Seed | Annotated[list[Seed], Field(min_length=1)] = Field(
-        0, description="Seed of the random choice of references; a list makes one run per seed, such as [0, 1, 2]."
-    )
-    references: list[Annotated[Text, AfterValidator(composed)]] = Field(
-        [],
-        description="Reference sample ids; the first `shots` are used. Drawn at random from the training images if "
-        "empty.",
-    )
+    seeds: Seeds = 0
+    references: References = Field([])
     scales: Annotated[
         list[Annotated[int, at_most(255, "A tile has at most 292 tokens per side.", least=2)]], Field(min_length=1)
     ] = Field(

@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from difflib import get_close_matches
-from pathlib import Path
-
 import numpy as np
 import torch
 from torch import Tensor
 
 from robis.detectors.batches import Picked
+from robis.detectors.few_shot import choose_references
 from robis.detectors.jobs import TrainJob
 from robis.detectors.model_files import write_history, write_model
 from robis.detectors.winclip.tiles import embed_batches
 from robis.encoders.clip import build_clip_encoder
 from robis.encoders.devices import pick_device
-from robis.errors import ConfigError, DataError
+from robis.errors import ConfigError
 from robis.tiles.store import open_tiles
 
 
@@ -38,15 +35,12 @@ def train_category(job: TrainJob) -> None:
         ConfigError: a reference that is no training image, fewer references than shots, scales that do not fit.
         DataError: fewer training images than shots.
     """
-    shots, references = job.options["shots"], job.options.get("references")
+    shots = job.options["shots"]
     if shots < 1:
         raise ConfigError(f"winclip.shots: found {shots}; expected at least 1 to train. Zero-shot needs no model.")
     store, rows = open_tiles(job.store.tiles, job.store.table)
     names = sorted(rows["sample_id"].unique())
-    if references:
-        chosen = _listed(references, names, shots)
-    else:
-        chosen = draw(names, shots, job.options["reference_seed"], source=job.store.table)
+    chosen = choose_references("winclip", job.options, names, source=job.store.table)
     tiles = np.array(store[rows["sample_id"].isin(chosen).to_numpy()])
     write_model(job.model, _features(tiles, job), "winclip", encoder=str(job.encoder["name"]), references=chosen)
     write_history(job.history)
@@ -58,32 +52,3 @@ def _features(tiles: np.ndarray, job: TrainJob) -> dict[str, Tensor]:
     batches = [part for _, part in embed_batches(encoder, store, job.options["scales"], job.compute, job.store.tiles)]
     names = [name for name in batches[0] if name != "image"]
     return {name: torch.from_numpy(np.concatenate([part[name] for part in batches])).flatten(0, 1) for name in names}
-
-
-def draw(names: Sequence[str], shots: int, seed: int, *, source: Path) -> list[str]:
-    """The first `shots` of a random order of the names, which depends on the seed and the names alone."""
-    if shots > len(names):
-        raise DataError(
-            f"winclip.shots: found {shots}, but {source} has {len(names)} training images. "
-            f"Lower winclip.shots, or add normal images."
-        )
-    order = np.random.default_rng(seed).permutation(len(names))
-    return [names[number] for number in order[:shots]]
-
-
-def _listed(references: Sequence[str], names: Sequence[str], shots: int) -> list[str]:
-    for reference in references:
-        if reference not in names:
-            raise ConfigError(f"winclip.references: {reference!r} is no training image. {_nearest(reference, names)}")
-    chosen = list(dict.fromkeys(references))[:shots]
-    if len(chosen) < shots:
-        raise ConfigError(
-            f"winclip.references: found {len(chosen)} different images; expected at least {shots}, which is "
-            f"winclip.shots. List more, or lower winclip.shots."
-        )
-    return chosen
-
-
-def _nearest(reference: str, names: Sequence[str]) -> str:
-    near = get_close_matches(reference, names, n=3, cutoff=0.0)
-    return f"The nearest of {len(names)}: {', '.join(near)}."

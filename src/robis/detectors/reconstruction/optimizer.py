@@ -1,4 +1,4 @@
-"""The optimizer and the learning rate of INP-Former's training."""
+"""The optimizer and the learning rate of training."""
 
 from __future__ import annotations
 

@@ -1,20 +1,19 @@
-"""Batches and steps of INP-Former's training. Needs no tables and no workflow."""
+"""Batches and steps of training. Needs no tables and no workflow."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Protocol
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from robis.detectors.batches import gathered
-from robis.detectors.inp_former.augmentation import augment
-from robis.detectors.inp_former.model import soft_mining_loss
-from robis.detectors.inp_former.optimizer import StableAdamW
+from robis.detectors.reconstruction.augmentation import augment
+from robis.detectors.reconstruction.optimizer import StableAdamW
 from robis.encoders.devices import autocast
 from robis.io.arrays import release
 from robis.io.threads import threaded
@@ -22,22 +21,62 @@ from robis.io.threads import threaded
 
 @dataclass(frozen=True)
 class Recipe:
-    """How a category's model is trained; the published values are the defaults of the config."""
+    """How a model is trained.
 
-    epochs: int
+    Attributes:
+        section: of the config, for messages.
+        steps: how many are taken.
+        batch_size: tiles per step; fewer where there are fewer tiles.
+        learning_rate, final_learning_rate, warmup_steps: see `learning_rate` in `optimizer`.
+        weight_decay, eps: of StableAdamW.
+        gradient_clip: largest norm of the gradient of all parameters.
+        augment: whether tiles are augmented.
+        precision: "float32" or "bf16" on a GPU.
+        compile: whether a GPU runs the compiled model.
+        checkpoint_every: steps between saved states.
+        seed: of the order of tiles, augmentation and dropout.
+    """
+
+    section: str
+    steps: int
     batch_size: int
     learning_rate: float
     final_learning_rate: float
     warmup_steps: int
     weight_decay: float
+    eps: float
     gradient_clip: float
-    coherence_weight: float
-    mining_power: float
     augment: bool
     precision: str
     compile: bool
     checkpoint_every: int
     seed: int
+
+
+class TrainingTiles(Protocol):
+    """Tiles to train on: uint8 (s, s, 3) RGB each."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, number: int, /) -> np.ndarray: ...
+
+
+class JoinedTiles:
+    """The tiles of several stores, one store after the other."""
+
+    def __init__(self, stores: Sequence[np.ndarray]) -> None:
+        self.stores = list(stores)
+        self.ends = np.cumsum([len(store) for store in stores])
+
+    def __len__(self) -> int:
+        return int(self.ends[-1])
+
+    def __getitem__(self, number: int) -> np.ndarray:
+        place = int(np.searchsorted(self.ends, number, side="right"))
+        store = self.stores[place]
+        tile = np.array(store[number - int(self.ends[place])])
+        release(store)
+        return tile
 
 
 @dataclass(frozen=True)
@@ -66,12 +105,12 @@ class Order:
 
 
 def training_batches(
-    tiles: np.ndarray, device: torch.device, order: Order, *, augmented: bool = True, threads: int = 1
+    tiles: TrainingTiles, device: torch.device, order: Order, *, augmented: bool = True, threads: int = 1
 ) -> Iterator[tuple[int, Tensor]]:
     """Shuffled batches on the device, prepared ahead of the arithmetic, also those of the next epoch.
 
     Args:
-        tiles: uint8 (N, s, s, 3) RGB.
+        tiles: N tiles, uint8 (s, s, 3) RGB.
         device: where the batches go.
         order: which tiles make up which batch.
         augmented: whether tiles are augmented.
@@ -96,13 +135,17 @@ def training_batches(
         yield epoch, batch.to(device, non_blocking=True)
 
 
+# The loss of a batch and the coherence loss in it (NaN for a method without), scalars.
+Losses = tuple[Tensor, Tensor]
+
+
 def train_step(
-    forward: Callable[[Tensor], Any], optimizer: StableAdamW, batch: Tensor, lr: float, recipe: Recipe
+    losses: Callable[[Tensor], Losses], optimizer: StableAdamW, batch: Tensor, lr: float, recipe: Recipe
 ) -> tuple[float, float]:
     """Loss, gradients, update; nothing is updated when the loss or its gradient is not finite.
 
     Args:
-        forward: the model, or the model compiled.
+        losses: of a batch, through the model.
         optimizer: of the model's trainable parameters.
         batch: uint8 (B, s, s, 3) RGB on the model's device.
         lr: learning rate of this step.
@@ -116,8 +159,7 @@ def train_step(
     # First, so that the gradients of the last step take no memory beside this one's values.
     optimizer.zero_grad(set_to_none=True)
     with autocast(batch.device, recipe.precision):
-        encoded, decoded, coherence = forward(batch)
-        loss = soft_mining_loss(encoded, decoded, recipe.mining_power) + recipe.coherence_weight * coherence
+        loss, coherence = losses(batch)
     loss.backward()
     norm = torch.nn.utils.clip_grad_norm_(optimizer.param_groups[0]["params"], recipe.gradient_clip)
     # All in one transfer, the only one of a step. A gradient that is not finite must not reach the weights, which may

@@ -1,4 +1,4 @@
-"""The training loop of INP-Former: seeded, logged, and resumable at the step where it was stopped."""
+"""The training loop: seeded, logged, and resumable at the step where it was stopped."""
 
 from __future__ import annotations
 
@@ -8,9 +8,10 @@ import shutil
 import signal
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -18,11 +19,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
+from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 
-from robis.detectors.inp_former.model import InpFormer
-from robis.detectors.inp_former.optimizer import StableAdamW, learning_rate
-from robis.detectors.inp_former.step import Order, Recipe, train_step, training_batches
+from robis.detectors.reconstruction.network import Reconstruction
+from robis.detectors.reconstruction.optimizer import StableAdamW, learning_rate
+from robis.detectors.reconstruction.step import Losses, Order, Recipe, TrainingTiles, train_step, training_batches
 from robis.errors import DataError, TrainingError
 from robis.io.atomic import atomic_file
 from robis.io.progress import progress
@@ -30,6 +32,8 @@ from robis.io.progress import progress
 logger = logging.getLogger(__name__)
 
 Rows = list[dict[str, float]]
+# From what a model's `forward` gives, and the number of the step, to the losses.
+Objective = Callable[[Any, int], Losses]
 
 # Save at least this often (seconds), so that a crash loses at most that much work, however long an epoch is.
 SAVE_EVERY = 600
@@ -42,7 +46,7 @@ class TrainingState:
     """Where a training can be resumed from.
 
     Attributes:
-        file: resumable state, written every `checkpoint_every` epochs, every `SAVE_EVERY` seconds and at a signal to
+        file: resumable state, written every `checkpoint_every` steps, every `SAVE_EVERY` seconds and at a signal to
             stop.
         events: folder of the TensorBoard events.
         identity: digest of all that the training depends on; a state of another identity is not resumed.
@@ -54,16 +58,24 @@ class TrainingState:
 
 
 def train(
-    model: InpFormer, tiles: np.ndarray, recipe: Recipe, state: TrainingState, *, threads: int = 1
+    model: Reconstruction,
+    objective: Objective,
+    tiles: TrainingTiles,
+    recipe: Recipe,
+    state: TrainingState,
+    *,
+    threads: int = 1,
 ) -> pd.DataFrame:
     """Train the model in place, resuming from `state` where it belongs to the same training.
 
-    All randomness is derived from (seed, epoch, tile), so that a resumed run takes the same steps as an undisturbed
-    run, from any step. A signal of `STOP_SIGNALS` lets the current step end and saves the state.
+    All randomness is derived from the seed and the numbers of epoch and tile, or of the step (dropout), so that a
+    resumed run takes the same steps as an undisturbed run, from any step. A signal of `STOP_SIGNALS` lets the current
+    step end and saves the state.
 
     Args:
         model: on the device to train on.
-        tiles: uint8 (N, s, s, 3) RGB, may be memory-mapped.
+        objective: what is minimized.
+        tiles: N tiles, uint8 (s, s, 3) RGB, may be memory-mapped.
         recipe: hyper-parameters.
         state: where to resume from and what to write while training.
         threads: batches prepared at the same time.
@@ -78,12 +90,12 @@ def train(
     """
     if not len(tiles):
         raise DataError("train: the tile store is empty; expected at least one tile of a normal image.")
-    device = model.prototype_token.device
+    device = next(parameter.device for parameter in model.parameters() if parameter.requires_grad)
     batch_size = min(recipe.batch_size, len(tiles))
     steps_per_epoch = len(tiles) // batch_size
-    total = recipe.epochs * steps_per_epoch
+    total = recipe.steps
     parameters = [p for p in model.parameters() if p.requires_grad]
-    optimizer = StableAdamW(parameters, lr=recipe.learning_rate, weight_decay=recipe.weight_decay)
+    optimizer = StableAdamW(parameters, lr=recipe.learning_rate, eps=recipe.eps, weight_decay=recipe.weight_decay)
     rows = _resume(model, optimizer, state)
     first_epoch, done = divmod(len(rows), steps_per_epoch)
     if not rows:
@@ -94,9 +106,11 @@ def train(
         SummaryWriter(str(state.events), purge_step=len(rows)) as writer,
         progress(total, "steps", done=len(rows)) as steps,
         _asked_to_stop() as signals,
+        torch.random.fork_rng(devices=[device] if device.type == "cuda" else []),
     ):
         saved, started = time.monotonic(), time.perf_counter()
-        order = Order(recipe.seed, range(first_epoch, recipe.epochs), batch_size, first=done * batch_size)
+        epochs = range(first_epoch, -(-total // steps_per_epoch))
+        order = Order(recipe.seed, epochs, batch_size, first=done * batch_size)
         for epoch, batch in training_batches(tiles, device, order, augmented=recipe.augment, threads=threads):
             step = len(rows)
             lr = learning_rate(
@@ -106,20 +120,23 @@ def train(
                 highest=recipe.learning_rate,
                 final=recipe.final_learning_rate,
             )
-            loss, coherence = train_step(forward, optimizer, batch, lr, recipe)
+            torch.manual_seed(_seed_of(recipe.seed, step))
+            losses = partial(_losses, forward, objective, step)
+            loss, coherence = train_step(losses, optimizer, batch, lr, recipe)
             if not math.isfinite(loss):
-                raise TrainingError(_not_finite(step, total, loss, state.file))
+                raise TrainingError(_not_finite(step, loss, recipe, state.file))
             now = time.perf_counter()
             speed, started = len(batch) / (now - started), now
             row = {"loss": loss, "coherence": coherence, "lr": lr, "images_per_second": speed}
             rows.append({"step": step, "epoch": epoch, **row})
             for name, value in row.items():
-                writer.add_scalar(name, value, step)
+                if math.isfinite(value):
+                    writer.add_scalar(name, value, step)
             steps.note = f"loss {loss:.4f}"
             steps.update()
             if len(rows) == total:
                 break  # the model is written next
-            due = len(rows) % (recipe.checkpoint_every * steps_per_epoch) == 0
+            due = len(rows) % recipe.checkpoint_every == 0
             if signals or due or time.monotonic() - saved > SAVE_EVERY:
                 _save(model, optimizer, state, rows)
                 saved, started = time.monotonic(), time.perf_counter()
@@ -129,6 +146,15 @@ def train(
                     f"The state is saved; the next run goes on from it."
                 )
     return pd.DataFrame(rows).astype({"step": "int64", "epoch": "int64"})
+
+
+def _losses(forward: Callable[[Tensor], Any], objective: Objective, step: int, batch: Tensor) -> Losses:
+    return objective(forward(batch), step)
+
+
+def _seed_of(seed: int, step: int) -> int:
+    """A seed of 63 bits for the dropout of a step."""
+    return int(np.random.SeedSequence([seed, step]).generate_state(1, np.uint64)[0] >> np.uint64(1))
 
 
 @contextmanager
@@ -154,7 +180,7 @@ def _asked_to_stop() -> Iterator[list[str]]:
             signal.signal(number, handler)
 
 
-def _save(model: InpFormer, optimizer: StableAdamW, state: TrainingState, rows: Rows) -> None:
+def _save(model: Reconstruction, optimizer: StableAdamW, state: TrainingState, rows: Rows) -> None:
     values = {
         "identity": state.identity,
         "model": model.trainable(),
@@ -165,7 +191,7 @@ def _save(model: InpFormer, optimizer: StableAdamW, state: TrainingState, rows: 
         torch.save(values, partial)
 
 
-def _resume(model: InpFormer, optimizer: StableAdamW, state: TrainingState) -> Rows:
+def _resume(model: Reconstruction, optimizer: StableAdamW, state: TrainingState) -> Rows:
     """Load a state of the same identity and return the rows so far; no rows where there is none."""
     if not state.file.is_file():
         return []
@@ -185,9 +211,9 @@ def _resume(model: InpFormer, optimizer: StableAdamW, state: TrainingState) -> R
     return rows
 
 
-def _not_finite(step: int, total: int, loss: float, state_file: Path) -> str:
+def _not_finite(step: int, loss: float, recipe: Recipe, state_file: Path) -> str:
     kept = f"The last good state is {state_file}." if state_file.exists() else "No state had been saved yet."
     return (
-        f"train: the loss or its gradient is {loss} at step {step} of {total}. {kept} "
-        f"Lower inp_former.learning_rate, or set inp_former.precision to float32."
+        f"train: the loss or its gradient is {loss} at step {step} of {recipe.steps}. {kept} "
+        f"Lower {recipe.section}.learning_rate, or set {recipe.section}.precision to float32."
     )

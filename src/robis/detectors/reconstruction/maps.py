@@ -1,4 +1,4 @@
-"""Tile maps of INP-Former: how far the decoder's maps are from the encoder's. Training does not need them."""
+"""Tile maps: how far the decoder's maps are from the encoder's. Training does not need them."""
 
 from __future__ import annotations
 
@@ -6,12 +6,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from robis.detectors.inp_former.model import InpFormer, float32, full_precision
+from robis.detectors.reconstruction.network import Reconstruction, float32, full_precision
+from robis.detectors.smoothing import gaussian_blur
 
 BLUR_SIZE, BLUR_SIGMA = 5, 4.0
 
 
-def tile_maps(model: InpFormer, tiles: Tensor, size: int) -> Tensor:
+def tile_maps(model: Reconstruction, tiles: Tensor, size: int) -> Tensor:
     """Anomaly maps of tiles, float32 (B, size, size), range 0..2; see `anomaly_maps`.
 
     Args:
@@ -23,9 +24,8 @@ def tile_maps(model: InpFormer, tiles: Tensor, size: int) -> Tensor:
     return maps[0] if len(maps) == 1 else torch.cat(maps)
 
 
-def _maps_of(model: InpFormer, tiles: Tensor, size: int) -> Tensor:
-    encoded, x, inps = model.gather(tiles)
-    decoded = model.rebuild(x, inps)
+def _maps_of(model: Reconstruction, tiles: Tensor, size: int) -> Tensor:
+    encoded, decoded = model.compare(tiles)
     grid, input_size = model.encoder.grid, model.encoder.input_size
     return anomaly_maps(encoded, decoded, grid=grid, input_size=input_size, size=size)
 
@@ -52,12 +52,5 @@ def anomaly_maps(encoded: list[Tensor], decoded: list[Tensor], *, grid: int, inp
         ]
         distance = (1 - torch.stack(cosines).mean(0)).unflatten(1, (1, grid, grid))
         tile = F.interpolate(distance, size=input_size, mode="bilinear", align_corners=True)
-        return _blur(F.interpolate(tile, size=size, mode="bilinear", align_corners=False)).squeeze(1)
-
-
-def _blur(maps: Tensor) -> Tensor:
-    offsets = torch.arange(BLUR_SIZE, dtype=maps.dtype, device=maps.device) - BLUR_SIZE // 2
-    kernel = torch.exp(-(offsets**2) / (2 * BLUR_SIGMA**2))
-    kernel = kernel / kernel.sum()
-    rows = F.conv2d(maps, kernel.view(1, 1, -1, 1), padding=(BLUR_SIZE // 2, 0))
-    return F.conv2d(rows, kernel.view(1, 1, 1, -1), padding=(0, BLUR_SIZE // 2))
+        maps = F.interpolate(tile, size=size, mode="bilinear", align_corners=False)
+        return gaussian_blur(maps, BLUR_SIZE, BLUR_SIGMA).squeeze(1)

@@ -1,0 +1,66 @@
+"""Dinomaly as a detector."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
+
+from robis.config.settings import SharedSettings
+from robis.config.stage import Option, Stage, section
+from robis.detectors.base import Detector
+from robis.detectors.dinomaly.options import DinomalyOptions
+from robis.detectors.inputs import BATCHES, MAP_SIZE, SHARDS, TOKENS, require_timm
+from robis.detectors.jobs import InferJob, TrainJob
+from robis.tiles.files import TileMaps
+
+
+class DinomalyDetector(Detector):
+    """Dinomaly (arXiv 2405.14325). One model per category, or one for all."""
+
+    name = "dinomaly"
+    option_model = DinomalyOptions
+    published: ClassVar[Mapping[str, Any]] = {
+        "encoder.name": "dinov2_reg_vitb14",
+        "tiling.window": "image",
+        "score_images.top_fraction": 0.01,
+        "rescore.method": "none",
+    }
+    stages: ClassVar[Mapping[str, Stage]] = {
+        "train": Stage(
+            "robis.detectors.dinomaly.train:train_category",
+            reads=(
+                *section("dinomaly", DinomalyOptions, but=("checkpoint_every",)),
+                Option("dinomaly.checkpoint_every", stale=False),
+            ),
+            encoder=TOKENS,
+            after=("crop",),
+            per=("run", "category"),
+        ),
+        "infer": Stage(
+            "robis.detectors.dinomaly.infer:infer_split",
+            reads=(Option("dinomaly.seed"), *MAP_SIZE, *BATCHES, *SHARDS),
+            encoder=TOKENS,
+            after=("crop", "train"),
+        ),
+    }
+
+    def covers_all(self, settings: SharedSettings) -> bool:
+        return settings.get("dinomaly.scope") == "all"
+
+    def check_options(self, settings: SharedSettings) -> None:
+        require_timm(settings, self.name)
+
+    def train(self, job: TrainJob) -> None:
+        from robis.detectors.dinomaly.train import train_category
+
+        train_category(job)
+
+    def infer(self, job: InferJob) -> None:
+        from robis.detectors.dinomaly.infer import infer_split
+
+        infer_split(job)
+
+    def gather(self, parts: Sequence[TileMaps], job: InferJob) -> None:
+        from robis.detectors.inference import gather_maps
+
+        gather_maps(parts, job)

@@ -1,0 +1,70 @@
+"""The tokens that SubspaceAD compares, and the rotated copies of its reference images."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from robis.encoders.build import build_encoder
+from robis.encoders.encoder import Encoder
+from robis.encoders.names import subspace_blocks
+from robis.io.arrays import release
+
+# Degrees up to which copies are rotated, as in the public code.
+MOST_ROTATED = 345.0
+
+
+def make_encoder(options: Mapping[str, Any]) -> Encoder:
+    """The encoder of a job."""
+    return build_encoder(**options, by_depth=subspace_blocks)
+
+
+def joint_tokens(network: Encoder, tiles: Tensor) -> Tensor:
+    """One token for each place: the mean over the blocks of a ViT; the stages of a CNN one after the other.
+
+    Args:
+        network: the encoder.
+        tiles: uint8 (B, s, s, 3) RGB.
+
+    Returns:
+        float32 (B, g*g, C).
+    """
+    tokens = [values.float() for values in network(tiles)]
+    return torch.stack(tokens).mean(0) if len(set(network.widths)) == 1 else torch.cat(tokens, -1)
+
+
+def joint_width(network: Encoder) -> int:
+    """Channels C of the tokens of `joint_tokens`."""
+    return network.widths[0] if len(set(network.widths)) == 1 else sum(network.widths)
+
+
+class RotatedTiles:
+    """Tiles, each followed by rotated copies of it.
+
+    The angle of a copy depends on the seed, the tile and the copy alone.
+    """
+
+    def __init__(self, store: np.ndarray, numbers: np.ndarray, copies: int, seed: int) -> None:
+        """Take the tiles of these numbers of a store, uint8 (N, s, s, 3) RGB, with so many copies each."""
+        self.store, self.numbers, self.copies, self.seed = store, numbers, copies, seed
+
+    def __len__(self) -> int:
+        return len(self.numbers) * (1 + self.copies)
+
+    def __getitem__(self, chosen: slice) -> np.ndarray:
+        tiles = np.stack([self._tile(*divmod(place, 1 + self.copies)) for place in range(*chosen.indices(len(self)))])
+        release(self.store)
+        return tiles
+
+    def _tile(self, place: int, copy: int) -> np.ndarray:
+        number = int(self.numbers[place])
+        tile = np.asarray(self.store[number])
+        if not copy:
+            return tile
+        angle = np.random.default_rng([self.seed, number, copy]).uniform(0, MOST_ROTATED)
+        return np.asarray(Image.fromarray(tile).rotate(angle))
