@@ -27,7 +27,9 @@ SUBSPACE: dict[str, Any] = {
     "refine": {"method": "none"},
 }
 RUNS = ("subspace_all", "subspace_1shot_seed0")
-PER_RUN = ("train", "infer_shard", "infer_shard", "infer", "merge", "binarize", "refine", "score_images", "evaluate")
+# The validation split is inferred too, for the limit of `judge`.
+MAPS = (*["infer_shard"] * 4, *["infer"] * 2, "merge")
+PER_RUN = ("train", *MAPS, "binarize", "judge", "refine", "score_images", "evaluate")
 SUBSPACE_CHANGES: dict[str, tuple[Any, list[str]]] = {
     # Of the run with references alone.
     "subspace.references": (["good/001_regular"], [*PER_RUN, "report"]),

@@ -19,7 +19,7 @@ _SMALL = 40
 def _stain(scene: Scene, rng: np.random.Generator, length: float) -> tuple[np.ndarray, np.ndarray]:
     inside = _blob(rng, _place(scene, rng, length), length, scene.image.shape)
     ring = np.exp(-((inside - 3) ** 2) / 8)
-    strength = 0.35 + 0.25 * ring + (0.3 if length < _SMALL else 0)
+    strength = 0.65 + 0.25 * ring
     return scene.image * np.array([0.62, 0.46, 0.3]), strength * np.clip(inside / 2, 0, 1)
 
 
@@ -47,7 +47,7 @@ def _missing_thread(scene: Scene, rng: np.random.Generator, length: float) -> tu
 def _foreign_fiber(scene: Scene, rng: np.random.Generator, length: float) -> tuple[np.ndarray, np.ndarray]:
     color = np.array([[172, 44, 40], [34, 34, 38], [232, 206, 92]])[rng.integers(3)]
     thick = 3 if length < _SMALL else 5
-    line = _curve(rng, _place(scene, rng, length), length - thick, scene.image.shape, thick, 0.9)
+    line = _curve(rng, _place(scene, rng, length), length - thick, scene.image.shape, thick, 0.5)
     return color * (0.75 + 0.25 * blur(line, 1)[..., None]), line
 
 
