@@ -216,6 +216,7 @@ def test_what_a_config_does_not_run_stops_nothing(root: Path, config: Path, caps
         write_image(root / "nut" / "validation" / f"0.{suffix}")
     values = yaml.safe_load(config.read_text())
     values["dataset"]["categories"] = ["nut"]
+    values["verdict"] = {"limit": "none"}
     config.write_text(yaml.safe_dump(values))
     assert main(["data", "check", "--configfile", str(config)]) == 0
     printed = capsys.readouterr().out

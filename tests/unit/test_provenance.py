@@ -68,10 +68,10 @@ def test_a_row_of_an_earlier_setting_is_marked_and_not_averaged(
     lines = {line.split("  ")[0]: line.split()[-1] for line in printed.splitlines() if line}
     assert lines["01 *"] == "50.0" and lines["02"] == "75.0"
     assert lines["mean"] == "75.0", "the mean of the rows that belong together"
-    assert printed.endswith(
+    assert (
         "* Computed with other settings than the newest results, and not averaged. `snakemake` renews them.\n"
-        "  inp_former, 01/test_public: encoder.input_size was 28, now 42\n"
-    )
+        "  inp_former, 01/test_public: encoder.input_size was 28, now 42\n\n"
+    ) in printed
     results.evaluate("01", 0.25, config(encoder={"input_size": 42}))
     table, sentences = metrics_and_settings(results.files)
     assert not sentences and mean_metrics(table)["seg_f1"].item() == 0.5

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import itertools
 import os
 import shutil
 import signal
@@ -15,6 +17,9 @@ import numpy as np
 import pytest
 import yaml
 
+from robis.detectors.settings import load
+from robis.workflow.project import Project
+from robis.workflow.stages import stages
 from tests.conftest import REPOSITORY
 
 CONFIG: dict[str, Any] = {
@@ -180,6 +185,23 @@ class Workspace:
         files += (self.results / "inp_former" / "models").rglob("*.safetensors")
         kept = [file for file in files if file.name != ".snakemake_timestamp"]
         return {str(file.relative_to(self.results)): file.read_bytes() for file in sorted(kept)}
+
+
+def changed_stages(workspace: Workspace, config: Path, run: str) -> set[str]:
+    """Stages of a run with a job whose parameters, as Snakemake compares them, differ from the workspace's config.
+
+    What Snakemake plans are these stages and those that follow, where inputs stay the same.
+    """
+    with contextlib.chdir(workspace.folder):
+        before, after = (Project(load(path)) for path in (workspace.configfile, config))
+        return {
+            name
+            for name, stage in stages(run).items()
+            for category, split in itertools.product(before.categories, ["train", *before.splits])
+            for job in [{"detector": run, "category": category, "split": split}]
+            for names in [{kind: job[kind] for kind in job if kind.replace("detector", "run") in stage.per}]
+            if repr(before.params(name, **names)) != repr(after.params(name, **names))
+        }
 
 
 @pytest.fixture

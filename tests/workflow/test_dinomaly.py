@@ -17,7 +17,7 @@ from PIL import Image
 
 from robis.evaluation.metrics import METRICS
 from robis.workflow.stages import followers, readers
-from tests.workflow.conftest import CONFIG, Workspace, write_tiny_dataset
+from tests.workflow.conftest import CONFIG, Workspace, changed_stages, write_tiny_dataset
 
 pytestmark = pytest.mark.workflow
 
@@ -173,12 +173,25 @@ def test_a_category_named_as_the_shared_model_is_refused(tmp_path: Path) -> None
     assert workspace.planned("results/tiny/dinomaly/models/all/model.safetensors") == ["crop", "index", "train"]
 
 
-@pytest.mark.parametrize("key", list(DINOMALY_CHANGES))
+def change(folder: Path, key: str) -> Path:
+    """A config that differs from the finished run's in one option."""
+    options = OPTIONS | {key.partition(".")[2]: DINOMALY_CHANGES[key][0]}
+    (folder / "config.yaml").write_text(yaml.safe_dump(DINOMALY | {"dinomaly": options}))
+    return folder / "config.yaml"
+
+
+@pytest.mark.parametrize("key", ["dinomaly.scope", "dinomaly.steps", "dinomaly.checkpoint_every"])
 def test_a_changed_key_plans_what_the_table_says(dinomaly: Workspace, tmp_path: Path, key: str) -> None:
-    value, jobs = DINOMALY_CHANGES[key]
-    name = key.partition(".")[2]
     other = Workspace(dinomaly.folder)
-    other.configfile = tmp_path / "config.yaml"
-    write_options(other, dinomaly=OPTIONS | {name: value})
-    assert other.planned(*TARGETS) == sorted(jobs)
-    assert set(jobs) == followers(set(readers(key, ["dinomaly"])), ["dinomaly"]) - {"submit"}
+    other.configfile = change(tmp_path, key)
+    assert other.planned(*TARGETS) == sorted(DINOMALY_CHANGES[key][1])
+
+
+@pytest.mark.parametrize("key", list(DINOMALY_CHANGES))
+def test_a_changed_key_changes_the_parameters_of_the_stages_that_read_it(
+    dinomaly: Workspace, tmp_path: Path, key: str
+) -> None:
+    expected = set(DINOMALY_CHANGES[key][1])
+    changed = changed_stages(dinomaly, change(tmp_path, key), "dinomaly")
+    assert followers(changed, ["dinomaly"]) - {"submit"} == expected
+    assert followers(set(readers(key, ["dinomaly"])), ["dinomaly"]) - {"submit"} == expected

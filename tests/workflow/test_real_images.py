@@ -32,6 +32,7 @@ def cut_down(name: str, folder: Path, keep: int) -> Workspace:
     config = yaml.safe_load((REPOSITORY / "config" / f"{name}.yaml").read_text())
     config["dataset"]["root"] = "data"
     config["inp_former"] = config["inp_former"] | {"epochs": 1}
+    config["superadd"] = {"bank_size": 500, "rounds": 2}
     (folder / "config.yaml").write_text(yaml.safe_dump(config))
     workspace = Workspace(folder)
     workspace.results = folder / "results" / name

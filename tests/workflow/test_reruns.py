@@ -16,7 +16,7 @@ from PIL import Image
 from robis.config.settings import every_key
 from robis.detectors.settings import Settings
 from robis.workflow.stages import followers, readers, stages
-from tests.workflow.conftest import CONFIG, Workspace, copy_code, write_tiny_dataset
+from tests.workflow.conftest import CONFIG, Workspace, changed_stages, copy_code, write_tiny_dataset
 from tests.workflow.test_dinomaly import DINOMALY_CHANGES
 from tests.workflow.test_subspace import SUBSPACE_CHANGES
 from tests.workflow.test_superadd import SUPERADD_CHANGES
@@ -100,6 +100,8 @@ REPLACES_JOBS = {"inp_former.weights"}
 # Thresholds from the validation split need that split's merged maps, which this run did not make.
 NEW_JOBS = {"binarize.calibrate": ["merge"], "infer.shards": ["infer_shard"] * 6}
 # One category, trained on one split and inferred on three, of which one sets the limit and one has ground truth.
+# Of these keys some change which files a stage reads, and no parameter of it.
+BY_INPUTS = {*NEW_JOBS, "merge.normalize", "verdict.normal_masks"}
 JOBS_OF_ONE_RUN = {"index": 4, "crop": 4, "train": 1, "infer": 3, "evaluate": 1, "report": 1, "submit": 1}
 
 
@@ -129,16 +131,38 @@ def test_the_table_follows_the_workflow(finished: Workspace) -> None:
         assert {before for before, after in edges if after == name} == set(stage.after), name
 
 
-@pytest.mark.parametrize("key", list(CHANGES))
-def test_a_changed_key_plans_what_the_table_says(finished: Workspace, tmp_path: Path, key: str) -> None:
-    value, first = CHANGES[key]
+def write_change(finished: Workspace, folder: Path, key: str) -> Path:
+    """A config that differs from the finished run's in one key."""
+    value: Any = CHANGES[key][0]
     if key == "report.compare":
-        shutil.copytree(finished.results / "inp_former", tmp_path / "before" / "inp_former")
-        value = [str(tmp_path / "before")]
+        shutil.copytree(finished.results / "inp_former", folder / "before" / "inp_former")
+        value = [str(folder / "before")]
     section, _, name = key.partition(".")
-    finished.write_config({section: {name: value}}, to=tmp_path / "config.yaml")
-    expected = sorted([*jobs(followers(first, DETECTOR)), *NEW_JOBS.get(key, [])])
-    assert planned_after(finished, tmp_path / "config.yaml") == expected
+    finished.write_config({section: {name: value}}, to=folder / "config.yaml")
+    return folder / "config.yaml"
+
+
+def representatives() -> list[str]:
+    """One key for every set of stages that run first, and every key that changes what is read."""
+    first_of = {frozenset(first): key for key, (_, first) in reversed(CHANGES.items())}
+    of_files = (key for key in CHANGES if key.startswith("dataset."))
+    return sorted({*first_of.values(), *BY_INPUTS, *of_files})
+
+
+@pytest.mark.parametrize("key", representatives())
+def test_a_changed_key_plans_what_the_table_says(finished: Workspace, tmp_path: Path, key: str) -> None:
+    config = write_change(finished, tmp_path, key)
+    expected = sorted([*jobs(followers(CHANGES[key][1], DETECTOR)), *NEW_JOBS.get(key, [])])
+    assert planned_after(finished, config) == expected
+
+
+@pytest.mark.parametrize("key", [key for key in CHANGES if key not in BY_INPUTS])
+def test_a_changed_key_changes_the_parameters_of_the_stages_that_read_it(
+    finished: Workspace, tmp_path: Path, key: str
+) -> None:
+    value, first = CHANGES[key]
+    changed = changed_stages(finished, write_change(finished, tmp_path, key), "inp_former")
+    assert followers(changed, DETECTOR) == followers(first, DETECTOR)
     table = readers(key, DETECTOR)
     assert first <= set(table)
     if value not in (["nut"], "mvtec_ad_2"):  # written another way, the same in effect

