@@ -24,7 +24,7 @@ rule all:
 
 rule use:
     params:
-        settings=lambda wildcards: Params.of({}, []),
+        settings=lambda wildcards: Params.of({}),
     output:
         "{number}.done",
     log:
