@@ -15,6 +15,7 @@ from robis.detectors.dinomaly.train import training_recipe
 from robis.detectors.jobs import Compute, TrainJob
 from robis.detectors.reconstruction.loop import TrainingState, train
 from robis.detectors.reconstruction.maps import tile_maps
+from robis.detectors.reconstruction.network import two_groups
 from robis.detectors.reconstruction.step import Recipe
 from robis.detectors.settings import parse
 from robis.encoders.build import build_encoder
@@ -284,6 +285,12 @@ def test_start_weights(encoder: Encoder) -> None:
             assert (value == (1 if name.endswith("weight") else 0)).all(), name
 
 
-def test_an_odd_number_of_blocks_is_refused() -> None:
-    with pytest.raises(ConfigError, match=r"encoder\.blocks: found 3 blocks; Dinomaly needs an even number"):
-        Dinomaly(build_encoder("vit_tiny_patch16_224", weights="random", input_size=32, blocks=[1, 2, 3]))
+def test_a_single_block_is_refused() -> None:
+    with pytest.raises(ConfigError, match=r"encoder\.blocks: found 1 block; Dinomaly needs at least 2\."):
+        Dinomaly(build_encoder("vit_tiny_patch16_224", weights="random", input_size=32, blocks=[1]))
+
+
+@pytest.mark.parametrize(("values", "means"), [([1, 2], [1, 2]), ([1, 2, 6], [1, 4]), ([1, 2, 6, 9, 3], [1.5, 6])])
+def test_blocks_are_averaged_in_two_groups(values: list[float], means: list[float]) -> None:
+    groups = two_groups([torch.full((1, 4, 2), value) for value in values])
+    assert [group.unique().tolist() for group in groups] == [[mean] for mean in means]

@@ -75,7 +75,7 @@ WITHOUT_NETWORK = "efficientnet_lite0"
 ARCHITECTURES: Registry[Architecture] = Registry(
     {
         "efficientnet_lite0": Architecture(
-            "cnn", "tf_efficientnet_lite0.in1k", 256, (2, 3), packaged=_EFFICIENTNET_LITE0
+            "cnn", "tf_efficientnet_lite0.in1k", 256, (2, 3, 4), packaged=_EFFICIENTNET_LITE0
         ),
         # PatchCore's stages (arXiv 2106.08265).
         "resnet18": Architecture("cnn", "resnet18.tv_in1k", 256, (2, 3)),

@@ -69,7 +69,7 @@ class Dinomaly(Reconstruction):
 
     Trainable: `bottleneck`, and `decoder`, as many blocks as the encoder gives. Class and register tokens go through
     both, and are dropped before maps are compared.
-    Raises ConfigError when the number of blocks is odd, since blocks are compared in two groups.
+    Raises ConfigError for a single block, since blocks are compared in two groups.
     """
 
     def __init__(self, encoder: Encoder, dropout: float = 0.2) -> None:

@@ -123,7 +123,7 @@ class InpFormer(Reconstruction):
     """One category's model around a frozen encoder.
 
     Trainable: `prototype_token` (P, C), `aggregation`, `bottleneck` and `decoder` (as many blocks as
-    the encoder gives). Raises ConfigError when that number is odd, since blocks are compared in two groups.
+    the encoder gives). Raises ConfigError for a single block, since blocks are compared in two groups.
     """
 
     def __init__(self, encoder: Encoder, prototypes: int = 6) -> None:

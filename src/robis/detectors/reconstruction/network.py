@@ -51,8 +51,8 @@ class Reconstruction(nn.Module, ABC):
     def __init__(self, encoder: Encoder, method: str) -> None:
         super().__init__()
         blocks = len(encoder.blocks)
-        if blocks < 2 or blocks % 2:
-            raise ConfigError(f"encoder.blocks: found {blocks} blocks; {method} needs an even number of them.")
+        if blocks < 2:
+            raise ConfigError(f"encoder.blocks: found {blocks} block; {method} needs at least 2.")
         self.encoder = encoder
 
     @abstractmethod
@@ -81,9 +81,9 @@ class Reconstruction(nn.Module, ABC):
 
 
 def two_groups(tokens: list[Tensor]) -> list[Tensor]:
-    """Means of the first and the second half, without a copy of all."""
+    """Means of the first and the second half, without a copy of all. Of an odd number the second half has one more."""
     half = len(tokens) // 2
-    return [sum(group[1:], group[0]) / half for group in (tokens[:half], tokens[half:])]
+    return [sum(group[1:], group[0]) / len(group) for group in (tokens[:half], tokens[half:])]
 
 
 @torch.no_grad()
