@@ -9,7 +9,13 @@ from typing import TYPE_CHECKING
 
 from robis.config.settings import SharedSettings
 from robis.datasets.problems import Kind, Problem, grouped
-from robis.workflow.choosing import MOST_REDUCED, SMALL_DEFECTS, TOKEN_SHARE, least_window, side_to_fit
+from robis.workflow.choosing import (
+    MOST_REDUCED,
+    SMALL_DEFECTS,
+    TOKEN_SHARE,
+    least_window,
+    side_to_fit,
+)
 from robis.workflow.scales import Scales, Size, scales_of
 
 if TYPE_CHECKING:
@@ -120,7 +126,8 @@ def _few_images(project: Project, category: str) -> str | None:
     images = len(project.images.samples(category, "train")) if learns else FEW_IMAGES
     if images >= FEW_IMAGES:
         return None
-    return f"{category}: {images} in train. Add images of good parts, or try detectors: [musc], which needs none"
+    remedy = f"Add images of good parts, or try detectors: [{without_training()}], which needs none"
+    return f"{category}: {images} in train. {remedy}"
 
 
 def _misfits(row: MethodRow, sizes: Sequence[Size], given: SharedSettings) -> Iterator[tuple[Kind, str]]:

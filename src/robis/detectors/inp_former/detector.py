@@ -10,6 +10,7 @@ from robis.config.settings import SharedSettings
 from robis.config.stage import Derived, Job, Option, Stage, section
 from robis.detectors.base import Detector, Plan
 from robis.detectors.inp_former.options import InpFormerOptions
+from robis.detectors.inp_former.suggestion import InpFormerSuggestion
 from robis.detectors.inputs import BATCHES, MAP_SIZE, SHARDS, TOKENS, require_timm
 from robis.detectors.jobs import InferJob, TrainJob
 from robis.io.weights import check_file
@@ -66,6 +67,7 @@ class InpFormerDetector(Detector):
             derive=_derived,
         ),
     }
+    suggestion = InpFormerSuggestion()
 
     def given_model(self, settings: SharedSettings, category: str) -> Path | None:
         return _given_model(settings, category)

@@ -11,6 +11,7 @@ from robis.detectors.base import Detector, Plan
 from robis.detectors.inputs import BATCHES, MAP_SIZE, SHARDS, TOKENS
 from robis.detectors.jobs import InferJob
 from robis.detectors.musc.options import MuscOptions
+from robis.detectors.musc.suggestion import MuscSuggestion
 from robis.errors import ConfigError
 from robis.tiles.files import TileMaps
 
@@ -40,6 +41,7 @@ class MuscDetector(Detector):
             after=("crop",),
         ),
     }
+    suggestion = MuscSuggestion()
     rates_images = True
     compares_tiles = True
 

@@ -10,6 +10,7 @@ from robis.detectors.base import Detector
 from robis.detectors.inputs import BATCHES, MAP_SIZE, SHARDS, TOKENS
 from robis.detectors.jobs import InferJob, TrainJob
 from robis.detectors.superadd.options import SuperaddOptions
+from robis.detectors.superadd.suggestion import SuperaddSuggestion
 from robis.tiles.files import TileMaps
 
 
@@ -43,6 +44,7 @@ class SuperaddDetector(Detector):
             after=("crop", "train"),
         ),
     }
+    suggestion = SuperaddSuggestion()
 
     def train(self, job: TrainJob) -> None:
         from robis.detectors.superadd.train import train_category
