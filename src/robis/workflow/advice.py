@@ -15,6 +15,7 @@ from robis.workflow.choosing import (
     TOKEN_SHARE,
     least_window,
     side_to_fit,
+    without_training,
 )
 from robis.workflow.scales import Scales, Size, scales_of
 
