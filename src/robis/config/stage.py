@@ -81,10 +81,17 @@ class Job(Protocol):
 
 @dataclass(frozen=True)
 class Derived:
-    """Parameters of a job that are no option: `values` by name, and which of them never make a result stale."""
+    """Parameters of a job that are no option.
+
+    Attributes:
+        values: what the stage's code takes, by name.
+        unwatched: names of values that never make a result stale.
+        identity: what makes it stale and the code does not take, such as digests.
+    """
 
     values: Mapping[str, Any] = field(default_factory=dict)
     unwatched: frozenset[str] = frozenset()
+    identity: Mapping[str, Any] = field(default_factory=dict)
 
 
 def nothing(job: Job) -> Derived:

@@ -82,7 +82,7 @@ def init(folder: Path, out: Path | None = None, *, gpu: bool = False, overwrite:
             values["dataset"]["table"] = str(listed)
         project = Project(parse(values, str(config)), remembers=False)
         check_plan(project)
-        warnings = (*survey.warnings, *advice_texts(project))
+        warnings = (*survey.warnings, *advice_texts(project.advice))
     if table:
         _write_table(guess.table, table)
     with atomic_file(config) as partial:

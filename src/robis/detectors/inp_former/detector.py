@@ -25,9 +25,9 @@ def _given_model(settings: SharedSettings, category: str) -> Path | None:
 def _derived(job: Job) -> Derived:
     """The model that the config gives instead of training, and its digest."""
     model = _given_model(job.settings, job.category or "")
-    return (
-        Derived({"model": model, "model_digest": job.file_digest(model)}, frozenset({"model"})) if model else Derived()
-    )
+    if model is None:
+        return Derived()
+    return Derived({"model": model}, frozenset({"model"}), {"model_digest": job.file_digest(model)})
 
 
 class InpFormerDetector(Detector):
