@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -132,6 +132,9 @@ def options(*keys: str, when: When | str | None = None, passed: bool = True, sta
     return tuple(Option(key, when, passed, stale) for key in keys)
 
 
-def section(name: str, model: type[BaseModel], *, but: tuple[str, ...] = ()) -> tuple[Option, ...]:
-    """All options of a section, without those named in `but`."""
-    return options(*(f"{name}.{option}" for option in model.model_fields if option not in but))
+def section(
+    name: str, model: type[BaseModel], *, but: Collection[str] = (), harmless: Collection[str] = ()
+) -> tuple[Option, ...]:
+    """All options of a section, without those named in `but`; `harmless` ones never make a result stale."""
+    names = [option for option in model.model_fields if option not in but]
+    return tuple(Option(f"{name}.{option}", stale=option not in harmless) for option in names)

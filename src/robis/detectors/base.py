@@ -98,6 +98,8 @@ class Detector(ABC):
     def infer(self, job: InferJob) -> None:
         """Write the raw map of every tile and the tile table; with several shards, this shard's part."""
 
-    @abstractmethod
     def gather(self, parts: Sequence[TileMaps], job: InferJob) -> None:
         """Write what `infer` would have written alone from what the shards wrote, in their order."""
+        from robis.detectors.inference import gather_maps  # torch with it
+
+        gather_maps(parts, job)

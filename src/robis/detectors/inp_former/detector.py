@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -14,7 +14,6 @@ from robis.detectors.inp_former.suggestion import InpFormerSuggestion
 from robis.detectors.inputs import BATCHES, MAP_SIZE, SHARDS, TOKENS, require_timm
 from robis.detectors.jobs import InferJob, TrainJob
 from robis.io.weights import check_file
-from robis.tiles.files import TileMaps
 
 
 def _given_model(settings: SharedSettings, category: str) -> Path | None:
@@ -44,10 +43,7 @@ class InpFormerDetector(Detector):
     stages: ClassVar[Mapping[str, Stage]] = {
         "train": Stage(
             "robis.detectors.inp_former.train:train_category",
-            reads=(
-                *section("inp_former", InpFormerOptions, but=("weights", "checkpoint_every")),
-                Option("inp_former.checkpoint_every", stale=False),
-            ),
+            reads=section("inp_former", InpFormerOptions, but=("weights",), harmless=("checkpoint_every",)),
             encoder=TOKENS,
             after=("crop",),
             per=("run", "category"),
@@ -88,8 +84,3 @@ class InpFormerDetector(Detector):
         from robis.detectors.inp_former.infer import infer_split
 
         infer_split(job)
-
-    def gather(self, parts: Sequence[TileMaps], job: InferJob) -> None:
-        from robis.detectors.inference import gather_maps
-
-        gather_maps(parts, job)

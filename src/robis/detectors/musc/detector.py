@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 from robis.config.settings import SharedSettings
-from robis.config.stage import Option, Stage, section
+from robis.config.stage import Stage, section
 from robis.detectors.base import Detector, Plan
 from robis.detectors.inputs import BATCHES, MAP_SIZE, SHARDS, TOKENS
 from robis.detectors.jobs import InferJob
@@ -30,13 +30,7 @@ class MuscDetector(Detector):
     stages: ClassVar[Mapping[str, Stage]] = {
         "infer": Stage(
             "robis.detectors.musc.infer:infer_split",
-            reads=(
-                *section("musc", MuscOptions, but=("memory_gb",)),
-                Option("musc.memory_gb", stale=False),
-                *MAP_SIZE,
-                *BATCHES,
-                *SHARDS,
-            ),
+            reads=(*section("musc", MuscOptions, harmless=("memory_gb",)), *MAP_SIZE, *BATCHES, *SHARDS),
             encoder=TOKENS,
             after=("crop",),
         ),
