@@ -36,9 +36,10 @@ class Rule:
     text: str
 
 
-def _small_defects(length: str, pixels: str, why: str) -> Rule:
+def _small_defects(length: str, why: str) -> Rule:
     kind = Kind(f"category has defects smaller than {length}", f"categories have defects smaller than {length}", why)
-    return Rule(kind, f"{{below}} of {{defects}} defects are smaller than {pixels}. Try {{key}}: {{value}}")
+    text = f"{{below}} of {{defects}} defects are smaller than {length} ({{side}} px). Try {{key}}: {{value}}"
+    return Rule(kind, text)
 
 
 _TILES = "tiles of {tile} px from images of {width} x {height}"
@@ -77,13 +78,9 @@ RULES = {
         ),
         "{images} in train. Add images of good parts, or try detectors: [{detector}], which needs none",
     ),
-    "below_token": _small_defects(
-        "half a token", "half a token ({side} px)", "The detector compares tokens; what is smaller may not show"
-    ),
-    "below_erosion": _small_defects(
-        "the erosion block", "the erosion block ({side} px)", "Erosion removes them from the masks"
-    ),
-    "below_pixel": _small_defects("a mask pixel", "a mask pixel ({side} px)", "Masks are too small to show them"),
+    "below_token": _small_defects("half a token", "The detector compares tokens; what is smaller may not show"),
+    "below_erosion": _small_defects("the erosion block", "Erosion removes them from the masks"),
+    "below_pixel": _small_defects("a mask pixel", "Masks are too small to show them"),
 }
 
 
