@@ -128,7 +128,7 @@ def of_all(*names: str, detectors: tuple[str, ...] = tuple(DETECTORS)) -> set[st
             {"inp_former.infer", "dinomaly.infer"},
         ),
         ("detectors/superadd/bank.py", "BLUR_REACH = ", "BLUR_REACH = 1 + ", {"superadd.infer"}),
-        ("encoders/names.py", "(3, 5, 8, 10)", "(3, 5, 8, 11)", {"superadd.train", "superadd.infer"}),
+        ("detectors/superadd/blocks.py", "(3, 5, 8, 10)", "(3, 5, 8, 11)", {"superadd.train", "superadd.infer"}),
         ("tiles/windows.py", "1 - overlap", "1.0 - overlap", of_all("crop")),
         ("scoring/rscin.py", "total / len(k)", "total / (1 + len(k))", of_all("score_images")),
         ("report/templates/index.html.j2", "<html", "<html data-edited", of_all("report")),

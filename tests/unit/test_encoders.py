@@ -12,6 +12,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from timm.models.vision_transformer import checkpoint_filter_fn
 
+from robis.detectors.superadd.blocks import superadd_blocks
 from robis.encoders import names
 from robis.encoders.build import build_encoder
 from robis.encoders.names import (
@@ -20,7 +21,6 @@ from robis.encoders.names import (
     family_of,
     own_input_size,
     quarter_blocks,
-    superadd_blocks,
 )
 from robis.encoders.vit import resized_positions
 from robis.errors import ConfigError, WeightsError

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import cv2
@@ -14,7 +14,9 @@ import pytest
 from robis.cli import main
 from robis.config.settings import SharedSettings
 from robis.datasets.guess import guess_layout
+from robis.detectors.registry import DETECTORS
 from robis.detectors.settings import load
+from robis.detectors.suggestion import Machine, Suggestion, Work
 from robis.errors import DataError
 from robis.workflow.advice import advice
 from robis.workflow.checks import check_plan
@@ -327,6 +329,42 @@ def test_a_thumbnail_among_photos_does_not_set_the_window() -> None:
     assert choose_units(Category("a", photos, [(100, 100)] * 10), CPU).window == 100
 
 
+class QuickSuggestion(Suggestion):
+    """Suits every machine and all images better than any other."""
+
+    reason = "quick everywhere"
+    options_reason = "as many neighbors as tiles of the smallest category"
+
+    def rank(self, machine: Machine, *, learns: bool) -> int:
+        return 100
+
+    def options(self, work: Sequence[Work]) -> dict[str, int]:
+        return {"neighbors": min(category.train_tiles for category in work)}
+
+    def train_seconds(self, work: Work, options: Mapping[str, int], machine: Machine) -> float:
+        return 600 * 60.0
+
+
+def test_the_detector_of_the_best_rank_is_chosen(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A detector that is added with a better rank is written with the options that it asks for, and its time."""
+    known = DETECTORS["superadd"]
+    quick = type("Quick", (type(known),), {"suggestion": QuickSuggestion()})()
+    for gpu in (False, True):
+        for learns in (False, True):
+            machine = GPU if gpu else CPU
+            best = [detector.suggestion.rank(machine, learns=learns) for detector in DETECTORS.values()]
+            assert max(best) > 0 and best.count(max(best)) == 1, "one detector suits best, whatever the situation"
+    monkeypatch.setitem(DETECTORS, "superadd", quick)
+    settings = configured(unlabeled, gpu=True)
+    text = Path("c.yaml").read_text()
+    assert "detectors: [superadd] # quick everywhere" in text
+    # 2 tiles of 300 pixels along 400, of 20 images.
+    assert settings.superadd.neighbors == 40
+    assert "superadd: {neighbors: 40} # as many neighbors as tiles of the smallest category" in text
+    assert "# Expected time: about 10.0 h on one GPU" in text
+    assert choose([Category("a", [], [(300, 400)])], CPU).detector is quick
+
+
 def test_the_expected_time_adds_up() -> None:
     """Ten images of 512 x 512 and one to inspect, in windows of 256 (3 along a side)."""
     category = Category("a", [(512, 512)] * 10, [(512, 512)])
@@ -334,7 +372,7 @@ def test_the_expected_time_adds_up() -> None:
     assert settings.units["a"].window == 256
     assert count_tiles(category.train, 256) == 90
     # 90 tiles of 1,024 tokens, in ten subsets.
-    assert settings.rounds == 10
+    assert settings.options == {"bank_size": 20_000, "rounds": 10}
     tokens = 90 * 1024
     thinning = CPU.pair * tokens * tokens / 10 / 1e6
     inferred = (9 + 9) * (CPU.encode + CPU.search)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,7 @@ from robis.detectors.settings import parse
 from robis.encoders.build import build_encoder
 from robis.encoders.steps import CNN_STEP, tokens_per_side
 from robis.errors import DataError
-from robis.workflow.advice import advice, advice_texts, method_rows
+from robis.workflow.advice import RULES, Rule, advice, advice_texts, method_rows
 from robis.workflow.checks import plan_warnings
 from robis.workflow.data_check import check_for_config
 from robis.workflow.project import Project
@@ -237,12 +238,39 @@ def test_the_plan_opens_files_once(root: Path, monkeypatch: pytest.MonkeyPatch) 
 
 def test_the_report_repeats_the_warnings_and_follows_them_alone(root: Path) -> None:
     padded, fitting = project(root), project(root, tiling={"window": 60})
-    assert padded.params("report")["warnings"] == advice_texts(padded) != []
+    assert padded.params("report")["warnings"] == advice_texts(padded.advice) != []
     assert "mostly padding" in padded.params("report")["warnings"][-1]
     assert not any("padding" in text for text in fitting.params("report")["warnings"])
     assert "10 of 10 defects" in str(project(root).params("report")["warnings"])
     write_mask_of(root / "nut" / "masks" / "dent" / "0.png", squares(5, 5))
     assert "11 of 11 defects" in str(project(root).params("report")["warnings"])
+
+
+def test_rewording_a_warning_renews_no_report(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    random = {"encoder": {"weights": "random"}}
+    before = project(root, **random).params("report")
+    for name, rule in RULES.items():
+        kind = replace(rule.kind, singular=f"{rule.kind.singular} here", cure="Other words")
+        monkeypatch.setitem(RULES, name, Rule(kind, f"Now {rule.text}"))
+    notice = "Weights are random."
+    monkeypatch.setattr("robis.workflow.project.random_weights_notice", lambda planned: notice)
+    after = project(root, **random).params("report")
+    assert (after["notice"], after["warnings"] != before["warnings"]) == (notice, True)
+    assert repr(after) == repr(before)
+
+
+def test_a_fact_behind_a_warning_renews_the_report(root: Path) -> None:
+    """Each change alters a warning, and nothing else that the report reads."""
+    trained = {"tiling": {"window": 60}, "binarize": {"erosion_size": 1}, "merge": {"scale": 1.0}}
+    changes = [{}, {"encoder": {"weights": "random"}}, {"binarize": {"erosion_size": 6}}]
+    plans = [repr(project(root, **trained | change).params("report")) for change in changes]
+    assert len(set(plans)) == 3
+    for file in sorted((root / "nut" / "train").iterdir())[1:]:
+        file.unlink()
+    few = project(root, **trained)
+    assert "nut: 1 in train" in str(few.params("report")["warnings"])
+    assert ("few", "nut", ("detector", "musc"), ("images", 1)) in few.params("report")["advice"]
+    assert repr(few.params("report")) != plans[0]
 
 
 def test_data_check_says_what_the_plan_says(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -277,7 +305,7 @@ def test_an_empty_train_says_what_needs_none(root: Path) -> None:
     for file in (root / "nut" / "train").iterdir():
         file.unlink()
     planned = project(root)
-    with pytest.raises(DataError, match=r"nut/train: no images in(.|\n)*detectors: \[musc\] needs no images in train"):
+    with pytest.raises(DataError, match=r"nut/train: no images in(.|\n)*Some detectors need no images in train"):
         plan_warnings(planned)
     report = check_for_config(planned.settings, planned.source)
-    assert "needs no images in train" in report.dataset.problems[0].text
+    assert "need no images in train" in report.dataset.problems[0].text

@@ -21,7 +21,7 @@ from openpyxl import load_workbook
 from PIL import Image
 
 from robis.errors import DataError
-from robis.evaluation.metrics import METRICS
+from robis.evaluation.metrics import MEANINGS, METRICS
 from robis.io.maps import read_map, write_mask
 from robis.io.tables import write_table
 from robis.report.causes import Conditions
@@ -185,6 +185,19 @@ def test_numbers_are_those_of_the_metric_files(results: Path) -> None:
     assert table["aupro_0.05"].isna().all()
     assert (page.parent / "metrics.csv").read_text().splitlines()[1].startswith("inp_former,nut,test,4,2,2,")
     assert "No metrics for nut/private" in found.text
+
+
+def test_every_heading_of_a_metric_says_what_it_is(results: Path) -> None:
+    """In the table of a run (buttons), and with two runs in those of each metric (captions and their list)."""
+    alone = build(results)
+    headings = re.findall(r'<button type="button" title="([^"]+)">', alone.read_text(encoding="utf-8"))
+    assert headings[: len(METRICS)] == [f"{name}: {MEANINGS[name]}" for name in METRICS]
+    write_run(results / "musc", "nut", "test", TEST, VALUES)
+    page = build(results, runs=files_of(results, [*RUNS, ["musc", "nut", "test"]])).read_text(encoding="utf-8")
+    captions = re.findall(r'<caption><abbr title="([^"]+)">', page)
+    assert captions == headings[: len(METRICS)]
+    options = re.findall(r'<option value="(\w[\w.]+)" title="([^"]+)"', page)
+    assert dict(options) == MEANINGS
 
 
 def test_images_without_a_label_are_shown_all_the_same(results: Path) -> None:

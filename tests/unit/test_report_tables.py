@@ -13,11 +13,11 @@ from openpyxl import load_workbook
 
 from robis.config.settings import every_key
 from robis.detectors.settings import Settings, parse
-from robis.evaluation.metrics import METRICS, typed
+from robis.evaluation.metrics import MEANINGS, METRICS, typed
 from robis.io.tables import plain_text
 from robis.report.exports import write_metrics_csv, write_tables
 from robis.report.images import images_table
-from robis.report.overview import Cell, SplitTables, mark_best, split_tables, without_seeds
+from robis.report.overview import HEADINGS, Cell, SplitTables, mark_best, split_tables, without_seeds
 from robis.report.page import versions
 from robis.report.published import PIXEL_METRICS, comparisons, read_literature
 from robis.report.runs import no_metrics
@@ -113,6 +113,10 @@ def test_tables_for_papers(tmp_path: Path) -> None:
     assert lines[5] == r"nut & \textbf{50.0} & 30.0 $\pm$ 14.1 \\"
     assert lines[6] == r"bolt & -- & 60.0 $\pm$ 28.3 \\"
     assert lines[7:9] == [r"\midrule", r"mean & 50.0 & 45.0 $\pm$ 21.2 \\".replace("50.0", r"\textbf{50.0}")]
+    note = f"% SegF1: {MEANINGS['seg_f1']}.".replace("100 %", r"100 \%")
+    assert lines[-2:] == [r"\end{tabular}", note], "below the table, ready to be printed"
+    notes = [line for line in (tmp_path / "means.tex").read_text().splitlines() if line.startswith("% ")]
+    assert [line.split(":")[0] for line in notes[1:]] == [f"% {heading[2]}" for heading in HEADINGS.values()]
     seeds = pd.read_csv(tmp_path / "seeds.csv")
     assert seeds["category"].tolist() == ["nut", "bolt", "mean"]
     assert seeds["seg_f1_std"].tolist() == pytest.approx([0.2 / 2**0.5, 0.4 / 2**0.5, 0.3 / 2**0.5])

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import ast
 import re
 import tomllib
 from pathlib import Path
 
 import pytest
 import yaml
+
+from robis.detectors.registry import DETECTORS
 
 REPOSITORY = Path(__file__).parents[2]
 
@@ -52,6 +55,46 @@ def test_conda_environments_have_the_same_pins(name: str) -> None:
 def test_pin_file_holds_names_and_versions_only() -> None:
     for line in (REPOSITORY / "constraints.txt").read_text().splitlines():
         assert re.fullmatch(r"[A-Za-z0-9._-]+==[A-Za-z0-9.+!_-]+", line), line
+
+
+# Where a detector is named outside of its folder: keys of earlier versions, and places of what WinCLIP's stages write.
+NAMED = {
+    "config/messages.py": {"musc.r", "musc.share", "superadd.growth", "superadd.jitter"},
+    "workflow/results.py": {
+        "OF_WINCLIP",
+        "results/{dataset}/winclip/",
+        "results/{dataset}/winclip/prompt_features/{category}.safetensors",
+        "results/{dataset}/winclip/tile_features/{category}/{split}.npy",
+    },
+}
+DETECTOR_NAME = rf"(?<![A-Za-z])({'|'.join(DETECTORS)})(?![a-z])"
+
+
+def named_detectors(code: str) -> set[str]:
+    """Identifiers and strings with a registered name. Docstrings and names of papers, such as MuSc, are no matter."""
+    tree = ast.parse(code)
+    nodes = list(ast.walk(tree))
+    documented = (ast.Module, ast.ClassDef, ast.FunctionDef)
+    docstrings = {ast.get_docstring(node, clean=False) for node in nodes if isinstance(node, documented)}
+    texts = {node.value for node in nodes if isinstance(node, ast.Constant) and isinstance(node.value, str)}
+    fields = [getattr(node, name, None) for node in nodes for name in ("id", "attr", "name", "arg", "module")]
+    identifiers = {field for field in fields if isinstance(field, str)}
+    return {text for text in texts - docstrings if re.search(DETECTOR_NAME, text)} | {
+        name for name in identifiers if re.search(rf"(^|[._])({'|'.join(DETECTORS)})([._]|$)", name, re.IGNORECASE)
+    }
+
+
+def test_a_named_detector_is_seen() -> None:
+    code = '''"""MuSc: musc."""\nif kind == "musc":\n    print(f"try [superadd]", superadd_blocks, "MuSc")\n'''
+    assert named_detectors(code) == {"musc", "try [superadd]", "superadd_blocks"}
+
+
+def test_no_module_outside_the_detectors_names_one() -> None:
+    source = REPOSITORY / "src" / "robis"
+    files = [file for file in source.rglob("*.py") if file.relative_to(source).parts[0] != "detectors"]
+    assert len(files) > 100
+    named = {file.relative_to(source).as_posix(): named_detectors(file.read_text()) for file in files}
+    assert {name: texts for name, texts in named.items() if texts} == NAMED
 
 
 def test_the_snakefile_reads_as_a_contents_page() -> None:

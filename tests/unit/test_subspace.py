@@ -17,9 +17,9 @@ from sklearn.decomposition import PCA
 from robis.detectors.settings import parse
 from robis.detectors.subspace.infer import infer_split, token_maps
 from robis.detectors.subspace.pca import TOKENS_AT_ONCE, Moments, Subspace
-from robis.detectors.subspace.tokens import RotatedTiles, joint_tokens, make_encoder
+from robis.detectors.subspace.tokens import RotatedTiles, joint_tokens, make_encoder, subspace_blocks
 from robis.detectors.subspace.train import train_category
-from robis.encoders.names import own_input_size, subspace_blocks
+from robis.encoders.names import own_input_size
 from robis.errors import ConfigError, DataError
 from robis.workflow.runs import runs_of
 from tests import detector_jobs

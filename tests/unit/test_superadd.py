@@ -22,8 +22,8 @@ from robis.detectors.superadd import bank as superadd
 from robis.detectors.superadd import infer as superadd_infer
 from robis.detectors.superadd import train as superadd_train
 from robis.detectors.superadd.bank import Bank, neighbor_distances, select, shares_of, smooth, token_maps
+from robis.detectors.superadd.blocks import superadd_blocks
 from robis.encoders.build import build_encoder
-from robis.encoders.names import superadd_blocks
 from robis.errors import DataError, WeightsError
 from robis.io.tables import read_table, write_table
 from robis.tiles.store import TILE_COLUMNS

@@ -259,6 +259,9 @@ def test_code_counts_by_what_it_does(own_code: Workspace) -> None:
         assert text.startswith('"""'), module
         text = '"""Another docstring. ' + text[3:]
         text = text.replace("; expected ", "; we expected ").replace("logger.info(", "logger.warning(")
+        text = text.replace("Add images of good parts", "Add good images").replace(
+            "are random: masks", "are random. Masks"
+        )
         module.write_text(text.replace("\n\n\ndef ", "\n\n\n# A comment that was not there.\ndef ", 1))
     for script in (own_code.code / "workflow_scripts").glob("*.py"):
         script.write_text("# A comment.\n" + script.read_text())

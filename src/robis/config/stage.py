@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -81,10 +81,17 @@ class Job(Protocol):
 
 @dataclass(frozen=True)
 class Derived:
-    """Parameters of a job that are no option: `values` by name, and which of them never make a result stale."""
+    """Parameters of a job that are no option.
+
+    Attributes:
+        values: what the stage's code takes, by name.
+        unwatched: names of values that never make a result stale.
+        identity: what makes it stale and the code does not take, such as digests.
+    """
 
     values: Mapping[str, Any] = field(default_factory=dict)
     unwatched: frozenset[str] = frozenset()
+    identity: Mapping[str, Any] = field(default_factory=dict)
 
 
 def nothing(job: Job) -> Derived:
@@ -125,6 +132,9 @@ def options(*keys: str, when: When | str | None = None, passed: bool = True, sta
     return tuple(Option(key, when, passed, stale) for key in keys)
 
 
-def section(name: str, model: type[BaseModel], *, but: tuple[str, ...] = ()) -> tuple[Option, ...]:
-    """All options of a section, without those named in `but`."""
-    return options(*(f"{name}.{option}" for option in model.model_fields if option not in but))
+def section(
+    name: str, model: type[BaseModel], *, but: Collection[str] = (), harmless: Collection[str] = ()
+) -> tuple[Option, ...]:
+    """All options of a section, without those named in `but`; `harmless` ones never make a result stale."""
+    names = [option for option in model.model_fields if option not in but]
+    return tuple(Option(f"{name}.{option}", stale=option not in harmless) for option in names)

@@ -180,7 +180,7 @@ def nothing_found(source: Source, category: str, split: str) -> str:
     names = [shown(path.relative_to(folder).as_posix()) for path in inside][:20]
     there = f"Folders of {category}: {', '.join(names)}" if names else f"Expected {layout.expects}"
     too_few = ", or too few in train to hold some out" if split == "validation" else ""
-    needs_none = " detectors: [musc] needs no images in train." if split == "train" else ""
+    needs_none = " Some detectors need no images in train (docs/methods.md)." if split == "train" else ""
     return (
         f"{category}/{split}: no images in {source.root} where layout {source.layout!r} has them{too_few} "
         f"({layout.reads}). {there}. See docs/datasets.md, or change dataset.layout or dataset.splits.{needs_none}"

@@ -11,6 +11,7 @@ from robis.config.sections import Section
 from robis.config.settings import SharedSettings
 from robis.config.stage import Stage
 from robis.detectors.jobs import InferJob, TrainJob
+from robis.detectors.suggestion import Suggestion
 from robis.tiles.files import TileMaps
 
 
@@ -41,6 +42,7 @@ class Detector(ABC):
         rates_images: whether inference writes `score` and `embedding` of every tile into the tile table.
         compares_tiles: whether a tile's map depends on the other tiles of its split, so that a new image changes all.
         run_keys: dotted keys of its section whose lists of values make several runs.
+        suggestion: when `robis init` chooses it, and with which options.
     """
 
     name: ClassVar[str]
@@ -50,6 +52,7 @@ class Detector(ABC):
     rates_images: ClassVar[bool] = False
     compares_tiles: ClassVar[bool] = False
     run_keys: ClassVar[tuple[str, ...]] = ()
+    suggestion: ClassVar[Suggestion] = Suggestion()
 
     def runs(self, settings: SharedSettings) -> dict[str, dict[str, Any]]:
         """The runs that a config asks for: name -> dotted key -> value that sets the run apart."""
@@ -95,6 +98,8 @@ class Detector(ABC):
     def infer(self, job: InferJob) -> None:
         """Write the raw map of every tile and the tile table; with several shards, this shard's part."""
 
-    @abstractmethod
     def gather(self, parts: Sequence[TileMaps], job: InferJob) -> None:
         """Write what `infer` would have written alone from what the shards wrote, in their order."""
+        from robis.detectors.inference import gather_maps  # torch with it
+
+        gather_maps(parts, job)

@@ -161,16 +161,6 @@ def quarter_blocks(depth: int) -> tuple[int, ...]:
     return tuple(sorted(ends))
 
 
-def superadd_blocks(depth: int) -> tuple[int, ...]:
-    """SuperADD's: 3, 5, 8, 10 of 12, else the last of each quarter, which is what it takes of 24 and 32."""
-    return (3, 5, 8, 10) if depth == 12 else quarter_blocks(depth)
-
-
-def subspace_blocks(depth: int) -> tuple[int, ...]:
-    """SubspaceAD's: the 18th to the 12th from the end of 40, 22 to 28, and the same part of other depths."""
-    return tuple(range(round(depth * 22 / 40), round(depth * 28 / 40) + 1))
-
-
 def is_clip(name: str) -> bool:
     """Whether a name means an open_clip model: a short name, open_clip's own, or a model config (.json).
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from robis.evaluation.metrics import METRICS
+from robis.evaluation.metrics import MEANINGS, METRICS
 from robis.evaluation.tables import mean_metrics, seed_spread
 from robis.io.tables import write_csv
 from robis.report.overview import HEADINGS, MEAN, Cell, Column, Row, SplitTables
@@ -57,7 +57,7 @@ def _write_means(path: Path, tables: Sequence[SplitTables], kinds: Sequence[str]
         for row in table.means
         if row.column and row.column.kind in kinds
     ]
-    _write_tex(path, "Run", _metric_names(), [_unmarked(row) for row in rows])
+    _write_tex(path, "Run", _metric_names(), [_unmarked(row) for row in rows], METRICS)
 
 
 def _write_matrices(folder: Path, table: SplitTables) -> None:
@@ -69,13 +69,14 @@ def _write_matrices(folder: Path, table: SplitTables) -> None:
             folder / f"{metric}.csv", _frame(_chosen(rows, places), [table.columns[place].name for place in places])
         )
         names = [_printed(table.columns[place]) for place in printed]
-        _write_tex(folder / f"{metric}.tex", "Category", names, _chosen(rows, printed))
+        _write_tex(folder / f"{metric}.tex", "Category", names, _chosen(rows, printed), [metric])
 
 
 def _write_runs(folder: Path, table: SplitTables) -> None:
     for column, rows in table.runs:
         if column.kind != "other":
-            _write_tex(folder / f"{column.name}.tex", "Category", _metric_names(), [_unmarked(row) for row in rows])
+            unmarked = [_unmarked(row) for row in rows]
+            _write_tex(folder / f"{column.name}.tex", "Category", _metric_names(), unmarked, METRICS)
         if column.kind in ("run", "seed"):
             write_csv(folder / f"{column.name}.csv", _frame(rows, METRICS))
 
@@ -101,7 +102,8 @@ def _frame(rows: Sequence[Row], columns: Sequence[str]) -> pd.DataFrame:
     return pd.DataFrame(values, columns=["category", *columns])
 
 
-def _write_tex(path: Path, first: str, columns: Sequence[str], rows: Sequence[Row]) -> None:
+def _write_tex(path: Path, first: str, columns: Sequence[str], rows: Sequence[Row], metrics: Sequence[str]) -> None:
+    """Write a table, and below it what its metrics are, as comments that a paper's notes can take over."""
     cells = [[row.name, *map(_tex_cell, row.cells)] for row in rows]
     style = pd.DataFrame(cells, columns=[first, *columns]).style.hide(axis="index")
     # Names are text; the numbers hold LaTeX of their own.
@@ -111,7 +113,12 @@ def _write_tex(path: Path, first: str, columns: Sequence[str], rows: Sequence[Ro
         text = text.replace(f"\n{MEAN} & ", f"\n\\midrule\n{MEAN} & ")
     path.parent.mkdir(parents=True, exist_ok=True)
     note = "% Percent; the best of a row is bold. Needs \\usepackage{booktabs}.\n"
-    path.write_text(note + text, encoding="utf-8", newline="\n")
+    meanings = "".join(f"% {HEADINGS[name][2]}: {_escaped(MEANINGS[name])}.\n" for name in metrics)
+    path.write_text(note + text + meanings, encoding="utf-8", newline="\n")
+
+
+def _escaped(text: str) -> str:
+    return text.replace("%", "\\%")
 
 
 def _tex_cell(cell: Cell) -> str:

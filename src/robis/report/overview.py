@@ -14,30 +14,21 @@ from robis.evaluation.tables import mean_metrics, seed_spread
 
 MEAN = "mean"
 
-# Metric -> heading of its group, heading of its column, its full name, what it is.
+# Metric -> heading of its group, heading of its column, its full name. What it is: MEANINGS.
 HEADINGS = {
-    "image_auroc": ("Image", "AUROC", "Image AUROC", "Area under the ROC curve of the image scores"),
-    "image_ap": ("Image", "AP", "Image AP", "Average precision of the image scores"),
-    "image_f1_max": ("Image", "F1 max", "Image F1 max", "F1 of the image scores at their best threshold"),
-    "pixel_auroc": ("Pixel", "AUROC", "Pixel AUROC", "Area under the ROC curve of the anomaly maps' pixels"),
-    "pixel_ap": ("Pixel", "AP", "Pixel AP", "Average precision of the anomaly maps' pixels"),
-    "pixel_f1_max": ("Pixel", "F1 max", "Pixel F1 max", "F1 of the anomaly maps' pixels at their best threshold"),
-    "aupro_0.30": (
-        *("AU-PRO", "0.30", "AU-PRO 0.30"),
-        "Area under the per-region overlap to a false-positive rate of 0.30",
-    ),
-    "aupro_0.05": (
-        *("AU-PRO", "0.05", "AU-PRO 0.05"),
-        "Area under the per-region overlap to a false-positive rate of 0.05",
-    ),
-    "seg_f1": ("Final masks", "SegF1", "SegF1", "F1 of the final masks' pixels, pooled over the split"),
-    "seg_iou": ("Final masks", "IoU", "SegIoU", "Intersection over union of the final masks' pixels"),
-    "seg_precision": ("Final masks", "Prec.", "Seg. precision", "Precision of the final masks' pixels"),
-    "seg_recall": ("Final masks", "Recall", "Seg. recall", "Recall of the final masks' pixels"),
-    "class_f1": (
-        *("Final masks", "ClassF1", "ClassF1"),
-        "F1 of images: anomalous where the final mask is not empty",
-    ),
+    "image_auroc": ("Image", "AUROC", "Image AUROC"),
+    "image_ap": ("Image", "AP", "Image AP"),
+    "image_f1_max": ("Image", "F1 max", "Image F1 max"),
+    "pixel_auroc": ("Pixel", "AUROC", "Pixel AUROC"),
+    "pixel_ap": ("Pixel", "AP", "Pixel AP"),
+    "pixel_f1_max": ("Pixel", "F1 max", "Pixel F1 max"),
+    "aupro_0.30": ("AU-PRO", "0.30", "AU-PRO 0.30"),
+    "aupro_0.05": ("AU-PRO", "0.05", "AU-PRO 0.05"),
+    "seg_f1": ("Final masks", "SegF1", "SegF1"),
+    "seg_iou": ("Final masks", "IoU", "SegIoU"),
+    "seg_precision": ("Final masks", "Prec.", "Seg. precision"),
+    "seg_recall": ("Final masks", "Recall", "Seg. recall"),
+    "class_f1": ("Final masks", "ClassF1", "ClassF1"),
 }
 # The metric that is selected at first.
 FIRST_METRIC = "seg_f1"

@@ -17,7 +17,7 @@ import jinja2
 import pandas as pd
 
 from robis import __version__
-from robis.evaluation.metrics import METRICS
+from robis.evaluation.metrics import MEANINGS, METRICS
 from robis.io.atomic import atomic_file, atomic_folder
 from robis.io.tables import read_table, write_csv
 from robis.report import canvas, pictures
@@ -240,6 +240,7 @@ def _constants(vis: str) -> dict[str, Any]:
         "metrics": METRICS,
         "mean": MEAN,
         "headings": HEADINGS,
+        "meanings": MEANINGS,
         "sections": Counter(HEADINGS[name][0] for name in METRICS),
         "results": VERDICTS,
         "colors": {name: (light, DARK[name]) for name, light in LIGHT.items()},

@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from robis.config.settings import SharedSettings
 from robis.datasets.problems import Kind, Problem, grouped
-from robis.workflow.choosing import MOST_REDUCED, SMALL_DEFECTS, TOKEN_SHARE, least_window, side_to_fit
+from robis.workflow.choosing import (
+    MOST_REDUCED,
+    SMALL_DEFECTS,
+    TOKEN_SHARE,
+    least_window,
+    side_to_fit,
+    without_training,
+)
 from robis.workflow.scales import Scales, Size, scales_of
 
 if TYPE_CHECKING:
@@ -20,41 +27,74 @@ FEW_IMAGES = 20
 # Above this share of padding, most of what the encoder sees of a tile is black.
 MUCH_PADDING = 0.5
 
-PADDED = Kind(
-    "category has tiles that are mostly padding",
-    "categories have tiles that are mostly padding",
-    "The encoder sees a small image on a black canvas",
-)
-REDUCED = Kind(
-    "category has tiles that are reduced a lot",
-    "categories have tiles that are reduced a lot",
-    "Small defects vanish before the encoder sees them",
-)
-NARROWED = Kind(
-    "category has windows as small as one small image",
-    "categories have windows as small as one small image",
-    "tiling.window: auto takes the shortest side of all images",
-)
-FEW = Kind(
-    "category has few training images",
-    "categories have few training images",
-    f"With fewer than {FEW_IMAGES}, normal variation looks like a defect",
-)
-BELOW_TOKEN = Kind(
-    "category has defects smaller than half a token",
-    "categories have defects smaller than half a token",
-    "The detector compares tokens; what is smaller may not show",
-)
-BELOW_EROSION = Kind(
-    "category has defects smaller than the erosion block",
-    "categories have defects smaller than the erosion block",
-    "Erosion removes them from the masks",
-)
-BELOW_PIXEL = Kind(
-    "category has defects smaller than a mask pixel",
-    "categories have defects smaller than a mask pixel",
-    "Masks are too small to show them",
-)
+
+@dataclass(frozen=True)
+class Rule:
+    """What can be wrong, and the text that says so of a category, with fields in braces."""
+
+    kind: Kind
+    text: str
+
+
+def _small_defects(length: str, why: str) -> Rule:
+    kind = Kind(f"category has defects smaller than {length}", f"categories have defects smaller than {length}", why)
+    text = f"{{below}} of {{defects}} defects are smaller than {length} ({{side}} px). Try {{key}}: {{value}}"
+    return Rule(kind, text)
+
+
+_TILES = "tiles of {tile} px from images of {width} x {height}"
+# The names are what the report watches: a text may change, a name may not.
+RULES = {
+    "padded": Rule(
+        Kind(
+            "category has tiles that are mostly padding",
+            "categories have tiles that are mostly padding",
+            "The encoder sees a small image on a black canvas",
+        ),
+        f"{{percent}} % of the pixels of {_TILES}. Try {{key}}: {{value}}",
+    ),
+    "reduced": Rule(
+        Kind(
+            "category has tiles that are reduced a lot",
+            "categories have tiles that are reduced a lot",
+            "Small defects vanish before the encoder sees them",
+        ),
+        f"{_TILES} become {{input_size}} px. Try {{key}}: {{value}}",
+    ),
+    "narrowed": Rule(
+        Kind(
+            "category has windows as small as one small image",
+            "categories have windows as small as one small image",
+            "tiling.window: auto takes the shortest side of all images",
+        ),
+        "windows of {shortest} px, though nearly all images have sides of {value} px or more. Take the small images "
+        "out, or try {key}: {value}",
+    ),
+    "few": Rule(
+        Kind(
+            "category has few training images",
+            "categories have few training images",
+            f"With fewer than {FEW_IMAGES}, normal variation looks like a defect",
+        ),
+        "{images} in train. Add images of good parts, or try detectors: [{detector}], which needs none",
+    ),
+    "below_token": _small_defects("half a token", "The detector compares tokens; what is smaller may not show"),
+    "below_erosion": _small_defects("the erosion block", "Erosion removes them from the masks"),
+    "below_pixel": _small_defects("a mask pixel", "Masks are too small to show them"),
+}
+
+
+@dataclass(frozen=True)
+class Advice(Problem):
+    """A setting that does not fit. `facts`: what the text says, apart from its words; a name of RULES comes first."""
+
+    facts: tuple[Any, ...] = ()
+
+
+def _advice(rule: str, where: str, **values: Any) -> Advice:
+    """Advice of a rule for a category, or some runs of it, with the values of its text's fields."""
+    text = f"{where}: {RULES[rule].text.format(**values)}"
+    return Advice(RULES[rule].kind, text, facts=(rule, where, *sorted(values.items())))
 
 
 @dataclass(frozen=True)
@@ -80,20 +120,18 @@ class MethodRow:
         return 0 if side is None else sum(width < side for width in self.widths)
 
 
-def advice_texts(project: Project) -> list[str]:
+def advice_texts(advised: Iterable[Advice]) -> list[str]:
     """`advice` for a log or a page: one text per kind of problem."""
-    problems = sorted(advice(project), key=lambda problem: problem.kind.singular)
+    problems = sorted(advised, key=lambda problem: problem.kind.singular)
     return [grouped(of_kind) for _, of_kind in groupby(problems, key=lambda problem: problem.kind)]
 
 
-def advice(project: Project) -> list[Problem]:
+def advice(project: Project) -> list[Advice]:
     """Everything that does not fit, by category."""
-    problems = [Problem(FEW, text) for category in project.categories if (text := _few_images(project, category))]
+    advised = [problem for category in project.categories for problem in _few_images(project, category)]
     for row in method_rows(project):
-        whole = project.images.sizes(row.category)
-        where = f"{row.category} ({', '.join(row.runs)})"
-        problems += [Problem(kind, f"{where}: {text}") for kind, text in _misfits(row, whole, project.settings)]
-    return problems
+        advised += _misfits(row, project.images.sizes(row.category), project.settings)
+    return advised
 
 
 def method_rows(project: Project) -> list[MethodRow]:
@@ -114,48 +152,47 @@ def _rows_of(project: Project, category: str) -> Iterator[MethodRow]:
         yield MethodRow(category, tuple(run for run, _ in of_runs), scales, widths, of_runs[0][1])
 
 
-def _few_images(project: Project, category: str) -> str | None:
+def _few_images(project: Project, category: str) -> Iterator[Advice]:
     runs = [(run, split) for run in project.detectors for split in project.splits]
-    learns = any(project.trains(detector=run, category=category, split=split) for run, split in runs)
-    images = len(project.images.samples(category, "train")) if learns else FEW_IMAGES
-    if images >= FEW_IMAGES:
-        return None
-    return f"{category}: {images} in train. Add images of good parts, or try detectors: [musc], which needs none"
+    if any(project.trains(detector=run, category=category, split=split) for run, split in runs):
+        images = len(project.images.samples(category, "train"))
+        if images < FEW_IMAGES:
+            yield _advice("few", category, images=images, detector=without_training())
 
 
-def _misfits(row: MethodRow, sizes: Sequence[Size], given: SharedSettings) -> Iterator[tuple[Kind, str]]:
-    scales = row.scales
+def _misfits(row: MethodRow, sizes: Sequence[Size], given: SharedSettings) -> Iterator[Advice]:
+    scales, where = row.scales, f"{row.category} ({', '.join(row.runs)})"
     height, width = scales.image
-    tiles = f"tiles of {scales.tile} px from images of {width} x {height}"
+    tiles = {"tile": scales.tile, "width": width, "height": height}
     if scales.padding > MUCH_PADDING:
-        yield PADDED, f"{100 * scales.padding:.0f} % of the pixels of {tiles}. Try {_less_padding(row, sizes)}"
+        yield _advice("padded", where, percent=round(100 * scales.padding), **tiles, **_less_padding(row, sizes))
     if scales.tile > MOST_REDUCED * scales.input_size:
-        yield REDUCED, f"{tiles} become {scales.input_size} px. Try tiling.window: {2 * scales.input_size}"
-    if text := _narrowed(row, sizes, given):
-        yield NARROWED, text
-    for kind, side, name, remedy in (
-        (BELOW_TOKEN, scales.token and TOKEN_SHARE * scales.token, "half a token", _smaller_window),
-        (BELOW_EROSION, scales.erosion, "the erosion block", _smaller_block),
-        (BELOW_PIXEL, scales.mask_pixel, "a mask pixel", _larger_masks),
-    ):
-        if row.below(side) > SMALL_DEFECTS * len(row.widths) and (value := remedy(row, _small_defect(row.widths))):
-            number = f"{row.below(side)} of {len(row.widths)} defects"
-            yield kind, f"{number} are smaller than {name} ({side:.3g} px). Try {value}"
-
-
-def _less_padding(row: MethodRow, sizes: Sequence[Size]) -> str:
-    shortest = min(min(size) for size in sizes)
-    return "tiling.edge: shift" if row.scales.tile <= shortest else f"tiling.window: {shortest}"
-
-
-def _narrowed(row: MethodRow, sizes: Sequence[Size], given: SharedSettings) -> str | None:
+        input_size = scales.input_size
+        yield _advice("reduced", where, input_size=input_size, **tiles, **_remedy("tiling.window", 2 * input_size))
     shortest, usual = min(min(size) for size in sizes), side_to_fit(sizes)
-    if row.settings.tiling.window != shortest or shortest == usual or given.tiling.window != "auto":
-        return None
-    return (
-        f"windows of {shortest} px, though nearly all images have sides of {usual} px or more. Take the small images "
-        f"out, or try tiling.window: {usual}"
-    )
+    if row.settings.tiling.window == shortest != usual and given.tiling.window == "auto":
+        yield _advice("narrowed", where, shortest=shortest, **_remedy("tiling.window", usual))
+    for rule, side, remedy in (
+        ("below_token", scales.token and TOKEN_SHARE * scales.token, _smaller_window),
+        ("below_erosion", scales.erosion, _smaller_block),
+        ("below_pixel", scales.mask_pixel, _larger_masks),
+    ):
+        below, defects = row.below(side), len(row.widths)
+        if below > SMALL_DEFECTS * defects and (value := remedy(row, _small_defect(row.widths))):
+            yield _advice(rule, where, below=below, defects=defects, side=f"{side:.3g}", **value)
+
+
+# The key to change and its value.
+Remedy = dict[str, Any]
+
+
+def _remedy(key: str, value: Any) -> Remedy:
+    return {"key": key, "value": value}
+
+
+def _less_padding(row: MethodRow, sizes: Sequence[Size]) -> Remedy:
+    shortest = min(min(size) for size in sizes)
+    return _remedy("tiling.edge", "shift") if row.scales.tile <= shortest else _remedy("tiling.window", shortest)
 
 
 def _small_defect(widths: Sequence[int]) -> int:
@@ -163,19 +200,15 @@ def _small_defect(widths: Sequence[int]) -> int:
     return widths[int(SMALL_DEFECTS * len(widths))]
 
 
-Remedy = Callable[[MethodRow, int], str | None]
-
-
-def _smaller_window(row: MethodRow, width: int) -> str | None:
+def _smaller_window(row: MethodRow, width: int) -> Remedy | None:
     token = TOKEN_SHARE * (row.scales.token or width)
     window = int(max(least_window(max(row.scales.image), row.scales.input_size), row.scales.tile * width / token))
-    return f"tiling.window: {window}" if window < row.scales.tile else None
+    return _remedy("tiling.window", window) if window < row.scales.tile else None
 
 
-def _smaller_block(row: MethodRow, width: int) -> str | None:
-    return f"binarize.erosion_size: {max(1, int(width * row.settings.merge.scale))}"
+def _smaller_block(row: MethodRow, width: int) -> Remedy:
+    return _remedy("binarize.erosion_size", max(1, int(width * row.settings.merge.scale)))
 
 
-def _larger_masks(row: MethodRow, width: int) -> str | None:
-    scale = next(scale for scale in (0.5, 1.0) if 1 / scale <= width)
-    return f"merge.scale: {scale}"
+def _larger_masks(row: MethodRow, width: int) -> Remedy:
+    return _remedy("merge.scale", next(scale for scale in (0.5, 1.0) if 1 / scale <= width))

@@ -17,6 +17,7 @@ from robis.errors import ConfigError, DataError, first_few, one_of
 from robis.io.weights import check_file
 from robis.refinement.methods import check_checkpoint
 from robis.workflow import results
+from robis.workflow.advice import advice_texts
 from robis.workflow.compared import check_compared
 from robis.workflow.project import Project
 from robis.workflow.runs import run_of
@@ -60,7 +61,7 @@ def plan_warnings(project: Project) -> list[str]:
     Raises ConfigError, DataError or WeightsError, see `check_plan`.
     """
     check_plan(project)
-    return [*without_effect(project), *project.warnings]
+    return [*without_effect(project), *advice_texts(project.advice)]
 
 
 def check_names(project: Project, **names: str) -> None:

@@ -5,12 +5,15 @@ docs/choosing.md explains them to users.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from math import ceil
 from statistics import median
+from typing import Any
 
 from robis.config.sections import SMALLEST_WINDOW
+from robis.detectors.base import Detector
+from robis.detectors.registry import DETECTORS
+from robis.detectors.suggestion import Machine, Work
 from robis.encoders.names import own_input_size
 from robis.encoders.steps import tokens_per_side
 from robis.tiles.windows import origins
@@ -37,11 +40,8 @@ MOST_ALONG = 10
 FEW_SMALL = 0.1
 # A tile that is reduced by more loses details that are larger than a token.
 MOST_REDUCED = 4
-# Tokens of a subset of SuperADD's memory bank: the time of thinning grows with their square.
-SUBSET_TOKENS = 10_000
-# Training steps of INP-Former, and its epochs: at most the published number.
-STEPS, LEAST_EPOCHS, MOST_EPOCHS = 4000, 10, 200
-MOST_BATCH = 16
+# Jobs of a category: two or three times index, crop, infer and merge, once the others.
+JOBS = 16
 
 
 @dataclass(frozen=True)
@@ -78,39 +78,11 @@ class Category:
         return median(min(size) for size in self.sizes)
 
 
-@dataclass(frozen=True)
-class Machine:
-    """What a detector and its encoder take on a kind of machine, in seconds.
-
-    Attributes:
-        name: for people.
-        encoder: as encoder.name.
-        window: the largest window as a multiple of the encoder's input.
-        encode: of one tile, in training and inference.
-        step: of one tile in a step of INP-Former's training.
-        pair: of 10^6 pairs of tokens in the thinning of SuperADD's memory bank.
-        search: of one tile's tokens in the memory bank.
-        compare: of one tile's tokens with those of another image, in MuSc.
-        megapixel: of the later stages, per 10^6 image pixels.
-        job: of the start of a job, and the number of jobs that run at the same time.
-    """
-
-    name: str
-    encoder: str
-    window: float
-    encode: float
-    step: float
-    pair: float
-    search: float
-    compare: float
-    megapixel: float
-    job: tuple[float, int]
-
-
 # Measured on an AMD EPYC, as far as docs/choosing.md says; the others are estimates.
 CPU = Machine(
     "two CPU cores",
-    "efficientnet_lite0",
+    gpu=False,
+    encoder="efficientnet_lite0",
     window=1.25,
     encode=0.02,
     step=0.25,
@@ -122,7 +94,8 @@ CPU = Machine(
 )
 GPU = Machine(
     "one GPU",
-    "dinov2_reg_vitb14",
+    gpu=True,
+    encoder="dinov2_reg_vitb14",
     window=2,
     encode=0.015,
     step=0.03,
@@ -148,43 +121,51 @@ class Chosen:
     """Settings of a data set.
 
     Attributes:
-        detector: as in detectors.
+        detector: the detector to run.
         input_size: as encoder.input_size.
         calibrates: whether ranges and thresholds come from validation images.
-        rounds, bank_size: of SuperADD.
-        batch_size, epochs: of INP-Former.
+        options: of the detector's section.
         units: by category.
+        work: what each category gives the detector to do.
     """
 
-    detector: str
+    detector: Detector
     input_size: int
     calibrates: bool
-    rounds: int
-    bank_size: int
-    batch_size: int
-    epochs: int
-    units: dict[str, Units]
+    options: Mapping[str, Any]
+    units: Mapping[str, Units]
+    work: Mapping[str, Work]
+
+
+def best_detector(machine: Machine, *, learns: bool) -> Detector:
+    """The detector that suits best, the first where several do; see `robis.detectors.suggestion`."""
+    return max(DETECTORS.values(), key=lambda detector: detector.suggestion.rank(machine, learns=learns))
+
+
+def without_training() -> str:
+    """The name of the detector to try where images to learn from are missing or few."""
+    return best_detector(CPU, learns=False).name
 
 
 def choose(categories: Sequence[Category], machine: Machine) -> Chosen:
     """Settings that suit the images of some categories and a machine."""
     learns = all(category.train for category in categories)
-    detector = ("inp_former" if machine is GPU else "superadd") if learns else "musc"
+    detector = best_detector(machine, learns=learns)
     input_size = own_input_size(machine.encoder)
-    units = {category.name: choose_units(category, machine, whole=not learns) for category in categories}
-    tiles = [count_tiles(category.train, units[category.name].window) for category in categories]
-    fewest, most = min(tiles), max(tiles)
-    batch_size = min(MOST_BATCH, max(1, fewest // 4))
-    tokens = most * (tokens_per_side(machine.encoder, input_size) or 1) ** 2
+    tokens = (tokens_per_side(machine.encoder, input_size) or 1) ** 2
+    whole = detector.published["tiling.window"] == "image"
+    units = {category.name: choose_units(category, machine, whole=whole) for category in categories}
+    work = {
+        category.name: Work(count_tiles(category.train, units[category.name].window), len(category.test), tokens)
+        for category in categories
+    }
     return Chosen(
         detector=detector,
         input_size=input_size,
         calibrates=learns and all(_can_calibrate(category) for category in categories),
-        rounds=min(1000, max(10, ceil(tokens / SUBSET_TOKENS))),
-        bank_size=20_000,
-        batch_size=batch_size,
-        epochs=min(MOST_EPOCHS, max(LEAST_EPOCHS, round(STEPS * batch_size / max(1, fewest)))),
+        options=detector.suggestion.options(list(work.values())),
         units=units,
+        work=work,
     )
 
 
@@ -247,29 +228,15 @@ def _along(length: int, window: int) -> int:
 
 def expected_seconds(categories: Sequence[Category], settings: Chosen, machine: Machine) -> float:
     """The time of a whole run, from the rates of `Machine`; docs/choosing.md has the formula."""
-    train_seconds: Callable[[int], float] = {
-        "inp_former": lambda tiles: settings.epochs * tiles * machine.step,
-        "superadd": lambda tiles: tiles * machine.encode + _thinning(tiles, settings, machine),
-        "musc": lambda tiles: 0.0,
-    }[settings.detector]
+    suggestion = settings.detector.suggestion
     total = 0.0
     for category in categories:
-        window = settings.units[category.name].window
-        test = count_tiles(category.test, window)
-        held_out = count_tiles(category.train, window) / 10 if settings.calibrates else 0
-        scored = machine.compare * len(category.test) if settings.detector == "musc" else machine.search
-        total += train_seconds(count_tiles(category.train, window))
-        total += (test + held_out) * (machine.encode + scored)
+        work = settings.work[category.name]
+        test = count_tiles(category.test, settings.units[category.name].window)
+        held_out = work.train_tiles / 10 if settings.calibrates else 0
+        total += suggestion.train_seconds(work, settings.options, machine)
+        total += (test + held_out) * suggestion.tile_seconds(work, machine)
         total += machine.megapixel * sum(height * width for height, width in category.test) / 1e6
         seconds, together = machine.job
         total += seconds * JOBS / together
     return total
-
-
-# Jobs of a category: two or three times index, crop, infer and merge, once the others.
-JOBS = 16
-
-
-def _thinning(tiles: int, settings: Chosen, machine: Machine) -> float:
-    tokens = tiles * (tokens_per_side(machine.encoder, settings.input_size) or 1) ** 2
-    return machine.pair * tokens * (tokens / settings.rounds) / 1e6

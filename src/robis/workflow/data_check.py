@@ -13,7 +13,7 @@ from robis.datasets.layouts import inspected_splits, list_categories
 from robis.datasets.problems import Problem
 from robis.datasets.samples import Source
 from robis.errors import RobisError
-from robis.workflow.advice import MethodRow, advice, method_rows
+from robis.workflow.advice import MethodRow, method_rows
 from robis.workflow.checks import check_plan, needed_images
 from robis.workflow.project import Project
 from robis.workflow.tile_budget import tile_counter
@@ -59,7 +59,7 @@ def check_for_config(settings: SharedSettings, source: Source, *, threads: int =
     if refusal and not any(problem.text in str(refusal) for problem in report.dataset.problems):
         report.dataset.problems.append(Problem(problems.PLAN, str(refusal)))
     if project and not refusal:
-        report.method, report.advice = method_rows(project), advice(project)
+        report.method, report.advice = method_rows(project), project.advice
     return report
 
 
@@ -75,7 +75,7 @@ def check_without_config(settings: SharedSettings, source: Source, *, threads: i
     report = ConfigReport(check_dataset(source, tile_counter(settings, project.effective), threads=threads))
     # Problems of a split would stop what follows; they are in the report.
     with suppress(RobisError):
-        report.method, report.advice = method_rows(project), advice(project)
+        report.method, report.advice = method_rows(project), project.advice
     return report
 
 

@@ -16,15 +16,15 @@ import pandas as pd
 from robis.config.sections import SMALLEST_WINDOW
 from robis.config.yaml_files import plain, read_config, to_yaml
 from robis.datasets.guess import Guess, as_source, guess_layout
-from robis.detectors.registry import DETECTORS
 from robis.detectors.settings import parse
+from robis.detectors.suggestion import Machine
 from robis.encoders.steps import tokens_per_side
 from robis.errors import ConfigError
 from robis.io.atomic import atomic_file
 from robis.io.names import folder_problem
 from robis.workflow.advice import advice_texts
 from robis.workflow.checks import check_plan
-from robis.workflow.choosing import CPU, GPU, Chosen, Machine, Units, choose, expected_seconds
+from robis.workflow.choosing import CPU, GPU, Chosen, Units, choose, expected_seconds
 from robis.workflow.project import Project
 from robis.workflow.survey import Survey, look, summary
 
@@ -82,7 +82,7 @@ def init(folder: Path, out: Path | None = None, *, gpu: bool = False, overwrite:
             values["dataset"]["table"] = str(listed)
         project = Project(parse(values, str(config)), remembers=False)
         check_plan(project)
-        warnings = (*survey.warnings, *advice_texts(project))
+        warnings = (*survey.warnings, *advice_texts(project.advice))
     if table:
         _write_table(guess.table, table)
     with atomic_file(config) as partial:
@@ -139,25 +139,20 @@ class _Config:
         return f"about {minutes / 60:.1f} h"
 
     def _lines(self, usual: Units) -> Iterator[Line]:
-        settings, calibrated = self.settings, "validation" if self.settings.calibrates else "split"
+        settings, detector = self.settings, self.settings.detector
+        calibrated = "validation" if settings.calibrates else "split"
         yield "dataset", self._dataset(), self.survey.guess.reason
-        yield "detectors", [settings.detector], _DETECTORS[settings.detector]
+        yield "detectors", [detector.name], detector.suggestion.reason
         encoder = {"name": self.machine.encoder, "input_size": settings.input_size}
         yield "encoder", encoder, _ENCODERS[self.machine.name]
         yield "tiling", {"window": usual.window, "edge": "shift"}, self._about_tiles(usual)
-        if settings.detector == "superadd":
-            options = {"bank_size": settings.bank_size, "rounds": settings.rounds}
-            yield "superadd", options, "fewer tokens than published, for speed"
-        if settings.detector == "inp_former":
-            options = {"epochs": settings.epochs, "batch_size": settings.batch_size}
-            yield "inp_former", options, "about as many steps as images of this number need"
-        yield "infer", {"batch_size": 16 if self.machine is GPU else 8}, "tiles at a time; smaller needs less memory"
+        if settings.options:
+            yield detector.name, dict(settings.options), detector.suggestion.options_reason
+        yield "infer", {"batch_size": 16 if self.machine.gpu else 8}, "tiles at a time; smaller needs less memory"
         yield "merge", {"scale": usual.scale, "normalize": calibrated}, _masks(usual)
         yield "binarize", {"erosion_size": usual.erosion, "calibrate": calibrated}, self._about_erosion(usual)
-        if (
-            settings.detector == "musc"
-            and min(len(category.test) for category in self.survey.categories) < LEAST_TO_RESCORE
-        ):
+        fewest = min(len(category.test) for category in self.survey.categories)
+        if detector.published["rescore.method"] != "none" and fewest < LEAST_TO_RESCORE:
             yield "rescore", {"method": "none"}, f"it takes {LEAST_TO_RESCORE} images of a category"
         yield "refine", {"method": "grabcut"}, "fits masks to the edges in the image; needs no weights"
 
@@ -172,7 +167,7 @@ class _Config:
 
     def _units(self) -> dict[str, Units]:
         """Settings by category, with `auto` for windows that it stands for."""
-        largest = DETECTORS[self.settings.detector].published["tiling.window"]
+        largest = self.settings.detector.published["tiling.window"]
         units = {}
         for category in self.survey.categories:
             chosen = self.settings.units[category.name]
@@ -217,11 +212,6 @@ def _overrides(units: Mapping[str, Units], usual: Units) -> list[str]:
 
 # The keys of `Units`, in its order.
 _UNIT_KEYS = ("tiling.window", "merge.scale", "binarize.erosion_size")
-_DETECTORS = {
-    "superadd": "a memory bank of normal tokens: quick on a CPU",
-    "inp_former": "a model per category, trained on the good images",
-    "musc": "needs no good images: the images are compared with each other",
-}
 _ENCODERS = {
     CPU.name: "small; its weights come with robis",
     GPU.name: "DINOv2; downloaded at first use (docs/weights.md)",

@@ -19,7 +19,7 @@ from robis.report.inputs import RunFiles
 from robis.report.published import read_literature
 from robis.submission.upload import make_upload
 from robis.workflow import results
-from robis.workflow.advice import advice_texts
+from robis.workflow.advice import Advice, advice, advice_texts
 from robis.workflow.code_digest import code_digest
 from robis.workflow.compared import compared_runs
 from robis.workflow.fingerprints import file_digest, fingerprint
@@ -27,7 +27,13 @@ from robis.workflow.image_facts import ImageFacts
 from robis.workflow.params import Params
 from robis.workflow.planned import PlannedJob
 from robis.workflow.provenance import settings_record
-from robis.workflow.report_facts import encoder_names, random_weights_notice, report_facts, run_conditions
+from robis.workflow.report_facts import (
+    encoder_names,
+    random_weights,
+    random_weights_notice,
+    report_facts,
+    run_conditions,
+)
 from robis.workflow.report_inputs import described, run_files
 from robis.workflow.runs import effective, run_of, runs_of
 from robis.workflow.stages import owner_of, stage
@@ -219,9 +225,9 @@ class Project:
         return [[d, c, s] for d in self.detectors for c in self.categories for s in self.splits]
 
     @cached_property
-    def warnings(self) -> list[str]:
-        """Settings that do not fit the images, one text per kind."""
-        return advice_texts(self)
+    def advice(self) -> list[Advice]:
+        """Settings that do not fit the images."""
+        return advice(self)
 
     @cached_property
     def reported(self) -> list[RunFiles]:
@@ -287,12 +293,12 @@ class Project:
         for derived in (declared.derive(job), self._derived(name, job)):
             values |= derived.values
             unwatched |= derived.unwatched
+            identity |= derived.identity
         if kind and name in ("train", "infer", "infer_shard"):
             identity["detector"] = kind
         if name == "train" and detector and category == results.ALL:
             # Also for the state of a training that was stopped before a category was added.
             identity["covered"] = self.covered(detector, category)
-        identity |= {digest: values.pop(digest) for digest in ("weights_digest", "model_digest") if digest in values}
         identity["code"] = code_digest(*job.code(), scripts=(SCRIPTS / f"{name}.py",))
         return Params.of(values, unwatched=unwatched, identity=identity)
 
@@ -310,12 +316,14 @@ class Project:
                 "runs": described(self.reported),
                 "encoder": encoder_names(self),
                 "notice": random_weights_notice(self),
-                "warnings": self.warnings,
+                "warnings": advice_texts(self.advice),
                 "facts": report_facts(self.settings, self.variants, read_literature().setup_keys()),
                 "conditions": run_conditions(self),
             }
-            # Not watched: any change here that affects a result already invalidates that result's own stage.
-            return Derived(values, frozenset({"facts", "conditions"}))
+            # Not watched: the words of texts, whose facts count instead, and what invalidates a result's own stage.
+            unwatched = frozenset({"notice", "warnings", "facts", "conditions"})
+            stated = {"random_weights": random_weights(self), "advice": [problem.facts for problem in self.advice]}
+            return Derived(values, unwatched, stated)
         if name == "submit":
             scales = {
                 f"{c}/{s}": self.effective(detector=job.run, category=c, split=s).merge.scale

@@ -62,13 +62,18 @@ def run_conditions(project: Project) -> dict[str, dict[str, dict[str, Any]]]:
     return conditions
 
 
-def random_weights_notice(project: Project) -> str | None:
-    """What to know where an encoder's weights are random; None where none are."""
+def random_weights(project: Project) -> list[str]:
+    """The runs whose encoder has random weights."""
     weights = {
         run: project.effective(detector=run, category=category, split=split).encoder.weights
         for run, category, split in project.runs
     }
-    affected = [run for run, of_run in weights.items() if of_run == "random"]
+    return [run for run, of_run in weights.items() if of_run == "random"]
+
+
+def random_weights_notice(project: Project) -> str | None:
+    """What to know where an encoder's weights are random; None where none are."""
+    affected = random_weights(project)
     if not affected:
         return None
     whose = "" if len(affected) == len(project.detectors) else f" of {', '.join(affected)}"

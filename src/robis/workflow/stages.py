@@ -36,7 +36,7 @@ def _sam_weights(job: Job) -> Derived:
     if refine.method != "sam":
         return Derived()
     digest = job.file_digest(refine.checkpoint or default_checkpoint(refine.model))
-    return Derived({"weights_digest": digest}, frozenset({"checkpoint"} if digest else ()))
+    return Derived(unwatched=frozenset({"checkpoint"} if digest else ()), identity={"weights_digest": digest})
 
 
 SHARED: dict[str, Stage] = {

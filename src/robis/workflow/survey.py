@@ -14,7 +14,7 @@ from robis.datasets.guess import Guess
 from robis.datasets.layouts import inspected_splits, list_categories, list_samples
 from robis.datasets.samples import ANOMALOUS, NORMAL, Sample, Source
 from robis.errors import DataError
-from robis.workflow.choosing import Category
+from robis.workflow.choosing import Category, without_training
 from robis.workflow.image_facts import ImageFacts
 
 # Images of a category that are opened to see whether they are gray, and of how many bits.
@@ -59,7 +59,7 @@ def look(guess: Guess, source: Source) -> Survey:
     kinds, dark = _pixels(source, categories)
     warnings = [
         *_left_out(everything, inspected, f"has no images in {' or '.join(splits)}"),
-        *_left_out(inspected, categories, "has no images in train; detectors: [musc] needs none"),
+        *_left_out(inspected, categories, f"has no images in train; detectors: [{without_training()}] needs none"),
         *dark,
     ]
     if categories != everything:

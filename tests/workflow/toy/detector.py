@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
 from robis.config.stage import Option, Stage
@@ -10,7 +10,6 @@ from robis.detectors.base import Detector
 from robis.detectors.inputs import BATCHES, MAP_SIZE, SHARDS
 from robis.detectors.jobs import InferJob, TrainJob
 from robis.detectors.toy.options import ToyOptions
-from robis.tiles.files import TileMaps
 
 
 class ToyDetector(Detector):
@@ -42,8 +41,3 @@ class ToyDetector(Detector):
         from robis.detectors.toy.infer import infer_split
 
         infer_split(job)
-
-    def gather(self, parts: Sequence[TileMaps], job: InferJob) -> None:
-        from robis.detectors.inference import gather_maps
-
-        gather_maps(parts, job)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
 from robis.config.settings import SharedSettings
@@ -11,7 +11,6 @@ from robis.detectors.base import Detector
 from robis.detectors.dinomaly.options import DinomalyOptions
 from robis.detectors.inputs import BATCHES, MAP_SIZE, SHARDS, TOKENS, require_timm
 from robis.detectors.jobs import InferJob, TrainJob
-from robis.tiles.files import TileMaps
 
 
 class DinomalyDetector(Detector):
@@ -28,10 +27,7 @@ class DinomalyDetector(Detector):
     stages: ClassVar[Mapping[str, Stage]] = {
         "train": Stage(
             "robis.detectors.dinomaly.train:train_category",
-            reads=(
-                *section("dinomaly", DinomalyOptions, but=("checkpoint_every",)),
-                Option("dinomaly.checkpoint_every", stale=False),
-            ),
+            reads=section("dinomaly", DinomalyOptions, harmless=("checkpoint_every",)),
             encoder=TOKENS,
             after=("crop",),
             per=("run", "category"),
@@ -59,8 +55,3 @@ class DinomalyDetector(Detector):
         from robis.detectors.dinomaly.infer import infer_split
 
         infer_split(job)
-
-    def gather(self, parts: Sequence[TileMaps], job: InferJob) -> None:
-        from robis.detectors.inference import gather_maps
-
-        gather_maps(parts, job)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -10,10 +10,10 @@ from robis.config.settings import SharedSettings
 from robis.config.stage import Derived, Job, Option, Stage, section
 from robis.detectors.base import Detector, Plan
 from robis.detectors.inp_former.options import InpFormerOptions
+from robis.detectors.inp_former.suggestion import InpFormerSuggestion
 from robis.detectors.inputs import BATCHES, MAP_SIZE, SHARDS, TOKENS, require_timm
 from robis.detectors.jobs import InferJob, TrainJob
 from robis.io.weights import check_file
-from robis.tiles.files import TileMaps
 
 
 def _given_model(settings: SharedSettings, category: str) -> Path | None:
@@ -24,9 +24,9 @@ def _given_model(settings: SharedSettings, category: str) -> Path | None:
 def _derived(job: Job) -> Derived:
     """The model that the config gives instead of training, and its digest."""
     model = _given_model(job.settings, job.category or "")
-    return (
-        Derived({"model": model, "model_digest": job.file_digest(model)}, frozenset({"model"})) if model else Derived()
-    )
+    if model is None:
+        return Derived()
+    return Derived({"model": model}, frozenset({"model"}), {"model_digest": job.file_digest(model)})
 
 
 class InpFormerDetector(Detector):
@@ -43,10 +43,7 @@ class InpFormerDetector(Detector):
     stages: ClassVar[Mapping[str, Stage]] = {
         "train": Stage(
             "robis.detectors.inp_former.train:train_category",
-            reads=(
-                *section("inp_former", InpFormerOptions, but=("weights", "checkpoint_every")),
-                Option("inp_former.checkpoint_every", stale=False),
-            ),
+            reads=section("inp_former", InpFormerOptions, but=("weights",), harmless=("checkpoint_every",)),
             encoder=TOKENS,
             after=("crop",),
             per=("run", "category"),
@@ -66,6 +63,7 @@ class InpFormerDetector(Detector):
             derive=_derived,
         ),
     }
+    suggestion = InpFormerSuggestion()
 
     def given_model(self, settings: SharedSettings, category: str) -> Path | None:
         return _given_model(settings, category)
@@ -86,8 +84,3 @@ class InpFormerDetector(Detector):
         from robis.detectors.inp_former.infer import infer_split
 
         infer_split(job)
-
-    def gather(self, parts: Sequence[TileMaps], job: InferJob) -> None:
-        from robis.detectors.inference import gather_maps
-
-        gather_maps(parts, job)

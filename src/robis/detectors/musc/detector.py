@@ -6,11 +6,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 from robis.config.settings import SharedSettings
-from robis.config.stage import Option, Stage, section
+from robis.config.stage import Stage, section
 from robis.detectors.base import Detector, Plan
 from robis.detectors.inputs import BATCHES, MAP_SIZE, SHARDS, TOKENS
 from robis.detectors.jobs import InferJob
 from robis.detectors.musc.options import MuscOptions
+from robis.detectors.musc.suggestion import MuscSuggestion
 from robis.errors import ConfigError
 from robis.tiles.files import TileMaps
 
@@ -29,17 +30,12 @@ class MuscDetector(Detector):
     stages: ClassVar[Mapping[str, Stage]] = {
         "infer": Stage(
             "robis.detectors.musc.infer:infer_split",
-            reads=(
-                *section("musc", MuscOptions, but=("memory_gb",)),
-                Option("musc.memory_gb", stale=False),
-                *MAP_SIZE,
-                *BATCHES,
-                *SHARDS,
-            ),
+            reads=(*section("musc", MuscOptions, harmless=("memory_gb",)), *MAP_SIZE, *BATCHES, *SHARDS),
             encoder=TOKENS,
             after=("crop",),
         ),
     }
+    suggestion = MuscSuggestion()
     rates_images = True
     compares_tiles = True
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from functools import partial
 from typing import Any, ClassVar
 
@@ -13,7 +13,6 @@ from robis.detectors.few_shot import check_shots, reference_options, shot_runs
 from robis.detectors.inputs import BATCHES, MAP_SIZE, SHARDS, TOKENS
 from robis.detectors.jobs import InferJob, TrainJob
 from robis.detectors.subspace.options import SubspaceOptions
-from robis.tiles.files import TileMaps
 
 _FEW_SHOT = When("subspace.shots", (POSITIVE,))
 
@@ -67,8 +66,3 @@ class SubspaceDetector(Detector):
         from robis.detectors.subspace.infer import infer_split
 
         infer_split(job)
-
-    def gather(self, parts: Sequence[TileMaps], job: InferJob) -> None:
-        from robis.detectors.inference import gather_maps
-
-        gather_maps(parts, job)

@@ -12,11 +12,15 @@ from torch import Tensor
 
 from robis.encoders.build import build_encoder
 from robis.encoders.encoder import Encoder
-from robis.encoders.names import subspace_blocks
 from robis.io.arrays import release
 
 # Degrees up to which copies are rotated, as in the public code.
 MOST_ROTATED = 345.0
+
+
+def subspace_blocks(depth: int) -> tuple[int, ...]:
+    """SubspaceAD's: the 18th to the 12th from the end of 40, 22 to 28, and the same part of other depths."""
+    return tuple(range(round(depth * 22 / 40), round(depth * 28 / 40) + 1))
 
 
 def make_encoder(options: Mapping[str, Any]) -> Encoder:

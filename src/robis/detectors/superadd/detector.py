@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
 from robis.config.stage import Option, Stage, section
@@ -10,7 +10,7 @@ from robis.detectors.base import Detector
 from robis.detectors.inputs import BATCHES, MAP_SIZE, SHARDS, TOKENS
 from robis.detectors.jobs import InferJob, TrainJob
 from robis.detectors.superadd.options import SuperaddOptions
-from robis.tiles.files import TileMaps
+from robis.detectors.superadd.suggestion import SuperaddSuggestion
 
 
 class SuperaddDetector(Detector):
@@ -27,11 +27,7 @@ class SuperaddDetector(Detector):
     stages: ClassVar[Mapping[str, Stage]] = {
         "train": Stage(
             "robis.detectors.superadd.train:train_category",
-            reads=(
-                *section("superadd", SuperaddOptions, but=("memory_gb",)),
-                Option("superadd.memory_gb", stale=False),
-                *BATCHES,
-            ),
+            reads=(*section("superadd", SuperaddOptions, harmless=("memory_gb",)), *BATCHES),
             encoder=TOKENS,
             after=("crop",),
             per=("run", "category"),
@@ -43,6 +39,7 @@ class SuperaddDetector(Detector):
             after=("crop", "train"),
         ),
     }
+    suggestion = SuperaddSuggestion()
 
     def train(self, job: TrainJob) -> None:
         from robis.detectors.superadd.train import train_category
@@ -53,8 +50,3 @@ class SuperaddDetector(Detector):
         from robis.detectors.superadd.infer import infer_split
 
         infer_split(job)
-
-    def gather(self, parts: Sequence[TileMaps], job: InferJob) -> None:
-        from robis.detectors.inference import gather_maps
-
-        gather_maps(parts, job)

@@ -11,10 +11,10 @@ from robis.detectors.inference import write_tile_maps
 from robis.detectors.jobs import InferJob
 from robis.detectors.model_files import open_model
 from robis.detectors.superadd.bank import Bank, token_maps
+from robis.detectors.superadd.blocks import superadd_blocks
 from robis.encoders.build import build_encoder
 from robis.encoders.devices import pick_device
 from robis.encoders.encoder import Encoder
-from robis.encoders.names import superadd_blocks
 
 
 @torch.inference_mode()

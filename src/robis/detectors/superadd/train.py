@@ -14,10 +14,10 @@ from robis.detectors.checks import require_finite
 from robis.detectors.jobs import TrainJob
 from robis.detectors.model_files import write_history, write_model
 from robis.detectors.superadd.bank import BANK_AT_ONCE, QUERIES_AT_ONCE, select, shares_of
+from robis.detectors.superadd.blocks import superadd_blocks
 from robis.encoders.build import build_encoder
 from robis.encoders.devices import autocast, pick_device
 from robis.encoders.encoder import Encoder
-from robis.encoders.names import superadd_blocks
 from robis.errors import DataError
 from robis.io.arrays import release
 from robis.io.progress import tracked
