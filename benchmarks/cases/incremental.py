@@ -16,7 +16,7 @@ CONFIG = """
 dataset: {name: parts, layout: folder, root: data, splits: [test]}
 tiling: {window: image}
 detectors: [superadd]
-superadd: {bank_size: 2000, rounds: 2, neighbors: 20}
+superadd: {bank_size: 2000, rounds: 20, neighbors: 20}
 encoder: {name: efficientnet_lite0}
 refine: {method: none}
 """

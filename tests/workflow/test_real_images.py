@@ -19,7 +19,7 @@ pytestmark = [
 
 
 def cut_down(name: str, folder: Path, keep: int) -> Workspace:
-    """Link the first images of every folder of a dataset, and use its preset's first split with one epoch."""
+    """Link the first images of every folder, and use the preset's first split, one epoch and a small bank."""
     source = REAL_DATA / name
     for path in sorted(source.rglob("*")):
         if not path.is_file() or path.name.startswith("."):
@@ -32,7 +32,7 @@ def cut_down(name: str, folder: Path, keep: int) -> Workspace:
     config = yaml.safe_load((REPOSITORY / "config" / f"{name}.yaml").read_text())
     config["dataset"] |= {"root": "data", "splits": config["dataset"]["splits"][:1]}
     config["inp_former"] = config["inp_former"] | {"epochs": 1}
-    config["superadd"] = {"bank_size": 500, "rounds": 2}
+    config["superadd"] = {"bank_size": 500, "rounds": 50}
     (folder / "config.yaml").write_text(yaml.safe_dump(config))
     workspace = Workspace(folder)
     workspace.results = folder / "results" / name
