@@ -29,7 +29,7 @@ AVERAGED = 3
 # Pixels from one token to the next, at least.
 GRID_STEP = 8
 # Of equally wide tokens: channels of a head, and the largest width.
-HEAD_WIDTH, WIDEST = 32, 384
+HEAD_WIDTH, WIDEST = 32, 192
 # What smaller tokens are divided by.
 SMALLEST_NORM = 1e-6
 # Of tiles, in pixels: less leaves no map of most stages.
@@ -49,7 +49,7 @@ class CnnEncoder(Encoder):
     stage where this is coarser.
 
     With `equal_widths` fixed random orthonormal matrices bring all stages to one number of channels: the largest,
-    rounded up to a multiple of 32, at most 384. Narrower stages keep all that they hold; wider ones lose directions.
+    rounded up to a multiple of 32, at most 192. Narrower stages keep all that they hold; wider ones lose directions.
     """
 
     def __init__(self, cnn: Any, stages: Sequence[int], size: int, name: str, *, equal_widths: bool = False) -> None:
