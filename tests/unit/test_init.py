@@ -326,7 +326,15 @@ def test_choices_follow_size_and_defects() -> None:
 def test_a_thumbnail_among_photos_does_not_set_the_window() -> None:
     photos = [(300, 400)] * 20
     assert choose_units(Category("a", photos, [(16, 16)]), CPU).window == 300
-    assert choose_units(Category("a", photos, [(100, 100)] * 10), CPU).window == 100
+    assert choose_units(Category("a", photos, [(210, 210)] * 10), CPU).window == 210
+
+
+def test_images_of_mixed_sizes_are_taken_whole() -> None:
+    """Tiles of the smallest would be enlarged to blur, and there would be many of them."""
+    small = [(100, 300)] * 10
+    assert choose_units(Category("a", [(300, 400)] * 20, small), CPU).window == "image"
+    assert choose_units(Category("a", [(300, 513)] * 20, small), CPU).window == 100, "a token would be too large"
+    assert choose_units(Category("a", [(450, 500)] * 20, [(260, 400)] * 9), CPU).window == 260, "nothing to enlarge"
 
 
 class QuickSuggestion(Suggestion):

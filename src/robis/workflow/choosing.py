@@ -40,6 +40,9 @@ MOST_ALONG = 10
 FEW_SMALL = 0.1
 # A tile that is reduced by more loses details that are larger than a token.
 MOST_REDUCED = 4
+# Images of mixed sizes are taken whole if the tiles that fit into all would be enlarged, and be smaller than the usual
+# image by this factor; but no images whose longer side is more than so many times the encoder's.
+MUCH_SMALLER, MOST_REDUCED_MIXED = 1.5, 2
 # Jobs of a category: two or three times index, crop, infer and merge, once the others.
 JOBS = 16
 
@@ -177,7 +180,10 @@ def choose_units(category: Category, machine: Machine, *, whole: bool = False) -
     if category.widths:
         erosion = min(erosion, int(_small_defect(category) * scale))
     input_size = own_input_size(machine.encoder)
-    if whole and longest <= MOST_REDUCED * input_size:
+    fitting = side_to_fit(category.sizes)
+    mixed = fitting < min(input_size, category.usual_side / MUCH_SMALLER)
+    most_reduced = MOST_REDUCED if whole else MOST_REDUCED_MIXED if mixed else 0
+    if longest <= most_reduced * input_size:
         return Units("image", scale, max(1, erosion))
     window = machine.window * input_size
     if category.widths:
@@ -185,7 +191,7 @@ def choose_units(category: Category, machine: Machine, *, whole: bool = False) -
             window, _small_defect(category) / TOKEN_SHARE * (tokens_per_side(machine.encoder, input_size) or 1)
         )
     window = max(window, least_window(longest, input_size))
-    return Units(_step_down(window, side_to_fit(category.sizes)), scale, max(1, erosion))
+    return Units(_step_down(window, fitting), scale, max(1, erosion))
 
 
 def least_window(longest_side: float, input_size: int) -> float:
