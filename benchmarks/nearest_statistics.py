@@ -18,6 +18,8 @@ from robis.tiles.store import open_tiles
 
 # Patches of the normal images that are kept, drawn at random.
 BANK_SIZE = 20_000
+# SuperADD's smoothing by default, in map pixels.
+SIGMA = 4.0
 
 
 @torch.inference_mode()
@@ -40,7 +42,7 @@ def infer(normal: TileStore, job: InferJob, *, seed: int) -> None:
     def tile_maps(batch: Tensor, size: int) -> Tensor:
         queries = (patch_statistics(batch) - mean) / std
         side = batch.shape[1] // PATCH
-        return token_maps([bank.nearest(queries.flatten(0, 1)).view(-1, side, side)], size)
+        return token_maps([bank.nearest(queries.flatten(0, 1)).view(-1, side, side)], (size, size), SIGMA)
 
     on_cpu = replace(job, compute=replace(job.compute, device="cpu"))
     write_tile_maps(tile_maps, on_cpu, input_size=tiles.shape[1])

@@ -50,8 +50,8 @@ class Pipeline:
         """All metrics of a split, by name."""
         names = {"detector": self.run, "category": self.category, "split": split}
         learns = self.infer is not None or self.project.trains(**names)
-        references = {self.project.reference_split(key, **names) for key in ("merge.normalize", "binarize.calibrate")}
-        inferred = sorted({split, *references})
+        references = {self._reference(key, split) for key in ("merge.normalize", "binarize.calibrate")}
+        inferred = sorted({split, *filter(None, references)})
         for name in ["train", *inferred] if learns else inferred:
             self._crop(name)
         if learns and self.infer is None:
@@ -77,15 +77,15 @@ class Pipeline:
     def _maps(self, split: str) -> TileMaps:
         return TileMaps(self._place(results.TILE_MAPS, split), self._place(results.TILE_MAP_TABLE, split))
 
-    def _reference(self, key: str, split: str) -> str:
+    def _reference(self, key: str, split: str) -> str | None:
         return self.project.reference_split(key, detector=self.run, category=self.category, split=split)
 
     def _crop(self, split: str) -> None:
         samples, store = self._place(results.SAMPLES, split), self._store(split)
         options = self._options("index", split)
-        hold_out = options.pop("hold_out")
+        held_out = {name: options.pop(name) for name in ("hold_out", "hold_out_every")}
         source = Source(root=Path(options.pop("root")), **options)
-        index_split(samples, source, category=self.category, split=split, hold_out=hold_out, threads=self.threads)
+        index_split(samples, source, category=self.category, split=split, **held_out, threads=self.threads)
         options = self._options("crop", split)
         root = Path(options.pop("root"))
         crop_split(samples, root, store, Cutting(**options), threads=self.threads)
@@ -121,16 +121,17 @@ class Pipeline:
             DETECTORS[self.project.kind(self.run)].infer(job)
 
     def _merge(self, split: str) -> None:
-        maps, reference = self._maps(split), self._maps(self._reference("merge.normalize", split))
+        reference = self._reference("merge.normalize", split)
+        maps, range_maps = self._maps(split), self._maps(reference).maps if reference else None
         samples, target = self._place(results.SAMPLES, split), self._place(results.ANOMALY_MAPS, split)
         options = self._options("merge", split)
-        merge_split(samples, maps, reference.maps, target, threads=self.threads, **options)
+        merge_split(samples, maps, range_maps, target, threads=self.threads, **options)
 
     def _mask(self, split: str) -> None:
         """Coarse masks, then final ones."""
         maps, reference = (
             SplitMaps(self._place(results.SAMPLES, name), self._place(results.ANOMALY_MAPS, name))
-            for name in (split, self._reference("binarize.calibrate", split))
+            for name in (split, self._reference("binarize.calibrate", split) or split)
         )
         coarse = self._place(results.COARSE_MASKS, split)
         binarize_split(

@@ -8,7 +8,7 @@ with job(snakemake) as options:
     held_out = HeldOut(
         samples=Path(snakemake.input.held_out_samples),
         maps=TileMaps(Path(snakemake.input.held_out_maps), Path(snakemake.input.held_out_tiles)),
-        range_maps=Path(snakemake.input.range_maps[0]),
+        range_maps=next(map(Path, snakemake.input.range_maps), None),
         scores=Path(snakemake.output.held_out_scores),
     )
     judge_split(

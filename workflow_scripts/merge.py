@@ -8,7 +8,7 @@ with job(snakemake) as options:
     merge_split(
         Path(snakemake.input.samples),
         TileMaps(Path(snakemake.input.maps), Path(snakemake.input.table)),
-        Path(snakemake.input.range_maps[0]),
+        next(map(Path, snakemake.input.range_maps), None),
         Path(snakemake.output.maps),
         threads=snakemake.threads,
         **options,

@@ -74,7 +74,7 @@ def test_explain_names_value_range_and_what_re_runs() -> None:
     assert re.search(r"allowed: +a number from 0 to 1000", text)
     assert re.search(r"re-runs: +binarize \(with binarize\.method mean_std or robis\)", text)
     assert re.search(r"then: +refine, score_images, evaluate, report, submit", text)
-    assert explain("tiling", Settings()).count("re-runs:") == 4
+    assert explain("tiling", Settings()).count("re-runs:") == 5
     assert re.search(r"re-runs: +nothing", explain("inp_former.checkpoint_every", Settings()))
     with pytest.raises(ConfigError, match=r"merge\.scal: no such key\. .*Did you mean 'merge\.scale'"):
         explain("merge.scal", Settings())
@@ -92,12 +92,12 @@ def test_explain_says_which_way_to_turn_and_where_a_value_comes_from(tmp_path: P
     files = [base, night]
     settings = load(*files)
     lines = explain("binarize.erosion_size", settings, files).splitlines()
-    assert lines[2:5] == [
+    assert lines[3:6] == [
         "  larger:   fewer specks, small defects vanish",
         f"  value:    3 ({base})",
         "            1 where {category: [a, b]} (overrides.0)",
     ]
-    assert lines[7] == f"  change:   snakemake --configfile '{base}' {night} --config 'binarize={{erosion_size: 3}}'"
+    assert lines[8] == f"  change:   snakemake --configfile '{base}' {night} --config 'binarize={{erosion_size: 3}}'"
     assert f"value:    2.5 ({night})" in explain("binarize.std_factor", settings, files)
     assert f"value:    [superadd] ({night})" in explain("detectors", settings, files)
     assert f"value:    0.25 (the default; not in {base} or {night})" in explain("merge.scale", settings, files)

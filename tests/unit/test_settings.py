@@ -36,7 +36,7 @@ def test_defaults_are_the_published_values() -> None:
         ({"tilng": {}}, r"tilng: unknown key\. .*Did you mean 'tiling'\?"),
         (
             {"tiling": {"windw": 3}},
-            r"tiling\.windw: unknown key\. Valid: window, overlap, edge, resample\. Did you mean 'window'",
+            r"tiling\.windw: unknown key\. Valid: window, image_scale, overlap, edge, resample\. Did you mean 'window'",
         ),
         (
             {"tiling": {"overlap": 1.5}},
@@ -44,7 +44,7 @@ def test_defaults_are_the_published_values() -> None:
         ),
         (
             {"tiling": {"window": "imag"}},
-            r"window: found 'imag'; expected auto, image, or an integer from 8 to 16384\. Did you mean 'image'\?$",
+            r"window: found 'imag'; expected auto, image, joined, or an integer from 8 to 16384\. Did you mean 'image'\?$",
         ),
         ({"merge": {"blend": "mea"}}, r"merge\.blend: .*expected mean, feather, or central\. Did you mean 'mean'"),
         (

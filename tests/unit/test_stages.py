@@ -440,7 +440,7 @@ def test_options_without_effect_are_named(project) -> None:
     both = project(binarize__percentile=90.0, refine__max_boxes=5, musc__subsets=2)
     assert without_effect(both) == [
         "musc.subsets has no effect: musc is not among the detectors.",
-        "binarize.percentile has no effect here: it is read only with binarize.method percentile.",
+        "binarize.percentile has no effect here: it is read only with binarize.method percentile or superadd.",
         "refine.max_boxes has no effect here: it is read only with refine.method sam or grabcut.",
     ]
     where = [{"where": {"category": "nut"}, "set": {"binarize.method": "percentile"}}]

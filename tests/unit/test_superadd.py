@@ -21,8 +21,9 @@ from robis.detectors.inference import gather_maps
 from robis.detectors.superadd import bank as superadd
 from robis.detectors.superadd import infer as superadd_infer
 from robis.detectors.superadd import train as superadd_train
-from robis.detectors.superadd.bank import Bank, neighbor_distances, select, shares_of, smooth, token_maps
+from robis.detectors.superadd.bank import Bank, neighbor_distances, smooth, token_maps
 from robis.detectors.superadd.blocks import superadd_blocks
+from robis.detectors.superadd.thinning import select, shares_of
 from robis.encoders.build import build_encoder
 from robis.errors import DataError, WeightsError
 from robis.io.tables import read_table, write_table
@@ -155,14 +156,14 @@ def test_smoothing_is_a_gaussian_that_ends_at_the_border() -> None:
         [gaussian_filter(one.numpy(), 4.0, mode="constant", truncate=4.0) for one in maps[:, 0].double()]
     )
     expected /= gaussian_filter(np.ones((21, 50)), 4.0, mode="constant", truncate=4.0)
-    np.testing.assert_allclose(smooth(maps)[:, 0], expected, atol=1e-6)
-    torch.testing.assert_close(smooth(torch.full((1, 1, 3, 4), 7.0)), torch.full((1, 1, 3, 4), 7.0))
+    np.testing.assert_allclose(smooth(maps, 4.0)[:, 0], expected, atol=1e-6)
+    torch.testing.assert_close(smooth(torch.full((1, 1, 3, 4), 7.0), 4.0), torch.full((1, 1, 3, 4), 7.0))
 
 
 def test_a_map_is_the_mean_over_blocks_where_the_token_is() -> None:
     distances = torch.zeros(1, 4, 4)
     distances[0, 1, 2] = 2.0
-    found = token_maps([distances, torch.zeros(1, 4, 4)], 256)[0]
+    found = token_maps([distances, torch.zeros(1, 4, 4)], (256, 256), 4.0)[0]
     row, col = divmod(int(found.argmax()), 256)
     # The center of token (1, 2) lies between map pixels 95 and 96 and between 159 and 160.
     assert row in (95, 96) and col in (159, 160)
@@ -182,9 +183,11 @@ ENCODER: dict[str, Any] = {"name": "vit_tiny_patch16_224", "weights": "random", 
 TRAIN: dict[str, Any] = {
     **{"identity": "", "encoder": ENCODER, "bank_size": 40, "rounds": 5, "neighbors": 6, "radius_growth": 1.1},
     **{"brightness_jitter": 0.2, "seed": 0, "memory_gb": 4.0, "batch_size": 3, "device": "cpu"},
+    **{"redraw_subsets": False, "window": 96, "image_scale": 1.0, "overlap": 0.4},
 }
 INFER: dict[str, Any] = {
     **{"encoder": ENCODER, "seed": 0, "window": 96, "scale": 0.5, "batch_size": 2, "device": "cpu"},
+    **{"smoothing_sigma": 4.0, "image_scale": 1.0, "overlap": 0.4},
 }
 
 

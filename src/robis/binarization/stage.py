@@ -13,6 +13,7 @@ import pandas as pd
 
 from robis.arrays.float16 import above
 from robis.binarization.closing import close_and_fill
+from robis.binarization.lines import LineClosing, superadd_mask
 from robis.binarization.mebin import Estimate, eroded, estimate
 from robis.binarization.statistics import MapStatistics, read_valid_map
 from robis.errors import ConfigError, DataError, one_of
@@ -29,7 +30,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Method:
-    """Which thresholds vote, the lowest deciding, and whether the pixels above it are eroded.
+    """Which thresholds vote, the lowest deciding, and whether the pixels above it are eroded or closed by lines.
 
     Erosion keeps the order of sets, so the lowest threshold's mask is the union of all their masks.
     """
@@ -38,13 +39,15 @@ class Method:
     mebin: bool = False
     percentile: bool = False
     erodes: bool = True
+    lines: bool = False
 
 
 METHODS: dict[str, Method] = {
     "mean_std": Method(mean_std=True),
     "mebin": Method(mebin=True),
     "robis": Method(mean_std=True, mebin=True),  # RoBiS (arXiv 2505.21152): the union of both
-    "percentile": Method(percentile=True, erodes=False),  # SuperADD (arXiv 2605.14808)
+    "percentile": Method(percentile=True, erodes=False),  # SuperADD's threshold (arXiv 2605.14808), our closing
+    "superadd": Method(percentile=True, erodes=False, lines=True),  # as its public code
 }
 
 # Bytes of maps from which on loading compiled code pays: six maps of 512 x 612.
@@ -73,9 +76,10 @@ class Thresholding:
         threshold_step: gray levels between two of MEBin's thresholds.
         min_interval: thresholds that a stable interval of MEBin must span.
         erosion_size: side of the erosion block in map pixels; 1 erodes nothing.
-        percentile: of the pixels of all maps (percentile).
+        percentile: of the pixels of all maps (percentile, superadd).
         percentile_factor: what it is multiplied by.
         closing_sizes, closing_threshold_factor: see `close_and_fill` (percentile); no sizes: nothing is closed.
+        line_reach, line_angles, line_threshold_factor: see `LineClosing` (superadd).
     """
 
     method: str
@@ -87,6 +91,9 @@ class Thresholding:
     percentile_factor: float = 1.421
     closing_sizes: Sequence[int] = ()
     closing_threshold_factor: float = 1.25
+    line_reach: int = 26
+    line_angles: int = 16
+    line_threshold_factor: float = 0.8
 
     def __post_init__(self) -> None:
         if self.method not in METHODS:
@@ -212,7 +219,11 @@ def _mebin_vote(
 
 
 def _coarse_mask(anomaly_map: np.ndarray, threshold: np.float32, options: Thresholding) -> np.ndarray:
-    """Pixels above a threshold, uint8 {0, 1} (H, W), eroded or closed as the method does."""
+    """Pixels above a threshold, uint8 {0, 1} (H, W), closed and eroded as the method does."""
+    if options.votes.lines:
+        factor = options.line_threshold_factor
+        closing = LineClosing(options.line_reach, options.line_angles, factor, options.erosion_size)
+        return superadd_mask(anomaly_map, float(threshold), closing)
     if options.closing_sizes and not options.votes.erodes:
         closed = close_and_fill(anomaly_map, threshold, options.closing_sizes, options.closing_threshold_factor)
         return closed.astype(np.uint8)

@@ -52,6 +52,15 @@ class Dataset(Section):
         min_length=1,
         description="Splits to inspect, such as test_public or test; a table may name its splits freely.",
     )
+    hold_out_every: (
+        Annotated[int, at_most(1000, "No data set has that many training images to spare.", least=2)] | None
+    ) = Field(
+        None,
+        description="Every how many training images, in the order of their names and from the first, one is held out. "
+        "These images replace the validation split. null: a tenth, chosen by hash, where there are no validation "
+        "images and other options need some.",
+        json_schema_extra=larger("more images to learn from, fewer to take thresholds from"),
+    )
 
     @field_validator("splits", "categories")
     @classmethod
@@ -63,7 +72,7 @@ class Tiling(Section):
     """Overlapping windows that cover an image (Swin-Cropping in RoBiS)."""
 
     window: (
-        Literal["auto", "image"]
+        Literal["auto", "image", "joined"]
         | Annotated[
             int,
             at_most(
@@ -74,13 +83,20 @@ class Tiling(Section):
         ]
     ) = Field(
         "auto",
-        description="Side of the square window in image pixels. image: one tile per image. The number that auto stands "
-        "for is lowered to the shortest side of the category's images.",
+        description="Side of the square window in image pixels. image: one tile per image. joined: the detector scales "
+        "the image by image_scale, cuts it into tiles of encoder.input_size, and joins their tokens on one grid before "
+        "it compares them (superadd). The number that auto stands for is lowered to the shortest side of the "
+        "category's images.",
         json_schema_extra=larger("faster; a tile is shrunk more, so that small defects vanish"),
+    )
+    image_scale: Annotated[float, Bounds("A larger factor only blurs.", ge=0.01, le=4)] = Field(
+        1.0,
+        description="Factor by which whole images are scaled before they are cut (joined). SuperADD: 0.625.",
+        json_schema_extra=larger("smaller defects are seen; more tiles and time"),
     )
     overlap: Annotated[float, Bounds("More overlap makes a tile at every few pixels.", ge=0, le=0.95)] = Field(
         0.1,
-        description="Fraction of a window that the next window covers too.",
+        description="Fraction of a window that the next window covers too; with joined at least.",
         json_schema_extra=larger("fewer seams between tiles; more tiles and time"),
     )
     edge: Literal["pad", "shift"] = Field(
@@ -176,21 +192,22 @@ class Merge(Section):
         description="How overlapping tiles are joined. mean: average (RoBiS). feather: weighted average, highest at "
         "the center of a tile. central: each pixel from the tile whose center is nearest (SuperADD).",
     )
-    normalize: Literal["split", "validation"] = Field(
+    normalize: Literal["split", "validation", "none"] = Field(
         "split",
         description="Which maps set the range that becomes 0 to 255. split: those of the test split itself "
         "(published). validation: those of the validation split, so that a new image can be judged alone; values above "
-        "255 are kept.",
+        "255 are kept. none: maps keep the detector's values (SuperADD).",
     )
 
 
 class Binarize(Section):
     """From anomaly maps to coarse masks."""
 
-    method: Literal["robis", "mebin", "mean_std", "percentile"] = Field(
+    method: Literal["robis", "mebin", "mean_std", "percentile", "superadd"] = Field(
         "robis",
         description="How thresholds are found. robis: mebin or mean_std, whichever RoBiS chooses for an image. "
-        "percentile: as in SuperADD.",
+        "percentile: a multiple of a percentile. superadd: the same, and masks are closed, filled and eroded as in "
+        "SuperADD.",
     )
     calibrate: Literal["split", "validation"] = Field(
         "split",
@@ -216,21 +233,22 @@ class Binarize(Section):
     )
     erosion_size: Annotated[int, at_most(1000, "A larger block erases every defect.")] = Field(
         6,
-        description="Side of the square that erodes masks, in map pixels. 1: no erosion (mebin, mean_std, robis).",
+        description="Side of the square, or with superadd of the ellipse, that erodes masks, in map pixels. 1: no "
+        "erosion (mebin, mean_std, robis, superadd). Published: 6, by SuperADD 3.",
         json_schema_extra=larger("fewer specks, small defects vanish"),
     )
     percentile: float = Field(
         95.0,
         ge=0,
         le=100,
-        description="Percentile of the map pixels that the threshold is based on (percentile).",
+        description="Percentile of the map pixels that the threshold is based on (percentile, superadd).",
         json_schema_extra=larger("fewer false alarms, faint defects vanish"),
     )
     percentile_factor: Annotated[
         float, Bounds("A larger factor puts the threshold above every pixel.", gt=0, le=1000)
     ] = Field(
         1.421,
-        description="Factor that turns this percentile into the threshold (percentile).",
+        description="Factor that turns this percentile into the threshold (percentile, superadd).",
         json_schema_extra=larger("fewer false alarms, faint defects vanish"),
     )
     closing_sizes: Annotated[
@@ -248,6 +266,21 @@ class Binarize(Section):
         1.25,
         description="Ratio of successive thresholds in closing_sizes (percentile).",
         json_schema_extra=larger("fewer pixels are closed with the later sizes"),
+    )
+    line_reach: Annotated[int, at_most(499, "A longer line joins all that is in the map.")] = Field(
+        26,
+        description="Half the length of the lines that close gaps in masks, in map pixels (superadd).",
+        json_schema_extra=larger("wider gaps are closed, neighboring defects join"),
+    )
+    line_angles: Annotated[int, at_most(180, "Closer angles draw the same lines.")] = Field(
+        16,
+        description="Number of directions of these lines, evenly spread over 180 degrees (superadd).",
+        json_schema_extra=larger("gaps of more directions are closed; more time"),
+    )
+    line_threshold_factor: Fraction = Field(
+        0.8,
+        description="Fraction of the threshold that a pixel must exceed to be closed by a line (superadd).",
+        json_schema_extra=larger("fewer pixels are closed"),
     )
 
     @field_validator("closing_sizes")

@@ -59,10 +59,12 @@ class Needs:
     Attributes:
         places: the (category, split) that some job reads; each must have images.
         lending: categories whose training images lend a part to `validation`, as `list_samples` with `hold_out`.
+        hold_out_every: which of them, as in `list_samples`.
     """
 
     places: frozenset[tuple[str, str]]
     lending: frozenset[str] = frozenset()
+    hold_out_every: int | None = None
 
 
 @dataclass
@@ -122,8 +124,9 @@ class _Check:
         is_needed = self.needs is None or (category, split) in self.needs.places
         wrong = self.report.problems if is_needed else self.report.elsewhere
         hold_out = self.needs is not None and category in self.needs.lending
+        every = self.needs.hold_out_every if self.needs else None
         try:
-            samples = list_samples(self.source, category, split, hold_out=hold_out)
+            samples = list_samples(self.source, category, split, hold_out=hold_out, hold_out_every=every)
         except DataError as error:
             self.is_complete = False
             wrong += error.problems if isinstance(error, ProblemsError) else [Problem(problems.SPLIT, str(error))]

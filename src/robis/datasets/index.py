@@ -52,7 +52,14 @@ class Checked:
 
 
 def index_split(
-    samples: Path, source: Source, *, category: str, split: str, hold_out: bool = False, threads: int = 1
+    samples: Path,
+    source: Source,
+    *,
+    category: str,
+    split: str,
+    hold_out: bool = False,
+    hold_out_every: int | None = None,
+    threads: int = 1,
 ) -> None:
     """Write the sample table of one split.
 
@@ -60,7 +67,7 @@ def index_split(
         samples: the table to write.
         source: the data set.
         category, split: which images.
-        hold_out: as in `list_samples`.
+        hold_out, hold_out_every: as in `list_samples`.
         threads: files opened at the same time.
 
     Logs as a warning what can be used, but is likely to be a mistake: images and masks that the layout does not use,
@@ -69,7 +76,7 @@ def index_split(
     Raises DataError that lists every image that cannot be read and every mask that is missing,
     unreadable, of another size than its image, or at odds with the image's label.
     """
-    listed = list_samples(source, category, split, hold_out=hold_out)
+    listed = list_samples(source, category, split, hold_out=hold_out, hold_out_every=hold_out_every)
     if not listed:
         raise DataError(nothing_found(source, category, split))
     checked = check_samples(source, category, listed, threads=threads)

@@ -349,20 +349,23 @@ def inspected_splits(source: Source) -> list[str]:
     return [split for split in list_splits(source) if split not in LEARNED]
 
 
-def list_samples(source: Source, category: str, split: str, *, hold_out: bool = False) -> list[Sample]:
+def list_samples(
+    source: Source, category: str, split: str, *, hold_out: bool = False, hold_out_every: int | None = None
+) -> list[Sample]:
     """The samples of one split, sorted by id, from names alone.
 
     With `hold_out`, a category without validation images lends a tenth of its training images to its validation
-    split, and its train split goes without them (`held_out`).
+    split, and its train split goes without them (`held_out`). With `hold_out_every` it lends every so many of them,
+    and they replace the validation images that it has.
 
     Raises DataError (ProblemsError) that lists the images whose results would share a name, or that no result can be
     named after, and the masks of more than one image.
     """
     read = LAYOUTS[source.layout].read
     samples = read(source, category, split)
-    if hold_out and split in LEARNED and not read(source, category, "validation"):
+    if split in LEARNED and (hold_out_every or (hold_out and not read(source, category, "validation"))):
         train = read(source, category, "train")
-        lent = held_out(category, [sample.sample_id for sample in train])
+        lent = held_out(category, [sample.sample_id for sample in train], hold_out_every)
         samples = [sample for sample in train if (sample.sample_id in lent) == (split == "validation")]
     samples.sort(key=lambda sample: sample.sample_id)
     if wrong := [*_unusable_ids(samples), *_shared_ids(samples), *_shared_masks(samples)]:
@@ -370,13 +373,17 @@ def list_samples(source: Source, category: str, split: str, *, hold_out: bool = 
     return samples
 
 
-def held_out(category: str, sample_ids: Sequence[str]) -> set[str]:
-    """The tenth of a category's training images, rounded up, that validates instead; none of a single image.
+def held_out(category: str, sample_ids: Sequence[str], every: int | None = None) -> set[str]:
+    """The training images of a category that validate instead; none of a single image.
 
-    It is the images with the lowest SHA-256 of `CATEGORY/SAMPLE_ID`: one image more or less exchanges at most one.
+    With `every`, those whose number is a multiple of it, the images sorted by id and counted from 0. Otherwise a tenth
+    of them, rounded up, those with the lowest SHA-256 of `CATEGORY/SAMPLE_ID`: one image more or less exchanges at most
+    one.
     """
     if len(sample_ids) < 2:
         return set()
+    if every:
+        return set(sorted(sample_ids)[::every])
     by_hash = sorted(sample_ids, key=lambda name: hashlib.sha256(f"{category}/{name}".encode()).digest())
     return set(by_hash[: -(-len(by_hash) // 10)])
 

@@ -41,6 +41,7 @@ class Detector(ABC):
         stages: `infer`, and what comes before it: `train` where it learns from normal images, and stages of its own.
         rates_images: whether inference writes `score` and `embedding` of every tile into the tile table.
         compares_tiles: whether a tile's map depends on the other tiles of its split, so that a new image changes all.
+        joins_tokens: whether it joins the tokens of whole images itself (`tiling.window: joined`).
         run_keys: dotted keys of its section whose lists of values make several runs.
         suggestion: when `robis init` chooses it, and with which options.
     """
@@ -51,6 +52,7 @@ class Detector(ABC):
     stages: ClassVar[Mapping[str, Stage]]
     rates_images: ClassVar[bool] = False
     compares_tiles: ClassVar[bool] = False
+    joins_tokens: ClassVar[bool] = False
     run_keys: ClassVar[tuple[str, ...]] = ()
     suggestion: ClassVar[Suggestion] = Suggestion()
 

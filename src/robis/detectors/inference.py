@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -13,14 +16,15 @@ from robis.arrays.float16 import to_float16
 from robis.detectors.batches import Picked, in_passes, one_behind, tile_batches, tiles_per_pass, with_work
 from robis.detectors.checks import require_finite
 from robis.detectors.jobs import InferJob, Shard
-from robis.detectors.kept import fill_rows, with_model
+from robis.detectors.kept import ComputeRows, fill_rows, with_model
 from robis.encoders.devices import autocast, pick_device
 from robis.io.arrays import atomic_array, blocks, open_array, release
 from robis.io.damage import damaged
-from robis.io.reuse import KeptRows, kept_for
+from robis.io.progress import tracked
+from robis.io.reuse import KeptRows, Rows, kept_for
 from robis.io.tables import read_table, write_table
 from robis.tiles.files import TileMaps
-from robis.tiles.store import MAP_TYPES, map_size, open_tiles
+from robis.tiles.store import MAP_COLUMNS, MAP_TYPES, map_size, open_tiles
 
 # The rule whose files `gather_maps` reads, and the maps that it has in memory.
 SHARDS, MAPS_AT_ONCE = "infer_shard", 64
@@ -90,7 +94,6 @@ def write_tile_maps(
     device = pick_device(job.compute.device)
     size = map_size(job.size.window, job.size.scale, input_size)
     how = with_work(job.compute, device)
-    kept = kept_for(store, with_model(job.reuse, device, job.inputs.values()), how.threads)
 
     def compute(batch: Tensor) -> Tensor:
         with autocast(device, how.precision):
@@ -102,12 +105,90 @@ def write_tile_maps(
             places = [chosen.start + n for n in numbers[start : start + len(values)]]
             yield start, stored(values, places, job, dtype)
 
-    kept.make_room(np.dtype(dtype).itemsize * len(store) * size**2)
+    output = _Output(rows, (size, size), np.dtype(dtype), device)
+    _write_maps(job, store, output, maps_of, tiles_per_pass(how, device))
+
+
+@torch.inference_mode()
+def write_image_maps(image_map: Callable[[Tensor, tuple[int, int]], Tensor], job: InferJob) -> None:
+    """Write the raw map of every whole image as one float32 (N, M, K) array on disk, and its table.
+
+    A map fills the top left of its row, whose other pixels have its lowest value. As `write_tile_maps` otherwise.
+
+    Args:
+        image_map: turns a uint8 (H, W, 3) RGB image into a map (h, w), given (h, w), which are
+            int(H * merge.scale) and int(W * merge.scale).
+        job: images as they are, output and how to compute.
+
+    Raises:
+        DataError: a map is not finite.
+    """
+    store, rows = open_tiles(job.store.tiles, job.store.table)
+    sizes = [(max(1, int(h * job.size.scale)), max(1, int(w * job.size.scale))) for h, w in _sides(rows)]
+    rows = rows.assign(**dict(zip(MAP_COLUMNS, zip(*sizes, strict=True), strict=True)))
+    shape = (max(height for height, _ in sizes), max(width for _, width in sizes))
+    chosen = part_of(len(store), job.shard)
+    images = Images(store[chosen], _sides(rows[chosen]))
+    device = pick_device(job.compute.device)
+
+    def maps_of(numbers: Sequence[int]) -> Iterator[tuple[int, np.ndarray]]:
+        for place, number in enumerate(tracked(numbers, len(numbers), "images")):
+            size = sizes[chosen.start + number]
+            values = image_map(torch.from_numpy(images[number]).to(device), size).cpu().numpy()
+            require_finite(values[None], "map values", [chosen.start + number], job.store.tiles)
+            row = np.full((1, *shape), values.min(), np.float32)
+            row[0, : size[0], : size[1]] = values
+            yield place, row
+
+    _write_maps(job, images, _Output(rows[chosen], shape, np.dtype(np.float32), device), maps_of, per_pass=1)
+
+
+class Images:
+    """Whole images of a store, without what fills its rows up."""
+
+    def __init__(self, store: np.ndarray, sides: Sequence[tuple[int, int]]) -> None:
+        self._store, self.sides = store, sides
+
+    @classmethod
+    def of(cls, tiles: Path, table: Path) -> Images:
+        """Open a store of images as they are. Raises DataError."""
+        store, rows = open_tiles(tiles, table)
+        return cls(store, _sides(rows))
+
+    def __len__(self) -> int:
+        return len(self.sides)
+
+    def __getitem__(self, number: int, /) -> np.ndarray:
+        height, width = self.sides[number]
+        image = np.array(self._store[number, :height, :width])
+        release(self._store)
+        return image
+
+
+def _sides(rows: pd.DataFrame) -> list[tuple[int, int]]:
+    return list(zip(rows["height"].tolist(), rows["width"].tolist(), strict=True))
+
+
+@dataclass(frozen=True)
+class _Output:
+    """What a shard writes: its rows of the table, and maps of this size, kind and device."""
+
+    rows: pd.DataFrame
+    size: tuple[int, int]
+    dtype: np.dtype
+    device: torch.device
+
+
+def _write_maps(job: InferJob, inputs: Rows, output: _Output, maps_of: ComputeRows, per_pass: int) -> None:
+    reuse = with_model(job.reuse, output.device, job.inputs.values())
+    kept = kept_for(inputs, reuse, with_work(job.compute, output.device).threads)
+    shape = (len(inputs), *output.size)
+    kept.make_room(output.dtype.itemsize * math.prod(shape))
     is_part = job.shard.count > 1
     keys = {KEY: [key.hex() for key in kept.keys]} if is_part and job.reuse else {}
-    with atomic_array(job.output.maps, dtype, (len(store), size, size)) as maps:
-        fill_rows(maps, kept, maps_of, tiles_per_pass(how, device))
-        write_table(job.output.table, rows.assign(**keys))
+    with atomic_array(job.output.maps, output.dtype, shape) as maps:
+        fill_rows(maps, kept, maps_of, per_pass)
+        write_table(job.output.table, output.rows.assign(**keys))
     if not is_part:
         kept.keep(job.output.maps)
 

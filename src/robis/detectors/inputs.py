@@ -11,7 +11,7 @@ from robis.errors import ConfigError
 IMAGES = ("name", "weights", "input_size")
 TOKENS = (*IMAGES, "blocks")
 BATCHES = options("infer.batch_size", "infer.precision")
-MAP_SIZE = (Option("tiling.window"), Option("merge.scale", when=When("tiling.window", (NUMBER,))))
+MAP_SIZE = (Option("tiling.window"), Option("merge.scale", when=When("tiling.window", (NUMBER, "joined"))))
 # How many shards there are changes no result.
 SHARDS = (Option("infer.shards"),)
 

@@ -33,7 +33,7 @@ class MapScale:
     """Size of raw maps.
 
     Attributes:
-        window: side of a tile in image pixels, or "image".
+        window: side of a tile in image pixels, "image", or "joined" for images as they are.
         scale: map pixels per image pixel.
     """
 

@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 
@@ -50,6 +51,14 @@ class Reuse:
     def key(self, content: bytes) -> bytes:
         """Digest of the recipe and of a row's input."""
         return _digest("\0".join(self.recipe).encode() + b"\0\0" + content)
+
+
+class Rows(Protocol):
+    """An array, or rows of different sizes."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, number: int, /) -> np.ndarray: ...
 
 
 class KeptRows:
@@ -126,11 +135,12 @@ class KeptRows:
         return previous, {key.tobytes(): (n, digest.tobytes()) for n, (key, digest) in enumerate(digests)}
 
 
-def kept_for(inputs: np.ndarray, reuse: Reuse | None, threads: int = 1) -> KeptRows:
+def kept_for(inputs: Rows, reuse: Reuse | None, threads: int = 1) -> KeptRows:
     """The kept rows of an array each of whose rows is made from a row of `inputs`, which may be mapped."""
 
     def key(number: int) -> bytes:
-        row_key = reuse.key(inputs[number].tobytes()) if reuse else b""
+        row = inputs[number]
+        row_key = reuse.key(f"{row.shape} ".encode() + row.tobytes()) if reuse else b""
         release(inputs)
         return row_key
 

@@ -25,13 +25,13 @@ class HeldOut:
     Attributes:
         samples: their sample table.
         maps: raw maps of their tiles.
-        range_maps: raw maps whose range became 0..255 in the maps of the split that is judged.
+        range_maps: raw maps whose range became 0..255 in the maps of the split that is judged; None: none did.
         scores: table that is written: `sample_id, score`.
     """
 
     samples: Path
     maps: TileMaps
-    range_maps: Path
+    range_maps: Path | None
     scores: Path
 
 

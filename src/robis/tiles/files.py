@@ -11,7 +11,7 @@ class TileStore:
     """A split's tiles.
 
     Attributes:
-        tiles: .npy, uint8 (N, s, s, 3) RGB.
+        tiles: .npy, uint8 (N, s, s, 3) RGB; with images as they are (N, H, W, 3) of the largest, black beyond each.
         table: Parquet with the columns `robis.tiles.store.TILE_COLUMNS`, one row per tile, in the same order.
     """
 
@@ -24,7 +24,8 @@ class TileMaps:
     """What inference writes.
 
     Attributes:
-        maps: .npy, (N, m, m): float16, or float32 where a detector's scores lie in a band too narrow for float16.
+        maps: .npy, (N, m, m): float16, or float32 where a detector's scores lie in a band too narrow for float16. Maps
+            of whole images fill the top left of their rows, (N, m, n).
         table: the tile table, with what else the detector says of each tile.
     """
 

@@ -21,7 +21,7 @@ from robis.io.progress import tracked
 from robis.io.samples import IndexedSample, read_samples
 from robis.io.threads import threaded
 from robis.tiles.files import TileMaps
-from robis.tiles.store import open_maps, open_tile_maps
+from robis.tiles.store import map_sizes, open_maps, open_tile_maps
 
 FULL_RANGE = 255.0
 MAX_VALUE = np.finfo(np.float16).max
@@ -197,14 +197,14 @@ def _fill_gaps(merged: np.ndarray, layout: _Layout) -> np.ndarray:
 def merge_split(
     samples: Path,
     maps: TileMaps,
-    range_maps: Path,
+    range_maps: Path | None,
     folder: Path,
     *,
     scale: float,
     blend: str,
     threads: int = 1,
 ) -> None:
-    """Write one float16 anomaly map per image of a split, in the range 0..255 of `range_maps`.
+    """Write one float16 anomaly map per image of a split, in the range 0..255 of `range_maps`, or as it is without.
 
     Raw maps are scaled together: 0 is the smallest and 255 the largest value of `range_maps`; values above are kept,
     to float16's largest, and values below become 0. Flat maps of a split that is scaled by itself become 0.
@@ -212,7 +212,8 @@ def merge_split(
     Args:
         samples: the sample table.
         maps: raw maps of the split's tiles.
-        range_maps: raw maps whose range becomes 0..255: those of `maps` (published), or another split's.
+        range_maps: raw maps whose range becomes 0..255: those of `maps` (RoBiS), or another split's. None: maps keep
+            the values of the raw maps (SuperADD).
         folder: what is written, SAMPLE_ID.tiff.
         scale, blend: see `merge_tiles`.
         threads: images merged at a time.
@@ -224,7 +225,7 @@ def merge_split(
     """
     images = read_samples(samples)
     scaling = scaling_of(range_maps)
-    if not scaling.factor and range_maps != maps.maps:
+    if range_maps and not scaling.factor and range_maps != maps.maps:
         raise _no_range(range_maps, scaling.low, maps.maps.stem)
     anomaly_map = map_maker(images, maps, scaling, scale=scale, blend=blend)
 
@@ -250,14 +251,19 @@ def map_maker(
     Raises:
         DataError: as `merge_split`, also by the returned function.
     """
-    raw, rows = open_tile_maps(maps.maps, maps.table)
-    tiles_of = _tiles_by_image(rows, images, maps)
+    raw, table = open_tile_maps(maps.maps, maps.table)
+    tiles_of = _tiles_by_image(table, images, maps)
+    sizes = map_sizes(table)
 
     def anomaly_map(image: IndexedSample) -> np.ndarray:
         tiles = tiles_of[image.sample_id]
         values = [_finite_map(raw, tile, maps.maps) for tile, *_ in tiles]
-        places = [(x, y, width, height) for _, x, y, width, height in tiles]
-        merged = merge_tiles(values, places, image.height, image.width, scale=scale, blend=blend)
+        if sizes:
+            rows, columns = sizes[tiles[0][0]]
+            merged = values[0][:rows, :columns].astype(np.float32)
+        else:
+            places = [(x, y, width, height) for _, x, y, width, height in tiles]
+            merged = merge_tiles(values, places, image.height, image.width, scale=scale, blend=blend)
         release(raw)
         merged -= np.float32(scaling.low)
         merged *= np.float32(scaling.factor)
@@ -289,8 +295,10 @@ class Scaling:
     factor: float
 
 
-def scaling_of(range_maps: Path) -> Scaling:
-    """What makes the smallest of some raw maps' values 0 and the largest 255. Raises DataError."""
+def scaling_of(range_maps: Path | None) -> Scaling:
+    """What makes the smallest of some raw maps' values 0 and the largest 255; nothing without. Raises DataError."""
+    if range_maps is None:
+        return Scaling(0.0, 1.0)
     low, high = finite_range(range_maps)
     return Scaling(low, FULL_RANGE / (high - low) if high - low > FLAT else 0.0)
 

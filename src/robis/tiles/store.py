@@ -28,6 +28,8 @@ _KINDS = {"tile": "integers", "sample_id": "text"} | dict.fromkeys(
     ("row", "col", "x", "y", "width", "height"), "integers"
 )
 TILE_COLUMNS = list(_KINDS)
+# Of the table of maps that each cover a whole image: the size of the map, which fills the top left of its row.
+MAP_COLUMNS = ("map_height", "map_width")
 # What a raw tile map may be stored as.
 MAP_TYPES = (np.float16, np.float32)
 
@@ -40,17 +42,17 @@ class Cutting:
     """How images become tiles.
 
     Attributes:
-        window: side of a tile in image pixels, or "image": one tile per image.
+        window: side of a tile in image pixels, "image": one tile per image, or "joined": the images as they are.
         overlap: fraction of a window that its neighbor covers, too.
         edge: "pad" or "shift", see `robis.tiles.windows.origins`.
-        size: side of a stored tile in pixels.
+        size: side of a stored tile in pixels; None for images as they are.
         resample: "bilinear" or "bicubic", see `cut`.
     """
 
     window: int | str
     overlap: float
     edge: str
-    size: int
+    size: int | None
     resample: str = "bilinear"
 
     def windows(self, height: int, width: int) -> list[Window]:
@@ -81,6 +83,13 @@ def cut(image: np.ndarray, window: Window, size: int, resample: str = "bilinear"
 Plan = list[tuple[IndexedSample, list[Window]]]
 
 
+def _stored_size(plan: Plan, size: int | None) -> tuple[int, int]:
+    """Height and width of a row of the store: the tile's, or those that hold every image."""
+    if size is not None:
+        return size, size
+    return max((sample.height for sample, _ in plan), default=1), max((sample.width for sample, _ in plan), default=1)
+
+
 def crop_split(
     samples: Path,
     root: Path,
@@ -92,6 +101,7 @@ def crop_split(
 ) -> None:
     """Cut every image of a split into tiles: a uint8 (N, size, size, 3) RGB array on disk and its table.
 
+    Without a size each row is an image as it is, black beyond its right and lower border: (N, H, W, 3) of the largest.
     The array is filled through a memory map, so that memory holds a few images, however many the split has.
 
     Args:
@@ -107,10 +117,10 @@ def crop_split(
         DiskFullError: there is no room for the tiles.
     """
     plan = [(sample, cutting.windows(sample.height, sample.width)) for sample in read_samples(samples)]
-    size, count = cutting.size, sum(len(places) for _, places in plan)
+    count, (height, width) = sum(len(places) for _, places in plan), _stored_size(plan, cutting.size)
     kept = KeptRows(reuse, _tile_keys(plan, root, reuse, threads) if reuse else [])
-    kept.make_room(count * size * size * 3)
-    with atomic_array(output.tiles, np.uint8, (count, size, size, 3)) as store:
+    kept.make_room(count * height * width * 3)
+    with atomic_array(output.tiles, np.uint8, (count, height, width, 3)) as store:
         missing = set(kept.fill(store))
 
         def fill(job: tuple[int, tuple[IndexedSample, list[Window]]]) -> None:
@@ -119,7 +129,10 @@ def crop_split(
                 return
             image = _read_indexed(sample, root)
             for number, window in enumerate(places, start=first):
-                store[number] = cut(image, window, size, cutting.resample)
+                if cutting.size is None:
+                    store[number, : window.height, : window.width] = image
+                else:
+                    store[number] = cut(image, window, cutting.size, cutting.resample)
             release(store)
 
         done = threaded(fill, zip(_starts(plan), plan, strict=True), threads)
@@ -174,7 +187,7 @@ def _tile_table(plan: Plan) -> pd.DataFrame:
 
 
 def open_tiles(tiles: Path, table: Path) -> tuple[np.ndarray, pd.DataFrame]:
-    """Map a tile store: uint8 (N, size, size, 3) RGB, read from disk as it is used, and its table.
+    """Map a tile store: uint8 (N, size, size, 3) RGB or images as they are, read as it is used, and its table.
 
     Raises:
         DataError: a file is damaged, or the two do not belong together.
@@ -184,7 +197,7 @@ def open_tiles(tiles: Path, table: Path) -> tuple[np.ndarray, pd.DataFrame]:
 
 
 def open_tile_maps(maps: Path, table: Path) -> tuple[np.ndarray, pd.DataFrame]:
-    """Map the raw maps of tiles: float16 or float32 (N, m, m), read from disk as they are used, and their table.
+    """Map the raw maps of tiles: float16 or float32 (N, m, n), read from disk as they are used, and their table.
 
     Raises:
         DataError: a file is damaged, or the two do not belong together.
@@ -196,6 +209,13 @@ def open_tile_maps(maps: Path, table: Path) -> tuple[np.ndarray, pd.DataFrame]:
 def open_maps(maps: Path) -> np.ndarray:
     """Map the raw maps of tiles alone: float16 or float32 (N, m, m). Raises DataError when the file is damaged."""
     return open_array(maps, stage="infer", dtypes=MAP_TYPES, shape=(None, None, None))
+
+
+def map_sizes(table: pd.DataFrame) -> list[tuple[int, int]] | None:
+    """Height and width of each map where a map covers a whole image; None for maps of tiles."""
+    if not set(MAP_COLUMNS) <= set(table):
+        return None
+    return list(zip(*(table[name].tolist() for name in MAP_COLUMNS), strict=True))
 
 
 def _rows(table: Path, array: Path, count: int, stage: str) -> pd.DataFrame:

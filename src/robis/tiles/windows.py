@@ -33,8 +33,8 @@ def origins(length: int, window: int, overlap: float, edge: str) -> list[int]:
 
 
 def windows(height: int, width: int, window: int | str, overlap: float, edge: str) -> list[Window]:
-    """The windows of one image, row by row; `window="image"` gives a single one, the whole image."""
-    if window == "image":
+    """The windows of one image, row by row; "image" and "joined" give a single one, the whole image."""
+    if window in ("image", "joined"):
         return [Window(0, 0, 0, 0, width, height)]
     side = int(window)
     return [

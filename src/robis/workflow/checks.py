@@ -179,12 +179,35 @@ def _check_options(project: Project, kind: str, settings: SharedSettings) -> Non
     detector = DETECTORS[kind]
     detector.check_options(settings)
     own_input_size(settings.encoder.name)  # raises for a name that no model has
+    if settings.tiling.window == "joined" and not detector.joins_tokens:
+        joining = [other.name for other in DETECTORS.values() if other.joins_tokens]
+        raise ConfigError(
+            f"tiling.window: found 'joined'; {kind} takes tiles one by one. Set a number or image, or use "
+            f"{' or '.join(joining)}."
+        )
+    _check_raw_maps(settings)
     if settings.score_images.top_fraction == "own" and not detector.rates_images:
         raise ConfigError(
             f"score_images.top_fraction: {kind} gives images no score of its own. Set a share of the map's pixels."
         )
     if settings.rescore.method == "rscin":
         _check_embeddings(project, kind, settings.rescore.embeddings)
+
+
+def _check_raw_maps(settings: SharedSettings) -> None:
+    """Options that need maps from 0 to 255 do not go with maps as the detector gives them."""
+    if settings.merge.normalize != "none":
+        return
+    if settings.binarize.method in ("robis", "mebin"):
+        raise ConfigError(
+            f"merge.normalize: none does not go with binarize.method: {settings.binarize.method}, whose thresholds are "
+            f"gray levels from 0 to 255. Set binarize.method to mean_std, percentile or superadd."
+        )
+    if settings.report.heatmap_range == "split":
+        raise ConfigError(
+            "merge.normalize: none does not go with report.heatmap_range: split, whose colors span 0 to 255. Set "
+            "report.heatmap_range: single."
+        )
 
 
 def _check_embeddings(project: Project, kind: str, embeddings: str) -> None:
@@ -245,7 +268,8 @@ def _check_images(project: Project) -> None:
 
 def _read_splits(project: Project, job: Mapping[str, str]) -> Iterator[str]:
     """Splits whose maps a run reads: its own, those of its references and of its limit, each once."""
-    references = [project.reference_split(key, **job) for key in ("merge.normalize", "binarize.calibrate")]
+    keys = ("merge.normalize", "binarize.calibrate")
+    references = [split for key in keys if (split := project.reference_split(key, **job))]
     limit = ["validation"] if project.judges(**job) else []
     yield from dict.fromkeys((job["split"], *references, *limit))
 

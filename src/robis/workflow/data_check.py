@@ -49,6 +49,7 @@ def check_for_config(settings: SharedSettings, source: Source, *, threads: int =
         needs = Needs(
             frozenset(needed_images(project)),
             frozenset(category for category in project.categories if project.hold_out(category)),
+            settings.dataset.hold_out_every,
         )
         check_plan(project)
     except RobisError as error:

@@ -214,7 +214,8 @@ class Project:
         key = (category, split)
         if key not in self._samples:
             if split in LEARNED and self.hold_out(category):
-                self._samples[key] = list_samples(self.source, category, split, hold_out=True)
+                every = self.settings.dataset.hold_out_every
+                self._samples[key] = list_samples(self.source, category, split, hold_out=True, hold_out_every=every)
             else:
                 self._samples[key] = self.images.samples(category, split)
         return self._samples[key]
@@ -254,9 +255,11 @@ class Project:
             split for split in self.splits if any(sample.label is not None for sample in self.samples(category, split))
         ]
 
-    def reference_split(self, key: str, *, detector: str, category: str, split: str) -> str:
-        """The split that `merge.normalize` or `binarize.calibrate` takes its statistics from."""
+    def reference_split(self, key: str, *, detector: str, category: str, split: str) -> str | None:
+        """The split that `merge.normalize` or `binarize.calibrate` takes its statistics from; None without any."""
         effective = self.effective(detector=detector, category=category, split=split)
+        if effective.get(key) == "none":
+            return None
         # Thresholds from validation maps mean something only for maps on the same scale.
         keys = (key, "binarize.calibrate") if key == "merge.normalize" else (key,)
         return "validation" if any(effective.get(one) == "validation" for one in keys) else split
@@ -306,7 +309,8 @@ class Project:
         """Parameters that depend on the data set or on other jobs."""
         if name == "index" and job.category:
             learned = job.split in ("train", "validation")
-            return Derived({"hold_out": learned and self.hold_out(job.category)})
+            every = self.settings.dataset.hold_out_every if learned else None
+            return Derived({"hold_out": learned and self.hold_out(job.category), "hold_out_every": every})
         if name == "evaluate" and job.run and job.category and job.split:
             record = settings_record(self.settings, run=job.run, category=job.category, split=job.split)
             return Derived({"settings": record}, frozenset({"settings"}))
@@ -334,7 +338,9 @@ class Project:
         return Derived()
 
     def hold_out(self, category: str) -> bool:
-        """Whether some configured job needs validation images that the category does not have."""
+        """Whether training images of the category validate: the config says so, or a job needs images that it lacks."""
+        if self.settings.dataset.hold_out_every:
+            return True
         if LAYOUTS[self.source.layout].read(self.source, category, "validation"):
             return False
         for detector in self.detectors:

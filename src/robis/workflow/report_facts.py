@@ -9,6 +9,7 @@ from robis.config.settings import SharedSettings, every_key
 from robis.config.yaml_files import to_yaml
 from robis.encoders.names import own_input_size
 from robis.workflow.runs import Run, effective
+from robis.workflow.scales import tile_side
 
 if TYPE_CHECKING:
     from robis.workflow.project import Project
@@ -53,7 +54,7 @@ def run_conditions(project: Project) -> dict[str, dict[str, dict[str, Any]]]:
         job = {"detector": run, "category": category, "split": split}
         settings = project.effective(**job)
         conditions[run][category] = {
-            "window": settings.tiling.window,
+            "window": tile_side(settings) or settings.tiling.window,
             "input_size": settings.encoder.input_size or own_input_size(settings.encoder.name),
             "encoder": settings.encoder.name,
             "weights": settings.encoder.weights,

@@ -12,7 +12,7 @@ from robis.encoders.steps import tokens_per_side
 from robis.tiles.windows import origins
 
 Size = tuple[int, int]
-ERODES = When("binarize.method", ("mebin", "mean_std", "robis"))
+ERODES = When("binarize.method", ("mebin", "mean_std", "robis", "superadd"))
 WINDOWS = When("tiling.window", (NUMBER,))
 
 
@@ -42,9 +42,8 @@ class Scales:
 def scales_of(settings: SharedSettings, sizes: Sequence[Size]) -> Scales:
     """The units of a run with these settings (overrides applied) for images of these sizes (height, width), any."""
     image = middle_size(sizes)
-    window = settings.tiling.window
-    tile = max(image) if window == "image" else int(window)
     input_size = settings.encoder.input_size or own_input_size(settings.encoder.name)
+    tile = tile_side(settings) or max(image)
     tokens = tokens_per_side(settings.encoder.name, input_size, settings.encoder.blocks)
     scale, erosion = settings.merge.scale, settings.binarize.erosion_size
     erodes = ERODES.holds(settings.binarize.method) and erosion > 1
@@ -57,6 +56,14 @@ def scales_of(settings: SharedSettings, sizes: Sequence[Size]) -> Scales:
         mask_pixel=1 / scale,
         padding=_padding(settings, sizes),
     )
+
+
+def tile_side(settings: SharedSettings) -> int | None:
+    """Side of a tile in image pixels; None for whole images."""
+    window, encoder = settings.tiling.window, settings.encoder
+    if window == "joined":
+        return round((encoder.input_size or own_input_size(encoder.name)) / settings.tiling.image_scale)
+    return int(window) if WINDOWS.holds(window) else None
 
 
 def middle_size(sizes: Sequence[Size]) -> Size:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from robis.config.sections import Evaluate, Report
-from robis.config.stage import Derived, Job, Option, Stage, When, options, section
+from robis.config.stage import NUMBER, Derived, Job, Option, Stage, When, options, section
 from robis.detectors.registry import DETECTORS
 from robis.encoders.names import own_input_size
 from robis.refinement.methods import default_checkpoint
@@ -19,6 +19,8 @@ _NO_VALIDATION = "where the dataset has no validation images of its own"
 _MEBIN = When("binarize.method", ("mebin", "robis"))
 _MEAN_STD = When("binarize.method", ("mean_std", "robis"))
 _PERCENTILE = When("binarize.method", ("percentile",))
+_SUPERADD = When("binarize.method", ("superadd",))
+_CUT = When("tiling.window", (NUMBER, "image"))
 _SAM = When("refine.method", ("sam",))
 _BOXES = When("refine.method", ("sam", "grabcut"))
 _EMPTIES = When("verdict.normal_masks", ("empty",))
@@ -27,6 +29,8 @@ _RSCIN = When("rescore.method", ("rscin",))
 
 def _tile_size(job: Job) -> Derived:
     encoder = job.settings.encoder
+    if not _CUT.holds(job.settings.tiling.window):
+        return Derived({"size": None})
     return Derived({"size": encoder.input_size or own_input_size(encoder.name)})
 
 
@@ -47,6 +51,7 @@ SHARED: dict[str, Stage] = {
             # The samples themselves are known by the fingerprint.
             *options("dataset.table", "dataset.allow_outside_root", stale=False),
             *options("merge.normalize", "binarize.calibrate", "verdict.limit", when=_NO_VALIDATION, passed=False),
+            Option("dataset.hold_out_every", passed=False),
         ),
         reads_images=True,
         per=("category", "split"),
@@ -56,8 +61,8 @@ SHARED: dict[str, Stage] = {
         reads=(
             Option("tiling.window"),
             *options("tiling.overlap", "tiling.edge", when=WINDOWS),
-            Option("tiling.resample"),
-            Option("encoder.input_size", passed=False),
+            Option("tiling.resample", when=_CUT),
+            Option("encoder.input_size", when=_CUT, passed=False),
             Option(
                 "encoder.name",
                 when="where encoder.input_size is null and the encoders' own sizes differ",
@@ -85,7 +90,12 @@ SHARED: dict[str, Stage] = {
             Option("binarize.std_factor", when=_MEAN_STD),
             *options("binarize.threshold_step", "binarize.min_interval", when=_MEBIN),
             Option("binarize.erosion_size", when=ERODES),
-            *options("binarize.percentile", "binarize.percentile_factor", when=_PERCENTILE),
+            *options(
+                "binarize.percentile",
+                "binarize.percentile_factor",
+                when=When("binarize.method", ("percentile", "superadd")),
+            ),
+            *options("binarize.line_reach", "binarize.line_angles", "binarize.line_threshold_factor", when=_SUPERADD),
             *options("binarize.closing_sizes", "binarize.closing_threshold_factor", when=_PERCENTILE),
         ),
         after=("index", "merge"),

@@ -10,6 +10,7 @@ from robis.encoders.names import own_input_size
 from robis.tiles.windows import windows
 from robis.workflow import runs
 
+# Window, overlap, edge, filter, and side of a stored tile; 0 for images as they are.
 Tiling = tuple[int | str, float, str, str, int]
 
 
@@ -28,11 +29,14 @@ def tile_counter(
 
     @cache
     def tilings(category: str, split: str) -> frozenset[Tiling]:
-        distinct = set()
+        distinct: set[Tiling] = set()
         for run in runs.runs_of(settings):
             of_run = of_job(detector=run, category=category, split=split)
             size = of_run.encoder.input_size or own_input_size(of_run.encoder.name)
             tiling = of_run.tiling
+            if tiling.window == "joined":
+                distinct.add(("joined", 0.0, "", "", 0))
+                continue
             # A window as large as the image has neither neighbors nor borders to cross.
             between = (0.0, "") if tiling.window == "image" else (tiling.overlap, tiling.edge)
             distinct.add((tiling.window, *between, tiling.resample, size))
@@ -40,9 +44,9 @@ def tile_counter(
 
     def count(category: str, split: str, height: int, width: int) -> tuple[int, int]:
         numbers = [
-            (len(windows(height, width, window, overlap, edge)), size)
+            (len(windows(height, width, window, overlap, edge)), size**2 or height * width)
             for window, overlap, edge, _, size in tilings(category, split)
         ]
-        return sum(number for number, _ in numbers), sum(number * size * size * 3 for number, size in numbers)
+        return sum(number for number, _ in numbers), sum(number * pixels * 3 for number, pixels in numbers)
 
     return count

@@ -1,22 +1,14 @@
-"""SuperADD (arXiv 2605.14808): a bank of normal tokens, and the distance of a token to the nearest of them.
-
-Nothing is learned: the bank is a choice among the tokens of normal tiles, thinner where they lie close together.
-Everything here takes tokens; `superadd_train` and `superadd_infer` bring them from an encoder.
-"""
+"""SuperADD (arXiv 2605.14808): a bank of normal tokens, and the distance of a token to the nearest of them."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-# A tenth of the mean distance to the neighbors: the first radius within which neighbors count (SuperADD).
-FIRST_RADIUS = 0.1
-BLUR_SIGMA = 4.0
 # Where the filter ends, in sigmas, as in SciPy: 33 x 33 map pixels.
 BLUR_REACH = 4.0
 # Distances are computed for so many tokens at a time, and with so many of the bank: 64 MB of products.
@@ -98,65 +90,25 @@ def neighbor_distances(tokens: Tensor, neighbors: int) -> Tensor:
     return distances
 
 
-def select(tokens: Tensor, target: int, *, neighbors: int, radius_growth: float, rng: np.random.Generator) -> Tensor:
-    """Choose `target` tokens of a part, fewer where they lie close together.
-
-    A token is kept with probability 1 / (1 + its neighbors nearer than a radius). The radius starts at a tenth of the
-    mean distance to the neighbors and grows until no more than `target` are kept; then random others fill up. A token
-    throws its dice once, so that a larger radius keeps no token that a smaller one did not. When the radius holds all
-    neighbors and still too many are kept, random ones of them go.
-
-    Args:
-        tokens: float32 (n, C).
-        target: how many to choose; all where there are no more.
-        neighbors: nearest others that count for a token.
-        radius_growth: factor of the radius from one try to the next.
-        rng: source of all randomness.
-
-    Returns:
-        Ascending numbers (min(n, target),), int64 on the CPU.
-    """
-    count = len(tokens)
-    if count <= target:
-        return torch.arange(count)
-    dice, order = rng.random(count), rng.permutation(count)
-    if target == 0 or count == 1:
-        return torch.from_numpy(np.sort(order[:target]))
-    distances = neighbor_distances(tokens, neighbors)
-    thrown = torch.from_numpy(dice).to(distances.device)
-    radius, farthest = FIRST_RADIUS * distances.mean(dtype=torch.float64).item(), distances.max().item()
-    while True:
-        kept = thrown * (1 + (distances < radius).sum(1)) < 1
-        if not 0 < radius <= farthest or int(kept.sum()) <= target:
-            break
-        radius *= radius_growth
-    # Kept ones first, each group in random order: what is beyond the target goes, what it lacks is filled up.
-    first = order[np.argsort(~kept.cpu().numpy()[order], kind="stable")]
-    return torch.from_numpy(np.sort(first[:target]))
-
-
-def shares_of(total: int, parts: int) -> list[int]:
-    """Sizes of so many parts that differ by at most one, the larger ones first."""
-    return [total // parts + (number < total % parts) for number in range(parts)]
-
-
-def token_maps(distances: Sequence[Tensor], size: int) -> Tensor:
+def token_maps(distances: Sequence[Tensor], size: tuple[int, int], sigma: float) -> Tensor:
     """Anomaly maps from the distances of each block's tokens.
 
     Bilinear to the map (corners not aligned: a token's value is at its center), mean of the blocks, Gaussian.
 
     Args:
-        distances: per block float32 (B, g, g).
-        size: side of a map in map pixels.
+        distances: per block float32 (B, g, h).
+        size: height and width of a map in map pixels.
+        sigma: of the Gaussian in map pixels; 0: none.
 
     Returns:
-        float32 (B, size, size).
+        float32 (B, *size).
     """
-    maps = [F.interpolate(one[:, None], size=(size, size), mode="bilinear", align_corners=False) for one in distances]
-    return smooth(torch.stack(maps).mean(0)).squeeze(1)
+    maps = [F.interpolate(block[:, None], size=size, mode="bilinear", align_corners=False) for block in distances]
+    mean = torch.stack(maps).mean(0)
+    return (smooth(mean, sigma) if sigma else mean).squeeze(1)
 
 
-def smooth(maps: Tensor, sigma: float = BLUR_SIGMA) -> Tensor:
+def smooth(maps: Tensor, sigma: float) -> Tensor:
     """Gaussian filter of (B, 1, H, W) maps; what lies beyond the border has no weight."""
     rows, cols = (_blur_weights(side, sigma, maps) for side in maps.shape[-2:])
     return rows @ maps @ cols.T

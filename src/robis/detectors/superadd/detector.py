@@ -5,12 +5,19 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
-from robis.config.stage import Option, Stage, section
+from robis.config.settings import SharedSettings
+from robis.config.stage import Option, Stage, When, options, section
 from robis.detectors.base import Detector
 from robis.detectors.inputs import BATCHES, MAP_SIZE, SHARDS, TOKENS
 from robis.detectors.jobs import InferJob, TrainJob
 from robis.detectors.superadd.options import SuperaddOptions
 from robis.detectors.superadd.suggestion import SuperaddSuggestion
+from robis.encoders.names import own_input_size
+from robis.encoders.steps import token_step
+from robis.errors import ConfigError
+
+_JOINED = When("tiling.window", ("joined",))
+_JOINING = options("tiling.image_scale", "tiling.overlap", when=_JOINED)
 
 
 class SuperaddDetector(Detector):
@@ -18,6 +25,7 @@ class SuperaddDetector(Detector):
 
     name = "superadd"
     option_model = SuperaddOptions
+    joins_tokens = True
     published: ClassVar[Mapping[str, Any]] = {
         "encoder.name": "dinov3_vithplus16",
         "tiling.window": 1024,
@@ -27,19 +35,40 @@ class SuperaddDetector(Detector):
     stages: ClassVar[Mapping[str, Stage]] = {
         "train": Stage(
             "robis.detectors.superadd.train:train_category",
-            reads=(*section("superadd", SuperaddOptions, harmless=("memory_gb",)), *BATCHES),
+            reads=(
+                *section("superadd", SuperaddOptions, but=("smoothing_sigma",), harmless=("memory_gb",)),
+                Option("tiling.window"),
+                *_JOINING,
+                *BATCHES,
+            ),
             encoder=TOKENS,
             after=("crop",),
             per=("run", "category"),
         ),
         "infer": Stage(
             "robis.detectors.superadd.infer:infer_split",
-            reads=(Option("superadd.seed"), *MAP_SIZE, *BATCHES, *SHARDS),
+            reads=(
+                *options("superadd.seed", "superadd.smoothing_sigma"),
+                *_JOINING,
+                *MAP_SIZE,
+                *BATCHES,
+                *SHARDS,
+            ),
             encoder=TOKENS,
             after=("crop", "train"),
         ),
     }
     suggestion = SuperaddSuggestion()
+
+    def check_options(self, settings: SharedSettings) -> None:
+        encoder = settings.encoder
+        step = token_step(encoder.name, encoder.blocks)
+        size = encoder.input_size or own_input_size(encoder.name)
+        if settings.tiling.window == "joined" and step and size % step:
+            raise ConfigError(
+                f"encoder.input_size: found {size}; tiling.window: joined needs tiles of whole tokens, a multiple of "
+                f"{step} for {encoder.name}."
+            )
 
     def train(self, job: TrainJob) -> None:
         from robis.detectors.superadd.train import train_category

@@ -1,17 +1,20 @@
-"""The infer stage of SuperADD: a category's bank and a split's tiles to raw tile maps."""
+"""The infer stage of SuperADD: a category's bank and a split's tiles, or whole images, to raw maps."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from robis.detectors.inference import write_tile_maps
+from robis.detectors.batches import with_work
+from robis.detectors.inference import write_image_maps, write_tile_maps
 from robis.detectors.jobs import InferJob
 from robis.detectors.model_files import open_model
 from robis.detectors.superadd.bank import Bank, token_maps
 from robis.detectors.superadd.blocks import superadd_blocks
+from robis.detectors.superadd.joined import Joining, joined_tokens
 from robis.encoders.build import build_encoder
 from robis.encoders.devices import pick_device
 from robis.encoders.encoder import Encoder
@@ -19,11 +22,14 @@ from robis.encoders.encoder import Encoder
 
 @torch.inference_mode()
 def infer_split(job: InferJob) -> None:
-    """Write the raw map of every tile: float16 (N, m, m), at least 0, and the tile table beside it.
+    """Write the raw map of every tile, float16 (N, m, m), or with joined tokens of every image, float32.
 
     Args:
-        job: its option is `seed`, of random encoder weights; its input "model" is the file of `train_category`.
-            Distances are float32, whatever the precision.
+        job: its options are
+            seed: of random encoder weights;
+            smoothing_sigma: of the Gaussian that smooths maps, map pixels; 0: none;
+            image_scale, overlap: see `Joining` (window "joined").
+            Its input "model" is the file of `train_category`. Distances are float32, whatever the precision.
 
     Raises:
         WeightsError: the model is absent, damaged or made for another encoder or other blocks.
@@ -33,17 +39,31 @@ def infer_split(job: InferJob) -> None:
     network = build_encoder(**job.encoder, by_depth=superadd_blocks, seed=job.options["seed"])
     banks = read_banks(job.inputs["model"], network, str(job.encoder["name"]), device)
     network = network.to(device)
+    sigma = job.options["smoothing_sigma"]
 
     def tile_maps(batch: Tensor, size: int) -> Tensor:
-        tokens = network(batch)
+        grid = (network.grid, network.grid)
+        tokens = [block.unflatten(1, grid) for block in network(batch)]
         with torch.autocast(device.type, enabled=False):
-            distances = [
-                bank.nearest(raw.float().flatten(0, 1)).div(raw.shape[-1]).view(-1, network.grid, network.grid)
-                for bank, raw in zip(banks, tokens, strict=True)
-            ]
-            return token_maps(distances, size)
+            return token_maps(_distances(banks, tokens), (size, size), sigma)
 
-    write_tile_maps(tile_maps, job, input_size=network.input_size)
+    def image_map(image: Tensor, size: tuple[int, int]) -> Tensor:
+        tokens = joined_tokens(network, image, joining, with_work(job.compute, device))
+        return token_maps(_distances(banks, [block[None] for block in tokens]), size, sigma)[0]
+
+    if job.size.window == "joined":
+        joining = Joining(job.options["image_scale"], job.options["overlap"])
+        write_image_maps(image_map, job)
+    else:
+        write_tile_maps(tile_maps, job, input_size=network.input_size)
+
+
+def _distances(banks: Sequence[Bank], tokens: Sequence[Tensor]) -> list[Tensor]:
+    """Distance of tokens (B, g, h, C) of each block to the nearest of its bank, divided by C: float32 (B, g, h)."""
+    return [
+        bank.nearest(block.float().flatten(0, 2)).div(block.shape[-1]).view(block.shape[:-1])
+        for bank, block in zip(banks, tokens, strict=True)
+    ]
 
 
 def read_banks(path: Path, network: Encoder, name: str, device: torch.device) -> list[Bank]:

@@ -4,30 +4,28 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
+from dataclasses import fields
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from robis.detectors.batches import tile_batches
-from robis.detectors.checks import require_finite
 from robis.detectors.jobs import TrainJob
 from robis.detectors.model_files import write_history, write_model
-from robis.detectors.superadd.bank import BANK_AT_ONCE, QUERIES_AT_ONCE, select, shares_of
+from robis.detectors.superadd.bank import BANK_AT_ONCE, QUERIES_AT_ONCE
 from robis.detectors.superadd.blocks import superadd_blocks
+from robis.detectors.superadd.thinning import SeededDraws, Thinning, select, shares_of, thin
+from robis.detectors.superadd.tokens import Tokens, open_tokens
 from robis.encoders.build import build_encoder
-from robis.encoders.devices import autocast, pick_device
-from robis.encoders.encoder import Encoder
-from robis.errors import DataError
-from robis.io.arrays import release
+from robis.encoders.devices import pick_device
+from robis.io.arrays import release, scratch_array
 from robis.io.progress import tracked
-from robis.tiles.store import open_tiles
 
 logger = logging.getLogger(__name__)
 
 GIGABYTE = 1_000_000_000
 # Each use of random numbers has its own stream of one seed.
-PARTS, CHOICE, BRIGHTNESS = 1, 2, 3
+PARTS, CHOICE, REDRAWN = 1, 2, 4
 
 
 @torch.inference_mode()
@@ -40,36 +38,34 @@ def train_category(job: TrainJob) -> None:
     Args:
         job: its options are
             bank_size: most tokens of a block;
-            rounds: random disjoint subsets of the tokens; each contributes an equal part of the bank. Which tokens
-            belong together depends on the seed and on how many there are, and is the same for all blocks;
-            neighbors, radius_growth: see `robis.detectors.superadd.bank.select`;
-            brightness_jitter: each tile's brightness is multiplied by a random factor; 0.2 gives factors of 0.8 to 1.2;
+            rounds: random subsets of the tokens; each contributes an equal part of the bank;
+            redraw_subsets: whether a subset is drawn from all tokens that are not kept yet, as published. Which tokens
+            a disjoint one holds depends on the seed and on how many there are, and is the same for all blocks;
+            neighbors, radius_growth: see `robis.detectors.superadd.thinning`;
+            window, image_scale, overlap, brightness_jitter: see `robis.detectors.superadd.tokens.open_tokens`;
             seed: of subsets, selection, brightness and random encoder weights;
             memory_gb: gigabytes that tokens may take on the computing device, beside the encoder and a batch of tiles.
-            Where the subsets need more, tiles are encoded several times. The bank does not depend on it.
+            Where the subsets need more, tiles are encoded several times, or redrawn subsets are read from the disk.
+            The bank does not depend on it.
 
     Raises:
         DataError: there are no tiles, or tokens that are not finite.
     """
-    store, _ = open_tiles(job.store.tiles, job.store.table)
-    if not len(store):
-        raise DataError(f"{job.store.tiles}: the tile store is empty; expected at least one tile of a normal image.")
     options = job.options
     network = build_encoder(**job.encoder, by_depth=superadd_blocks, seed=options["seed"])
-    network = network.to(pick_device(job.compute.device))
-    source = _Tokens(network, _Brightened(store, options["brightness_jitter"], options["seed"]), job)
+    source = open_tokens(network.to(pick_device(job.compute.device)), job)
     if source.count <= options["bank_size"]:
         bank = [tokens.cpu() for tokens in source.gather(np.arange(source.count), "encode")]
     else:
-        bank = _selected(source, job)
+        bank = (_redrawn if options["redraw_subsets"] else _selected)(source, job)
     logger.info("The bank of each block holds %d of %d tokens.", len(bank[0]), source.count)
     tensors = {f"block_{block}": tokens for block, tokens in zip(network.blocks, bank, strict=True)}
     write_model(job.model, tensors, "superadd", encoder=str(job.encoder["name"]))
     write_history(job.history)
 
 
-def _selected(source: _Tokens, job: TrainJob) -> list[Tensor]:
-    """The bank (M, C) of each block, selected subset by subset."""
+def _selected(source: Tokens, job: TrainJob) -> list[Tensor]:
+    """The bank (M, C) of each block, from disjoint subsets of the tokens."""
     options = job.options
     targets = shares_of(options["bank_size"], options["rounds"])
     bank = [torch.empty(options["bank_size"], width) for width in source.widths]
@@ -88,57 +84,40 @@ def _selected(source: _Tokens, job: TrainJob) -> list[Tensor]:
     return bank
 
 
-class _Brightened:
-    """A tile store whose tiles are brighter or darker by a factor that depends on seed and tile number alone."""
+def _redrawn(source: Tokens, job: TrainJob) -> list[Tensor]:
+    """The bank (M, C) of each block as published: every subset is drawn from all tokens that are not kept yet."""
+    options = job.options
+    thinning = Thinning(*(options[field.name] for field in fields(Thinning)))
+    stored = _all_tokens(source, job)
+    bank = []
+    for number, tokens in enumerate(tracked(stored, len(stored), "blocks", "select")):
 
-    def __init__(self, store: np.ndarray, jitter: float, seed: int) -> None:
-        self.store, self.jitter, self.seed = store, jitter, seed
+        def of_numbers(chosen: np.ndarray, tokens: np.ndarray = tokens) -> Tensor:
+            values = torch.from_numpy(tokens[chosen])
+            release(tokens)
+            return values.to(source.device)
 
-    def __len__(self) -> int:
-        return len(self.store)
-
-    def __getitem__(self, chosen: slice) -> np.ndarray:
-        tiles = np.array(self.store[chosen])
-        release(self.store)
-        if not self.jitter:
-            return tiles
-        for tile, number in zip(tiles, range(*chosen.indices(len(self))), strict=True):
-            factor = np.random.default_rng([self.seed, BRIGHTNESS, number]).uniform(1 - self.jitter, 1 + self.jitter)
-            tile[:] = np.clip(np.rint(np.arange(256) * factor), 0, 255).astype(np.uint8)[tile]
-        return tiles
+        draws = SeededDraws(np.random.default_rng([options["seed"], REDRAWN, number]))
+        bank.append(of_numbers(thin(of_numbers, source.count, thinning, draws)).cpu())
+    return bank
 
 
-class _Tokens:
-    """The tokens of a tile store, numbered tile by tile, encoded on demand."""
-
-    def __init__(self, network: Encoder, store: _Brightened, job: TrainJob) -> None:
-        self.network, self.store, self.job = network, store, job
-        self.device = network.mean.device
-        self.per_tile = network.grid**2
-        self.count = len(store) * self.per_tile
-        self.widths = list(network.widths)
-
-    def gather(self, wanted: np.ndarray, name: str) -> list[Tensor]:
-        """Tokens of these numbers, per block float32 (n, C) on the device, from one pass over the tiles.
-
-        wanted: numbers, each once, in any order. name: of the pass, in lines about the progress.
-        """
-        gathered = [torch.empty(len(wanted), width, device=self.device) for width in self.widths]
-        order = np.argsort(wanted)
-        ascending = wanted[order]
-        for start, batch in tile_batches(self.store, self.job.compute, self.device, name):
-            with autocast(self.device, self.job.compute.precision):
-                tokens = self.network(batch)
-            begin, end = np.searchsorted(ascending, [start * self.per_tile, (start + len(batch)) * self.per_tile])
-            rows = torch.from_numpy(order[begin:end]).to(self.device)
-            chosen = torch.from_numpy(ascending[begin:end] - start * self.per_tile).to(self.device)
-            for kept, raw in zip(gathered, tokens, strict=True):
-                require_finite(raw, "tokens", range(start, start + len(raw)), self.job.store.tiles)
-                kept[rows] = raw.flatten(0, 1)[chosen].float()
-        return gathered
+def _all_tokens(source: Tokens, job: TrainJob) -> list[np.ndarray]:
+    """All tokens of each block, float32 (N, C), in memory or on the disk of the model."""
+    size = 4 * source.count * sum(source.widths)
+    on_disk = size > job.options["memory_gb"] * GIGABYTE
+    if on_disk:
+        logger.info("superadd.memory_gb does not hold the %.1f GB of tokens: they wait on the disk.", size / GIGABYTE)
+    shapes = [(source.count, width) for width in source.widths]
+    stored = [scratch_array(job.model, np.float32, s) if on_disk else np.empty(s, np.float32) for s in shapes]
+    for start, tokens in source.encoded("encode"):
+        for block, values in zip(stored, tokens, strict=True):
+            block[start : start + len(values)] = values.float().cpu().numpy()
+            release(block)
+    return stored
 
 
-def _parts(source: _Tokens, job: TrainJob) -> Iterator[tuple[int, list[Tensor]]]:
+def _parts(source: Tokens, job: TrainJob) -> Iterator[tuple[int, list[Tensor]]]:
     """Each subset's number and its tokens (n, C) of every block, as many subsets at once as memory holds."""
     rounds, seed = job.options["rounds"], job.options["seed"]
     order = np.random.default_rng([seed, PARTS]).permutation(source.count)
@@ -160,7 +139,7 @@ def _parts(source: _Tokens, job: TrainJob) -> Iterator[tuple[int, list[Tensor]]]
         del tokens
 
 
-def _subsets_at_once(source: _Tokens, rounds: int, memory: int) -> int:
+def _subsets_at_once(source: Tokens, rounds: int, memory: int) -> int:
     """How many subsets fit into `memory` bytes, at least one."""
     largest = -(-source.count // rounds)
     # Selecting takes a copy of one block's subset and a piece of its distances.
