@@ -31,6 +31,7 @@ DETECTOR = ("inp_former",)
 # where this config (boxes from GrabCut, robis binarization, a given input size) does not read a key.
 CHANGES: dict[str, tuple[Any, set[str]]] = {
     "tiling.window": (40, {"crop", "infer"}),
+    "tiling.image_scale": (0.5, set()),
     "tiling.overlap": (0.3, {"crop"}),
     "tiling.edge": ("pad", {"crop"}),
     "tiling.resample": ("bicubic", {"crop"}),
@@ -70,6 +71,9 @@ CHANGES: dict[str, tuple[Any, set[str]]] = {
     "binarize.percentile_factor": (1.0, set()),
     "binarize.closing_sizes": ([3], set()),
     "binarize.closing_threshold_factor": (1.5, set()),
+    "binarize.line_reach": (5, set()),
+    "binarize.line_angles": (4, set()),
+    "binarize.line_threshold_factor": (0.9, set()),
     "refine.method": ("none", {"refine"}),
     "refine.max_boxes": (2, {"refine"}),
     "refine.multimask": (True, set()),
@@ -88,6 +92,7 @@ CHANGES: dict[str, tuple[Any, set[str]]] = {
     "report.compare": ([], {"report"}),  # a finished run beside it
     "dataset.splits": (["test_private", "test_public"], {"report"}),
     "dataset.categories": (["nut"], set()),
+    "dataset.hold_out_every": (2, {"index"}),
     "dataset.layout": ("mvtec_ad_2", set()),
     "dataset.root": ("./data/../data", set()),
     "dataset.table": ("other.csv", set()),

@@ -18,8 +18,14 @@ from filelock import FileLock
 from safetensors.torch import load_file, save_file
 from scipy.ndimage import binary_closing, binary_fill_holes
 
+from robis.config.yaml_files import plain, read_config
+from robis.encoders.build import build_encoder
+from robis.encoders.names import superadd_blocks
 from robis.evaluation.metrics import METRICS
+from robis.io.maps import read_map
 from robis.workflow.stages import followers, readers
+from tests import published_superadd
+from tests.conftest import REPOSITORY
 from tests.workflow.conftest import CONFIG, Workspace, write_tiny_dataset
 
 pytestmark = pytest.mark.workflow
@@ -46,9 +52,12 @@ SUPERADD_CHANGES: dict[str, tuple[Any, list[str]]] = {
     "superadd.radius_growth": (1.2, ["train", *MAPS]),
     "superadd.brightness_jitter": (0.0, ["train", *MAPS]),
     "superadd.seed": (1, ["train", *MAPS]),
+    "superadd.redraw_subsets": (True, ["train", *MAPS]),
+    "superadd.smoothing_sigma": (0.0, MAPS),
     "superadd.memory_gb": (1.0, []),
     "binarize.closing_sizes": ([3], MASKS),
     "binarize.closing_threshold_factor": (1.5, MASKS),
+    "tiling.image_scale": (0.5, []),
 }
 
 
@@ -123,3 +132,48 @@ def test_a_changed_key_plans_what_the_table_says(superadd: Workspace, tmp_path: 
     assert changed.planned("all", "metrics") == sorted(jobs)
     read = {stage for stage, condition in readers(key, ["superadd"]).items()}
     assert set(jobs) - {"infer_shard"} == followers(read, ["superadd"]) - {"submit"}
+
+
+def published(folder: Path) -> dict[str, Any]:
+    """The published setting on tiny images, with a small encoder and a small bank."""
+    config: dict[str, Any] = plain(read_config(REPOSITORY / "config" / "mvtec_ad_2_superadd.yaml"))
+    small = {
+        "dataset": {"name": "tiny", "root": "data", "splits": ["test_public"]},
+        "encoder": {"name": TINY, "weights": str(folder / "weights" / "vit.safetensors"), "input_size": 64},
+        "superadd": {"bank_size": 24, "rounds": 2, "neighbors": 12},
+        "binarize": {"line_reach": 5, "line_angles": 4},
+    }
+    return config | {section: config[section] | values for section, values in small.items()}
+
+
+@torch.inference_mode()
+def test_the_published_setting_from_images_to_masks(tmp_path: Path) -> None:
+    """Images of 96 x 128 and 72 x 104 pixels: 3 x 5 and 2 x 4 tokens, of tiles of 4 x 4."""
+    write_tiny_dataset(tmp_path / "data")
+    save_encoder(tmp_path / "weights")
+    config, workspace = published(tmp_path), Workspace(tmp_path)
+    workspace.configfile.write_text(yaml.safe_dump(config))
+    workspace.snakemake("masks")
+    run, network = workspace.results / "superadd", build_encoder(**config["encoder"], by_depth=superadd_blocks)
+    banks = [tokens.numpy() for tokens in load_file(run / "models/nut/model.safetensors").values()]
+    assert [len(bank) for bank in banks] == [24] * 4
+
+    def anomaly_map(file: Path) -> np.ndarray:
+        image = cv2.cvtColor(cv2.imread(str(file)), cv2.COLOR_BGR2RGB)
+        tokens = published_superadd.image_tokens(network, image, 0.625, 1)
+        return published_superadd.image_map(tokens, banks, (image.shape[0] // 4, image.shape[1] // 4))
+
+    # Four training images, of which the first is held out.
+    normal = read_map(run / "anomaly_images/nut/validation/good/000_regular.tiff")
+    expected = anomaly_map(tmp_path / "data/nut/train/good/000_regular.png")
+    np.testing.assert_allclose(normal, expected, rtol=1e-3)
+    threshold = 1.421 * np.percentile(normal.astype(np.float64), 95)
+    table = pd.read_parquet(run / "thresholds/nut/test_public.parquet")
+    np.testing.assert_allclose(table["threshold"], threshold, rtol=1e-6)
+    for sample_id in table["sample_id"]:
+        values = read_map(run / "anomaly_images/nut/test_public" / f"{sample_id}.tiff")
+        expected = anomaly_map(tmp_path / f"data/nut/test_public/{sample_id}.png")
+        np.testing.assert_allclose(values, expected, rtol=1e-3)
+        mask = cv2.imread(str(run / "anomaly_images_thresholded/nut/test_public" / f"{sample_id}.png"), 0) > 0
+        expected_mask = published_superadd.mask_of(values.astype(np.float32), threshold, 5, 4, 0.8, 3)
+        np.testing.assert_array_equal(mask, expected_mask)
