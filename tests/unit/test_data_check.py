@@ -108,6 +108,8 @@ def test_tiles_are_those_of_the_config() -> None:
     count = tile_counter(parse(base | {"overrides": [whole]}))
     assert count("nut", "test", 120, 250) == (1, 28 * 28 * 3)
     assert count("bolt", "test", 120, 250)[0] == 6
+    joined = parse({"detectors": ["superadd"], "tiling": {"window": "joined"}})
+    assert tile_counter(joined)("nut", "test", 120, 250) == (1, 120 * 250 * 3), "images as they are"
     assert tile_counter(parse({}))("nut", "test", 1024, 1025) == (2, 2 * 518 * 518 * 3), "the encoder's own size"
 
 

@@ -108,6 +108,8 @@ def test_units_in_image_pixels() -> None:
     assert units.padding == pytest.approx(1 - 300 * 400 / 1024**2)
     smaller = scales_of(config(tiling={"window": 128}, merge={"scale": 1.0}), [(300, 400)])
     assert (smaller.token, smaller.erosion, smaller.mask_pixel) == (4, 6, 1)
+    joined = scales_of(config(tiling={"window": "joined", "image_scale": 0.625}), [(300, 400)])
+    assert (joined.tile, joined.token, joined.padding) == (410, 410 / 32, 0)
 
 
 def test_padding_is_a_share_of_all_tiles() -> None:

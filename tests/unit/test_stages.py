@@ -176,11 +176,66 @@ def test_validation_is_held_out_only_where_it_is_needed(root: Path, tmp_path: Pa
     assert needed.params("index", category="nut", split="train")["hold_out"] is True
 
 
+def test_held_out_training_images_replace_the_validation_split(project) -> None:
+    plain, every = project(), project(dataset__hold_out_every=2)
+    assert [sample.image for sample in every.samples("nut", "validation")] == ["nut/train/good/0.png"]
+    assert [sample.image for sample in every.samples("nut", "train")] == ["nut/train/good/1.png"]
+    assert every.samples("nut", "test_public") == plain.samples("nut", "test_public")
+    assert stale(plain, every) == set()
+    assert {"index", "crop"} <= stale(plain, every, split="train") & stale(plain, every, split="validation")
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "first"),
+    [
+        ("tiling__image_scale", 0.5, {"train", "infer"}),
+        ("tiling__overlap", 0.4, {"train", "infer"}),
+        ("tiling__edge", "shift", set()),
+        ("tiling__resample", "bicubic", set()),
+        ("tiling__window", 64, {"crop", "train", "infer"}),
+        ("encoder__input_size", 320, {"train", "infer"}),
+        ("merge__scale", 0.5, {"infer", "merge", "judge", "submit"}),
+        ("superadd__smoothing_sigma", 0.0, {"infer"}),
+        ("superadd__redraw_subsets", True, {"train"}),
+        ("binarize__line_reach", 5, {"binarize"}),
+        ("binarize__line_angles", 4, {"binarize"}),
+        ("binarize__line_threshold_factor", 0.5, {"binarize"}),
+        ("binarize__erosion_size", 5, {"binarize"}),
+        ("binarize__percentile", 90.0, {"binarize"}),
+        ("binarize__closing_sizes", [3], set()),
+    ],
+)
+def test_what_re_runs_where_tokens_are_joined(project, key: str, value: object, first: set[str]) -> None:
+    base = {"detectors": ["superadd"], "tiling__window": "joined", "binarize__method": "superadd"}
+    assert stale(project(**base), project(**base | {key: value}), detector="superadd") - {"report"} == first
+
+
+def test_maps_without_a_range_have_no_reference_for_one(project) -> None:
+    options = {"merge__normalize": "none", "binarize__calibrate": "validation"}
+    raw = project(**options, binarize__method="superadd", report__heatmap_range="single")
+    assert raw.reference_split("merge.normalize", **JOB) is None
+    assert raw.reference_split("binarize.calibrate", **JOB) == "validation"
+    check_plan(raw)
+
+
 @pytest.mark.parametrize(
     ("values", "message"),
     [
         ({"dataset": {"categories": ["nutt"]}}, r"dataset\.categories: 'nutt' is not in .*Did you mean 'nut'"),
         ({"dataset": {"splits": ["test_publik"]}}, r"dataset\.splits: .*'test_publik'.*Did you mean 'test_public'"),
+        ({"tiling": {"window": "joined"}}, r"tiling\.window: found 'joined'; inp_former takes .* or use superadd\."),
+        (
+            {"detectors": ["superadd"], "tiling": {"window": "joined"}, "encoder": {"input_size": 650}},
+            r"encoder\.input_size: found 650; tiling\.window: joined needs .* a multiple of 16 for dinov3_vithplus16\.",
+        ),
+        (
+            {"merge": {"normalize": "none"}},
+            r"merge\.normalize: none does not go with binarize\.method: robis, .*mean_std, percentile or superadd\.",
+        ),
+        (
+            {"merge": {"normalize": "none"}, "binarize": {"method": "percentile"}},
+            r"merge\.normalize: none does not go with .*Set report\.heatmap_range: single\.",
+        ),
         ({"dataset": {"root": "nowhere"}}, r"dataset\.root: nowhere is not a folder"),
         ({"encoder": {"weights": "nowhere.pth"}}, r"encoder\.weights: nowhere\.pth does not exist"),
         ({"refine": {"method": "sam"}}, r"weights/sam_vit_h_4b8939\.pth: does not exist.*refine\.checkpoint"),

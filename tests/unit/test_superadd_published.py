@@ -63,8 +63,9 @@ def test_images_are_scaled_as_pillow_does_without_rounding() -> None:
     assert found.shape == (3, 38, 52)
     assert found.min() < -1 and found.max() > 256, "neither clipped nor rounded"
     np.testing.assert_allclose(found.transpose(1, 2, 0), plain.scaled_image(image, 0.625), atol=1e-3)
-    pillow = Image.fromarray(image).resize((52, 38), Image.Resampling.BICUBIC)
-    np.testing.assert_allclose(found.transpose(1, 2, 0).clip(0, 255), np.asarray(pillow), atol=1.01)
+    for channel in range(3):
+        values = Image.fromarray(image[..., channel].astype(np.float32))
+        np.testing.assert_allclose(found[channel], values.resize((52, 38), Image.Resampling.BICUBIC), atol=1e-2)
     brighter = Joining(0.625, 0.4).scaled(torch.from_numpy(image), 1.2).numpy().transpose(1, 2, 0)
     np.testing.assert_allclose(brighter, plain.scaled_image(image, 0.625, 1.2), atol=1e-3)
 

@@ -121,16 +121,22 @@ def judged(tmp_path: Path):
     """Judge images with raw maxima of 3, 6 and 11 by held-out ones with 5 and 6."""
     samples, maps = write_split(tmp_path, "test", [3.0, 6.0, 11.0])
     held_out_samples, held_out_maps = write_split(tmp_path, "validation", [5.0, 6.0])
-    merge_split(samples, maps, maps.maps, tmp_path / "maps", scale=1.0, blend="mean")
 
-    def run(**options: Any) -> tuple[dict[str, list], dict[str, list]]:
-        held_out = HeldOut(held_out_samples, held_out_maps, maps.maps, tmp_path / "held_out.parquet")
+    def run(range_maps: Path | None = maps.maps, **options: Any) -> tuple[dict[str, list], dict[str, list]]:
+        merge_split(samples, maps, range_maps, tmp_path / "maps", scale=1.0, blend="mean")
+        held_out = HeldOut(held_out_samples, held_out_maps, range_maps, tmp_path / "held_out.parquet")
         values = {"top_fraction": 0.0, "allowed_false_alarms": 0.0, "scale": 1.0, "blend": "mean"} | options
         places = (samples, tmp_path / "maps", maps.table, held_out, tmp_path / "verdicts.parquet")
         judge_split(*places, Judging(**values))
         return tuple(pd.read_parquet(tmp_path / f"{name}.parquet").to_dict("list") for name in ("verdicts", "held_out"))
 
     return run
+
+
+def test_without_a_range_scores_are_raw_values(judged) -> None:
+    verdicts, held_out = judged(None)
+    assert held_out["score"] == [5.0, 6.0] and verdicts["score"] == [3.0, 6.0, 11.0]
+    assert verdicts["is_anomalous"] == [False, False, True]
 
 
 def test_held_out_images_are_scored_on_the_scale_of_the_split(judged, tmp_path: Path) -> None:

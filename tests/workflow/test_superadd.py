@@ -57,7 +57,6 @@ SUPERADD_CHANGES: dict[str, tuple[Any, list[str]]] = {
     "superadd.memory_gb": (1.0, []),
     "binarize.closing_sizes": ([3], MASKS),
     "binarize.closing_threshold_factor": (1.5, MASKS),
-    "tiling.image_scale": (0.5, []),
 }
 
 
