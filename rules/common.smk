@@ -118,7 +118,7 @@ def embeddings_of_run(wildcards):
 
 def reference(key, pattern):
     """Maps that a range (merge.normalize; none for none) or thresholds (binarize.calibrate) are taken from."""
-    return lambda job: expand(pattern, **{**job, "split": project.reference_split(key, **run_of_job(job)) or []})
+    return lambda w: expand(pattern, **{**w, "split": project.reference_split(key, **run_of_job(w)) or []})
 
 
 def every(pattern, splits=lambda category: project.splits):

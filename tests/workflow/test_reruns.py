@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import shutil
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -104,6 +105,8 @@ OTHER_RUNS = {"dataset.name", "detectors", "winclip.shots", "winclip.seeds", "su
 REPLACES_JOBS = {"inp_former.weights"}
 # Thresholds from the validation split need that split's merged maps, which this run did not make.
 NEW_JOBS = {"binarize.calibrate": ["merge"], "infer.shards": ["infer_shard"] * 6}
+# Held-out training images leave what is inspected as it is, two splits of the four.
+KEPT_JOBS = {"dataset.hold_out_every": ["index", "index", "crop", "crop"]}
 # One category, trained on one split and inferred on three, of which one sets the limit and one has ground truth.
 # Of these keys some change which files a stage reads, and no parameter of it.
 BY_INPUTS = {*NEW_JOBS, "merge.normalize", "verdict.normal_masks"}
@@ -157,8 +160,9 @@ def representatives() -> list[str]:
 @pytest.mark.parametrize("key", representatives())
 def test_a_changed_key_plans_what_the_table_says(finished: Workspace, tmp_path: Path, key: str) -> None:
     config = write_change(finished, tmp_path, key)
-    expected = sorted([*jobs(followers(CHANGES[key][1], DETECTOR)), *NEW_JOBS.get(key, [])])
-    assert planned_after(finished, config) == expected
+    expected = Counter([*jobs(followers(CHANGES[key][1], DETECTOR)), *NEW_JOBS.get(key, [])])
+    expected.subtract(KEPT_JOBS.get(key, []))
+    assert planned_after(finished, config) == sorted(expected.elements())
 
 
 @pytest.mark.parametrize("key", [key for key in CHANGES if key not in BY_INPUTS])
