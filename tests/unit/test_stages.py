@@ -206,13 +206,13 @@ def test_held_out_training_images_replace_the_validation_split(project) -> None:
     ],
 )
 def test_what_re_runs_where_tokens_are_joined(project, key: str, value: object, first: set[str]) -> None:
-    base = {"detectors": ["superadd"], "tiling__window": "joined", "binarize__method": "superadd"}
+    base = {"detectors": ["superadd"], "tiling__window": "joined", "binarize__method": "lines"}
     assert stale(project(**base), project(**base | {key: value}), detector="superadd") - {"report"} == first
 
 
 def test_maps_without_a_range_have_no_reference_for_one(project) -> None:
     options = {"merge__normalize": "none", "binarize__calibrate": "validation"}
-    raw = project(**options, binarize__method="superadd", report__heatmap_range="single")
+    raw = project(**options, binarize__method="lines", report__heatmap_range="single")
     assert raw.reference_split("merge.normalize", **JOB) is None
     assert raw.reference_split("binarize.calibrate", **JOB) == "validation"
     check_plan(raw)
@@ -230,7 +230,7 @@ def test_maps_without_a_range_have_no_reference_for_one(project) -> None:
         ),
         (
             {"merge": {"normalize": "none"}},
-            r"merge\.normalize: none does not go with binarize\.method: robis, .*mean_std, percentile or superadd\.",
+            r"merge\.normalize: none does not go with binarize\.method: robis, .*mean_std, percentile or lines\.",
         ),
         (
             {"merge": {"normalize": "none"}, "binarize": {"method": "percentile"}},
@@ -495,7 +495,7 @@ def test_options_without_effect_are_named(project) -> None:
     both = project(binarize__percentile=90.0, refine__max_boxes=5, musc__subsets=2)
     assert without_effect(both) == [
         "musc.subsets has no effect: musc is not among the detectors.",
-        "binarize.percentile has no effect here: it is read only with binarize.method percentile or superadd.",
+        "binarize.percentile has no effect here: it is read only with binarize.method percentile or lines.",
         "refine.max_boxes has no effect here: it is read only with refine.method sam or grabcut.",
     ]
     where = [{"where": {"category": "nut"}, "set": {"binarize.method": "percentile"}}]

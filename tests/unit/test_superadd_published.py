@@ -13,7 +13,7 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file
 
-from robis.binarization.lines import LineClosing, superadd_mask
+from robis.binarization.lines import LineClosing, mask_closed_by_lines
 from robis.datasets.layouts import held_out, list_samples
 from robis.datasets.samples import Source
 from robis.detectors.inference import gather_maps
@@ -234,7 +234,7 @@ def test_masks_are_those_of_sets_of_pixels(shape: tuple[int, int], closing: Line
     for seed in range(2):
         values = made_map(seed, shape)
         threshold = float(np.percentile(values.astype(np.float64), 95 - 20 * seed))
-        found = superadd_mask(values, threshold, closing)
+        found = mask_closed_by_lines(values, threshold, closing)
         assert found.dtype == np.uint8 and found.max() <= 1
         options = (closing.reach, closing.angles, closing.threshold_factor, closing.erosion_size)
         expected = plain.mask_of(values.astype(np.float32), threshold, *options)
@@ -249,7 +249,7 @@ def test_lines_close_what_squares_would_not() -> None:
     values[28:33, 10:40] = values[28:33, 60:100] = 1.0
     values[28:33, 40:60] = 0.45
     values[28:33, 48:50] = 0.3
-    found = superadd_mask(values, 0.5, LineClosing(26, 16, 0.8, 3)) > 0
+    found = mask_closed_by_lines(values, 0.5, LineClosing(26, 16, 0.8, 3)) > 0
     assert found[30, 12:47].all() and found[30, 51:98].all() and not found[30, 48:50].any()
     assert not found[:27].any() and not found[34:].any()
 

@@ -32,7 +32,7 @@ class LineClosing:
     erosion_size: int
 
 
-def superadd_mask(anomaly_map: np.ndarray, threshold: float, closing: LineClosing) -> np.ndarray:
+def mask_closed_by_lines(anomaly_map: np.ndarray, threshold: float, closing: LineClosing) -> np.ndarray:
     """The mask of a map: threshold, closing by lines, filling, erosion.
 
     The closing's dilation is a pixel wider than its erosion, so that masks grow by up to a pixel on two sides.

@@ -13,7 +13,7 @@ import pandas as pd
 
 from robis.arrays.float16 import above
 from robis.binarization.closing import close_and_fill
-from robis.binarization.lines import LineClosing, superadd_mask
+from robis.binarization.lines import LineClosing, mask_closed_by_lines
 from robis.binarization.mebin import Estimate, eroded, estimate
 from robis.binarization.statistics import MapStatistics, read_valid_map
 from robis.errors import ConfigError, DataError, one_of
@@ -47,7 +47,7 @@ METHODS: dict[str, Method] = {
     "mebin": Method(mebin=True),
     "robis": Method(mean_std=True, mebin=True),  # RoBiS (arXiv 2505.21152): the union of both
     "percentile": Method(percentile=True, erodes=False),  # SuperADD's threshold (arXiv 2605.14808), our closing
-    "superadd": Method(percentile=True, erodes=False, lines=True),  # as its public code
+    "lines": Method(percentile=True, erodes=False, lines=True),  # SuperADD, as its public code
 }
 
 # Bytes of maps from which on loading compiled code pays: six maps of 512 x 612.
@@ -76,10 +76,10 @@ class Thresholding:
         threshold_step: gray levels between two of MEBin's thresholds.
         min_interval: thresholds that a stable interval of MEBin must span.
         erosion_size: side of the erosion block in map pixels; 1 erodes nothing.
-        percentile: of the pixels of all maps (percentile, superadd).
+        percentile: of the pixels of all maps (percentile, lines).
         percentile_factor: what it is multiplied by.
         closing_sizes, closing_threshold_factor: see `close_and_fill` (percentile); no sizes: nothing is closed.
-        line_reach, line_angles, line_threshold_factor: see `LineClosing` (superadd).
+        line_reach, line_angles, line_threshold_factor: see `LineClosing` (lines).
     """
 
     method: str
@@ -223,7 +223,7 @@ def _coarse_mask(anomaly_map: np.ndarray, threshold: np.float32, options: Thresh
     if options.votes.lines:
         factor = options.line_threshold_factor
         closing = LineClosing(options.line_reach, options.line_angles, factor, options.erosion_size)
-        return superadd_mask(anomaly_map, float(threshold), closing)
+        return mask_closed_by_lines(anomaly_map, float(threshold), closing)
     if options.closing_sizes and not options.votes.erodes:
         closed = close_and_fill(anomaly_map, threshold, options.closing_sizes, options.closing_threshold_factor)
         return closed.astype(np.uint8)

@@ -85,7 +85,7 @@ class Tiling(Section):
         "auto",
         description="Side of the square window in image pixels. image: one tile per image. joined: the detector scales "
         "the image by image_scale, cuts it into tiles of encoder.input_size, and joins their tokens on one grid before "
-        "it compares them (superadd). The number that auto stands for is lowered to the shortest side of the "
+        "it compares them (SuperADD). The number that auto stands for is lowered to the shortest side of the "
         "category's images.",
         json_schema_extra=larger("faster; a tile is shrunk more, so that small defects vanish"),
     )
@@ -203,11 +203,11 @@ class Merge(Section):
 class Binarize(Section):
     """From anomaly maps to coarse masks."""
 
-    method: Literal["robis", "mebin", "mean_std", "percentile", "superadd"] = Field(
+    method: Literal["robis", "mebin", "mean_std", "percentile", "lines"] = Field(
         "robis",
         description="How thresholds are found. robis: mebin or mean_std, whichever RoBiS chooses for an image. "
-        "percentile: a multiple of a percentile. superadd: the same, and masks are closed, filled and eroded as in "
-        "SuperADD.",
+        "percentile: a multiple of a percentile. lines: the same, and masks are closed by lines, filled and eroded as "
+        "in SuperADD.",
     )
     calibrate: Literal["split", "validation"] = Field(
         "split",
@@ -233,22 +233,22 @@ class Binarize(Section):
     )
     erosion_size: Annotated[int, at_most(1000, "A larger block erases every defect.")] = Field(
         6,
-        description="Side of the square, or with superadd of the ellipse, that erodes masks, in map pixels. 1: no "
-        "erosion (mebin, mean_std, robis, superadd). Published: 6, by SuperADD 3.",
+        description="Side of the square, or with lines of the ellipse, that erodes masks, in map pixels. 1: no "
+        "erosion (mebin, mean_std, robis, lines). Published: 6, by SuperADD 3.",
         json_schema_extra=larger("fewer specks, small defects vanish"),
     )
     percentile: float = Field(
         95.0,
         ge=0,
         le=100,
-        description="Percentile of the map pixels that the threshold is based on (percentile, superadd).",
+        description="Percentile of the map pixels that the threshold is based on (percentile, lines).",
         json_schema_extra=larger("fewer false alarms, faint defects vanish"),
     )
     percentile_factor: Annotated[
         float, Bounds("A larger factor puts the threshold above every pixel.", gt=0, le=1000)
     ] = Field(
         1.421,
-        description="Factor that turns this percentile into the threshold (percentile, superadd).",
+        description="Factor that turns this percentile into the threshold (percentile, lines).",
         json_schema_extra=larger("fewer false alarms, faint defects vanish"),
     )
     closing_sizes: Annotated[
@@ -269,17 +269,17 @@ class Binarize(Section):
     )
     line_reach: Annotated[int, at_most(499, "A longer line joins all that is in the map.")] = Field(
         26,
-        description="Half the length of the lines that close gaps in masks, in map pixels (superadd).",
+        description="Half the length of the lines that close gaps in masks, in map pixels (lines).",
         json_schema_extra=larger("wider gaps are closed, neighboring defects join"),
     )
     line_angles: Annotated[int, at_most(180, "Closer angles draw the same lines.")] = Field(
         16,
-        description="Number of directions of these lines, evenly spread over 180 degrees (superadd).",
+        description="Number of directions of these lines, evenly spread over 180 degrees (lines).",
         json_schema_extra=larger("gaps of more directions are closed; more time"),
     )
     line_threshold_factor: Fraction = Field(
         0.8,
-        description="Fraction of the threshold that a pixel must exceed to be closed by a line (superadd).",
+        description="Fraction of the threshold that a pixel must exceed to be closed by a line (lines).",
         json_schema_extra=larger("fewer pixels are closed"),
     )
 

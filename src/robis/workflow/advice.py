@@ -203,7 +203,7 @@ def _small_defect(widths: Sequence[int]) -> int:
 def _smaller_window(row: MethodRow, width: int) -> Remedy | None:
     token = TOKEN_SHARE * (row.scales.token or width)
     if row.settings.tiling.window == "joined":
-        return f"tiling.image_scale: {row.settings.tiling.image_scale * token / width:.2g}"
+        return _remedy("tiling.image_scale", float(f"{row.settings.tiling.image_scale * token / width:.2g}"))
     window = int(max(least_window(max(row.scales.image), row.scales.input_size), row.scales.tile * width / token))
     return _remedy("tiling.window", window) if window < row.scales.tile else None
 

@@ -201,7 +201,7 @@ def _check_raw_maps(settings: SharedSettings) -> None:
     if settings.binarize.method in ("robis", "mebin"):
         raise ConfigError(
             f"merge.normalize: none does not go with binarize.method: {settings.binarize.method}, whose thresholds are "
-            f"gray levels from 0 to 255. Set binarize.method to mean_std, percentile or superadd."
+            f"gray levels from 0 to 255. Set binarize.method to mean_std, percentile or lines."
         )
     if settings.report.heatmap_range == "split":
         raise ConfigError(

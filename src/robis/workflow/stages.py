@@ -19,7 +19,7 @@ _NO_VALIDATION = "where the dataset has no validation images of its own"
 _MEBIN = When("binarize.method", ("mebin", "robis"))
 _MEAN_STD = When("binarize.method", ("mean_std", "robis"))
 _PERCENTILE = When("binarize.method", ("percentile",))
-_SUPERADD = When("binarize.method", ("superadd",))
+_LINES = When("binarize.method", ("lines",))
 _CUT = When("tiling.window", (NUMBER, "image"))
 _SAM = When("refine.method", ("sam",))
 _BOXES = When("refine.method", ("sam", "grabcut"))
@@ -93,9 +93,9 @@ SHARED: dict[str, Stage] = {
             *options(
                 "binarize.percentile",
                 "binarize.percentile_factor",
-                when=When("binarize.method", ("percentile", "superadd")),
+                when=When("binarize.method", ("percentile", "lines")),
             ),
-            *options("binarize.line_reach", "binarize.line_angles", "binarize.line_threshold_factor", when=_SUPERADD),
+            *options("binarize.line_reach", "binarize.line_angles", "binarize.line_threshold_factor", when=_LINES),
             *options("binarize.closing_sizes", "binarize.closing_threshold_factor", when=_PERCENTILE),
         ),
         after=("index", "merge"),
