@@ -19,8 +19,8 @@ from safetensors.torch import load_file, save_file
 from scipy.ndimage import binary_closing, binary_fill_holes
 
 from robis.config.yaml_files import plain, read_config
+from robis.detectors.superadd.blocks import superadd_blocks
 from robis.encoders.build import build_encoder
-from robis.encoders.names import superadd_blocks
 from robis.evaluation.metrics import METRICS
 from robis.io.maps import read_map
 from robis.workflow.stages import followers, readers
