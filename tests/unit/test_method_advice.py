@@ -171,6 +171,8 @@ def test_each_misfit_names_a_key_and_a_value(root: Path) -> None:
             "nut (superadd): 10 of 10 defects are smaller than the erosion block (24 px). Try binarize.erosion_size: 1"
         ),
     }, "one of ten defects is smaller than a mask pixel of 4, which is tolerated"
+    joined = texts(project(root, tiling={"window": "joined", "image_scale": 0.25}))
+    assert "Try tiling.image_scale: 1.0" in joined["category has defects smaller than half a token"]
 
 
 def test_what_is_advised_ends_the_advice(root: Path) -> None:

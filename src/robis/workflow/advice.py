@@ -168,7 +168,7 @@ def _misfits(row: MethodRow, sizes: Sequence[Size], given: SharedSettings) -> It
         yield _advice("padded", where, percent=round(100 * scales.padding), **tiles, **_less_padding(row, sizes))
     if scales.tile > MOST_REDUCED * scales.input_size:
         input_size = scales.input_size
-        yield _advice("reduced", where, input_size=input_size, **tiles, **_remedy("tiling.window", 2 * input_size))
+        yield _advice("reduced", where, input_size=input_size, **tiles, **_window(row, 2 * input_size))
     shortest, usual = min(min(size) for size in sizes), side_to_fit(sizes)
     if row.settings.tiling.window == shortest != usual and given.tiling.window == "auto":
         yield _advice("narrowed", where, shortest=shortest, **_remedy("tiling.window", usual))
@@ -190,6 +190,13 @@ def _remedy(key: str, value: Any) -> Remedy:
     return {"key": key, "value": value}
 
 
+def _window(row: MethodRow, side: int) -> Remedy:
+    """What gives a tile this side in image pixels."""
+    if row.settings.tiling.window == "joined":
+        return _remedy("tiling.image_scale", round(row.scales.input_size / side, 2))
+    return _remedy("tiling.window", side)
+
+
 def _less_padding(row: MethodRow, sizes: Sequence[Size]) -> Remedy:
     shortest = min(min(size) for size in sizes)
     return _remedy("tiling.edge", "shift") if row.scales.tile <= shortest else _remedy("tiling.window", shortest)
@@ -202,10 +209,8 @@ def _small_defect(widths: Sequence[int]) -> int:
 
 def _smaller_window(row: MethodRow, width: int) -> Remedy | None:
     token = TOKEN_SHARE * (row.scales.token or width)
-    if row.settings.tiling.window == "joined":
-        return _remedy("tiling.image_scale", float(f"{row.settings.tiling.image_scale * token / width:.2g}"))
     window = int(max(least_window(max(row.scales.image), row.scales.input_size), row.scales.tile * width / token))
-    return _remedy("tiling.window", window) if window < row.scales.tile else None
+    return _window(row, window) if window < row.scales.tile else None
 
 
 def _smaller_block(row: MethodRow, width: int) -> Remedy:
