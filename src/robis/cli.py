@@ -191,7 +191,8 @@ def _init(options: argparse.Namespace) -> None:
     for text in written.warnings:
         print(f"\n{text}")
     files = f"{written.config} and {written.table}" if written.table else written.config
-    print(f"\nWrote {files}. Next:\n  snakemake --configfile {shlex.quote(str(written.config))}")
+    config = shlex.quote(str(written.config))
+    print(f"\nWrote {files}. Next:\n  robis data check --configfile {config}\n  snakemake --configfile {config}")
 
 
 def _explain(options: argparse.Namespace) -> None:
@@ -316,6 +317,7 @@ def _check_data(options: argparse.Namespace) -> None:
         print(f"\nIn categories and splits that {config} does not run:\n{grouped(report.elsewhere, limit)}")
     if report.problems:
         raise ProblemsError(str(root), report.problems, limit)
+    print("\nNo problems.")
 
 
 def _guessed(folder: Path) -> tuple[str, Path]:

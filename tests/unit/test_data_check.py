@@ -153,6 +153,7 @@ def test_the_command_prints_a_table_and_writes_nothing(
     printed = capsys.readouterr().out
     assert printed.startswith(f"{whole}, layout folder; tiles as {config} makes them")
     assert "crack 2, dent 1" in printed
+    assert printed.endswith("\n\nNo problems.\n")
     # Nine images of one tile, one of 40 pixels: 1 + ceil(24 / 14) = 3.
     assert total(printed)[-2:] == [f"{12 * 28 * 28 * 3 / 1000:.1f}", "kB"]
     assert sorted(whole.parent.rglob("*")) == before
@@ -169,6 +170,9 @@ def test_the_command_ends_with_all_problems_and_exit_status_1(
     assert "crack 2, dent 1" in printed.out
     assert f"robis: {whole}: 2 problems:\n1 image cannot be read" in printed.err
     assert "1 defective image has no mask" in printed.err
+    looked_for = "nut/masks/crack/2.png, nor a mask in the other places that docs/datasets.md lists"
+    assert f"test/crack/2.png: there is no {looked_for}\n" in f"{printed.err}\n"
+    assert "No problems" not in printed.out
     for n in range(8):
         (whole / "nut" / "train" / f"bad{n}.png").touch()
     for extra, named in (([], 4), (["--all"], 8)):

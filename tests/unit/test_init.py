@@ -271,8 +271,29 @@ def test_the_command_prints_what_it_saw_and_what_to_do_next(here: Path, capsys: 
         "data/parts: 1 category, 20 images to learn from, 4 to inspect (4 unlabeled), 140 x 100 px, gray, 16 bits; CPU"
     )
     assert "nut: the 16-bit images use 6.2 % of their range" in printed
-    assert printed.endswith("Wrote parts.yaml. Next:\n  snakemake --configfile parts.yaml\n")
+    assert printed.endswith(
+        "Wrote parts.yaml. Next:\n  robis data check --configfile parts.yaml\n  snakemake --configfile parts.yaml\n"
+    )
     assert re.search(r"^# Expected time: about \d+ min on two CPU cores", Path("parts.yaml").read_text(), re.MULTILINE)
+
+
+def test_masks_that_are_missing_for_some_defects_are_counted(here: Path) -> None:
+    labeled(Path("data", "parts"))
+    masks = Path("data", "parts", "nut", "masks", "crack")
+    (masks / "1.png").unlink()
+    written = init(Path("data", "parts"), Path("c.yaml"), gpu=False)
+    assert [text.partition(" A run")[0] for text in written.warnings] == [
+        "nut: 1 of 3 defective images in test has no mask."
+    ]
+    for mask in masks.iterdir():
+        mask.unlink()
+    assert init(Path("data", "parts"), Path("d.yaml"), gpu=False).warnings == ()
+
+
+def test_the_sides_that_auto_stands_for_are_named(here: Path) -> None:
+    many_categories(Path("data", "parts"))
+    init(Path("data", "parts"), Path("c.yaml"), gpu=False)
+    assert "shortest side of a category's images (60 to 71 px), at most 1024\n" in Path("c.yaml").read_text()
 
 
 def test_an_existing_file_stays_unless_it_may_be_replaced(here: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -80,6 +80,10 @@ def test_explain_names_value_range_and_what_re_runs() -> None:
         explain("merge.scal", Settings())
     with pytest.raises(ConfigError, match=r"merg: no such key\. .*Did you mean 'merge'"):
         explain("merg", Settings())
+    with pytest.raises(ConfigError, match=r"erode_size: no such key\. Did you mean 'binarize\.erosion_size'\?$"):
+        explain("erode_size", Settings())
+    with pytest.raises(ConfigError, match=r"std_factor: no such key\. Did you mean 'binarize\.std_factor'\?$"):
+        explain("std_factor", Settings())
 
 
 def test_explain_says_which_way_to_turn_and_where_a_value_comes_from(tmp_path: Path) -> None:

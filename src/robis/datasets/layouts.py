@@ -307,7 +307,7 @@ LAYOUTS: dict[str, Layout] = {
         _has_mask_folder,
         reads="images in train and validation (of their folder good alone where they have it) and in test, masks in "
         "masks or ground_truth",
-        mask_name="masks/DEFECT/STEM.png, or ground_truth, STEM_mask.png, no DEFECT",
+        mask_name="masks/DEFECT/STEM.png, nor a mask in the other places that docs/datasets.md lists",
         mask_folders=_mask_folders,
     ),
     "table": Layout(

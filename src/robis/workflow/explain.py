@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 import textwrap
 from collections.abc import Iterator, Sequence
+from difflib import get_close_matches
 from pathlib import Path
 
 from robis.config.messages import RENAMED
@@ -40,7 +41,16 @@ def _unknown(key: str) -> str:
         return f"{key}: no such key. It is now called {section}.{RENAMED[key]}."
     beside = [known for known in every_key(Settings) if known.startswith(f"{section}.")]
     sections = [name for name in section_names(Settings) if name != "overrides"]
+    if not beside and (meant := _of_that_name(key.rpartition(".")[2], sections)):
+        return f"{key}: no such key. Did you mean {' or '.join(map(repr, meant))}?"
     return f"{key}: no such key. {one_of(key, beside or sections)}"
+
+
+def _of_that_name(name: str, sections: Sequence[str]) -> list[str]:
+    """The keys whose name without section is like this one, unless a section's name is more like it."""
+    keys = [key for key in every_key(Settings) if "." in key]
+    near = get_close_matches(name, [*sections, *{key.rpartition(".")[2] for key in keys}], n=1)
+    return [key for key in keys if key.rpartition(".")[2] in near]
 
 
 def _lines(key: str, settings: SharedSettings, files: Sequence[Path], source: Path | None) -> Iterator[str]:

@@ -181,9 +181,17 @@ class _Config:
         if units.window == "image":
             return "one tile per image"
         if units.window == "auto":
-            return "windows as large as the images allow, at most 1024 px"
+            return (
+                f"windows as wide as the shortest side of a category's images ({self._auto_sides()} px), at most 1024"
+            )
         tokens = tokens_per_side(self.machine.encoder, self.settings.input_size) or 1
         return f"px; a token is {int(units.window) / tokens:.2g} px wide. Smaller: finer and slower"
+
+    def _auto_sides(self) -> str:
+        """The windows that `auto` stands for, from the smallest to the largest."""
+        units = self._units()
+        sides = sorted({self.settings.units[name].window for name in units if units[name].window == "auto"}, key=int)
+        return str(sides[0]) if len(sides) == 1 else f"{sides[0]} to {sides[-1]}"
 
     def _about_erosion(self, units: Units) -> str:
         if units.erosion == 1:

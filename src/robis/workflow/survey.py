@@ -61,6 +61,7 @@ def look(guess: Guess, source: Source) -> Survey:
         *_left_out(everything, inspected, f"has no images in {' or '.join(splits)}"),
         *_left_out(inspected, categories, f"has no images in train; detectors: [{without_training()}] needs none"),
         *dark,
+        *(text for name in categories for split in splits for text in _without_masks(source, name, split)),
     ]
     if categories != everything:
         guess = replace(guess, categories=tuple(categories))
@@ -71,6 +72,18 @@ def look(guess: Guess, source: Source) -> Survey:
 
 def _left_out(before: Sequence[str], after: Sequence[str], reason: str) -> list[str]:
     return [f"{name}: left out, since it {reason}." for name in before if name not in after]
+
+
+def _without_masks(source: Source, name: str, split: str) -> list[str]:
+    """Say that some defective images of a split have masks and others none: the first job would refuse them."""
+    masks = [sample.mask for sample in list_samples(source, name, split) if sample.label == ANOMALOUS]
+    count = masks.count(None)
+    if count in (0, len(masks)):
+        return []
+    return [
+        f"{name}: {count} of {len(masks)} defective images in {split} {'has' if count == 1 else 'have'} no mask. A run "
+        f"needs masks of all or none. `robis data check` lists the images."
+    ]
 
 
 def _category(source: Source, name: str, splits: list[str]) -> Category:
