@@ -556,3 +556,7 @@ def test_the_page_and_the_summary_say_how_good_a_run_is(results: Path) -> None:
     assert "inp_former does not tell good from defective images better than chance: image AUROC 0.0" in text
     assert "Likely causes, the surest first:" in text
     assert text.index("encoder.weights") < text.index("The window of 1024 pixels")
+    conditions = {"inp_former": {"nut": Conditions("image", 2240, "vit_tiny", "auto", 60)}}
+    text = Page(build(results, facts=replace(facts, conditions=conditions))).text
+    assert "Likely cause: " in text
+    assert "the surest first" not in text

@@ -297,8 +297,9 @@ class Refine(Section):
     )
     max_boxes: Annotated[int, at_most(1000, "SAM or GrabCut runs once per box.")] = Field(
         3,
-        description="Number of components of the coarse mask, the largest first, that become box prompts.",
-        json_schema_extra=larger("more regions of an image are refined; more time"),
+        description="Number of components of the coarse mask, the largest first, that become box prompts; the "
+        "others are dropped.",
+        json_schema_extra=larger("more regions of an image stay in its final mask; more time"),
     )
     multimask: bool = Field(
         False, description="Whether to join the three masks that SAM proposes per box instead of taking its single one."

@@ -154,7 +154,7 @@ class _Config:
         fewest = min(len(category.test) for category in self.survey.categories)
         if detector.published["rescore.method"] != "none" and fewest < LEAST_TO_RESCORE:
             yield "rescore", {"method": "none"}, f"it takes {LEAST_TO_RESCORE} images of a category"
-        yield "refine", {"method": "grabcut"}, "fits masks to the edges in the image; needs no weights"
+        yield "refine", {"method": "grabcut"}, _REFINED
 
     def _dataset(self) -> dict[str, Any]:
         guess = self.survey.guess
@@ -218,6 +218,7 @@ def _overrides(units: Mapping[str, Units], usual: Units) -> list[str]:
     return ["overrides: # images of other sizes", *lines] if lines else []
 
 
+_REFINED = "fits masks to the edges in the image, keeps the 3 largest regions (max_boxes); needs no weights"
 # The keys of `Units`, in its order.
 _UNIT_KEYS = ("tiling.window", "merge.scale", "binarize.erosion_size")
 _ENCODERS = {
