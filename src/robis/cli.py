@@ -309,7 +309,9 @@ def _check_data(options: argparse.Namespace) -> None:
         print(f"\n{format_held_out(report.held_out, limit)}")
     if checked.method:
         print(f"\nIn image pixels, with the same settings:\n{format_method(checked.method)}")
-    if checked.advice:
+    if options.configfile is None and not is_own:
+        print(f"\n`robis init {options.root}` writes settings that fit these images.")
+    elif checked.advice:
         print(f"\nSettings that do not fit the images:\n{grouped(checked.advice, limit)}")
     if report.remarks:
         print(f"\nUsable, but likely to be mistakes:\n{grouped(report.remarks, limit)}")

@@ -297,7 +297,10 @@ def test_data_check_says_what_the_plan_says(root: Path, capsys: pytest.CaptureFi
 def test_data_check_guesses_the_layout(root: Path, tmp_path: Path, monkeypatch, capsys) -> None:
     monkeypatch.chdir(tmp_path)
     assert main(["data", "check", str(root)]) == 0
-    assert f"{root}, layout folder;" in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert f"{root}, layout folder;" in printed
+    assert f"`robis init {root}` writes settings that fit these images." in printed
+    assert "Try tiling.window" not in printed, "settings that were made for other images"
     assert not (tmp_path / "results").exists(), "nothing is written"
     for n in range(3):
         write_image(tmp_path / "loose" / f"{n}.png")

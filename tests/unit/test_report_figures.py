@@ -19,6 +19,7 @@ from robis.report.colors import DARK, LIGHT, SERIES, VARIABLES
 from robis.report.figures import (
     curve_figures,
     evenly,
+    score_bins,
     score_figure,
     size_bins,
     size_figure,
@@ -183,14 +184,14 @@ def test_series_differ_in_color_or_dashes() -> None:
 
 
 def test_the_histogram_counts_images_by_label() -> None:
-    scores = np.array([0.0, 0.1, 0.1, 3.2, 3.2])
+    scores = np.array([0.0, 0.6, 0.6, 3.0, 3.0])
     figure = score_figure("musc", scores, ["normal", "normal", None, "anomalous", "anomalous"])
     (axes,) = axes_of(figure)
     counts = {patch.get_gid(): patch.get_data().values for patch in axes.patches if patch.get_gid()}
-    # 32 bins of 0.1 each from 0 to 3.2.
+    # 6 bins of 0.5 each from 0 to 3.
     assert {name: np.flatnonzero(values).tolist() for name, values in counts.items()} == {
         "normal": [0, 1],
-        "anomalous": [31],
+        "anomalous": [5],
         "unknown": [1],
     }
     assert [text.get_text().split("\N{EN SPACE}") for text in figure.picture.texts] == [
@@ -200,6 +201,11 @@ def test_the_histogram_counts_images_by_label() -> None:
     ]
     assert axes.get_ylim()[0] == 0 and all(tick == int(tick) for tick in axes.get_yticks())
     assert score_figure("musc", np.array([1.0, 1.0]), ["normal", None]), "equal scores"
+
+
+@pytest.mark.parametrize(("images", "bins"), [(1, 6), (9, 6), (40, 13), (256, 32), (10_000, 32)])
+def test_few_images_get_few_bins(images: int, bins: int) -> None:
+    assert score_bins(images) == bins
 
 
 def test_the_histogram_has_a_line_at_the_limit() -> None:

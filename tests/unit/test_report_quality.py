@@ -11,7 +11,7 @@ import pytest
 from robis.report.causes import Conditions, Evidence, causes
 from robis.report.images import images_table
 from robis.report.quality import Judged, Statement, statement, summary_text
-from robis.scoring.limits import Limit
+from robis.scoring.limits import Limit, limit_of
 
 THIRTY = Limit(5.0, 30, 0)
 
@@ -115,7 +115,7 @@ def test_without_labels_and_held_out_images_nothing_is_claimed() -> None:
 def evidence(category: str = "nut", **changes: Any) -> Evidence:
     conditions = {"window": 300, "input_size": 256, "encoder": "dinov2_reg_vitb14", "weights": "auto", "training": 60}
     conditions |= {key: changes.pop(key) for key in list(changes) if key in conditions}
-    values = {"sizes": np.array([[300, 400]] * 3), "areas": np.array([900.0])} | changes
+    values = {"sizes": np.array([[300, 400]] * 3), "areas": np.array([900.0]), "defective": 10} | changes
     return Evidence(category, Conditions(**conditions), **values)
 
 
@@ -160,6 +160,23 @@ def test_causes_come_with_the_surest_first() -> None:
     assert texts[4] == "nut has 8 training images: add good images, 20 at least."
     assert keys(evidence(training=None)) == ["encoder.name"], "a detector that does not learn"
     assert keys(evidence(good=15, flagged=7)) == ["encoder.name"]
+
+
+def test_a_limit_from_few_images_is_a_cause() -> None:
+    few = {"good": 15, "defective": 25, "missed": 16}
+    (cause, _) = causes([evidence(), evidence("bolt", **few, held_out=6)])
+    assert cause.key == "verdict.allowed_false_alarms"
+    assert cause.text == (
+        "16 of the 25 defective images of bolt score below the limit, which comes from 6 good images: a single unusual "
+        "one can set it. Give more training images, or allow a false alarm among them: 0.17."
+    )
+    assert limit_of([1, 2, 3, 4, 5, 9], 0.17).value == 5, "the value that the text names allows one of six"
+    assert keys(evidence(**few, held_out=20)) == keys(evidence(**few)) == ["encoder.name"]
+    assert keys(evidence(**few | {"missed": 12}, held_out=6)) == ["encoder.name"]
+
+
+def test_without_labels_nothing_says_that_the_encoder_fails() -> None:
+    assert keys(evidence(defective=0, areas=np.array([]))) == []
 
 
 @pytest.mark.parametrize("images", [3, 12])

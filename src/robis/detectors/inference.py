@@ -17,7 +17,7 @@ from robis.detectors.batches import Picked, in_passes, one_behind, tile_batches,
 from robis.detectors.checks import require_finite
 from robis.detectors.jobs import InferJob, Shard
 from robis.detectors.kept import ComputeRows, fill_rows, with_model
-from robis.encoders.devices import autocast, pick_device
+from robis.encoders.devices import autocast, named_device
 from robis.io.arrays import atomic_array, blocks, open_array, release
 from robis.io.damage import damaged
 from robis.io.progress import tracked
@@ -91,7 +91,7 @@ def write_tile_maps(
     store, rows = open_tiles(job.store.tiles, job.store.table)
     chosen = part_of(len(store), job.shard, job.compute.batch_size)
     store, rows = store[chosen], rows[chosen]
-    device = pick_device(job.compute.device)
+    device = named_device(job.compute.device)
     size = map_size(job.size.window, job.size.scale, input_size)
     how = with_work(job.compute, device)
 
@@ -129,7 +129,7 @@ def write_image_maps(image_map: Callable[[Tensor, tuple[int, int]], Tensor], job
     shape = (max(height for height, _ in sizes), max(width for _, width in sizes))
     chosen = part_of(len(store), job.shard)
     images = Images(store[chosen], _sides(rows[chosen]))
-    device = pick_device(job.compute.device)
+    device = named_device(job.compute.device)
 
     def maps_of(numbers: Sequence[int]) -> Iterator[tuple[int, np.ndarray]]:
         for place, number in enumerate(tracked(numbers, len(numbers), "images")):

@@ -14,16 +14,17 @@ _REDUCED = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 def pick_device(name: str = "auto") -> torch.device:
-    """The first visible GPU, else the CPU, for "auto"; otherwise the device of that name. Logged for the report.
-
-    Raises ConfigError for a name that torch does not know or a GPU that is not there.
-    """
-    device = _device(name)
+    """The device of that name, as `named_device`; logged for people."""
+    device = named_device(name)
     logger.info("Computing on %s.", torch.cuda.get_device_name(device) if device.type == "cuda" else "the CPU")
     return device
 
 
-def _device(name: str) -> torch.device:
+def named_device(name: str = "auto") -> torch.device:
+    """The first visible GPU, else the CPU, for "auto"; otherwise the device of that name.
+
+    Raises ConfigError for a name that torch does not know or a GPU that is not there.
+    """
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:

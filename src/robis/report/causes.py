@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -13,6 +14,8 @@ FILLED = 0.5
 SMALL_SIDE = 8
 # Fewer training images do not show what normal images look like.
 FEW_TRAINING_IMAGES = 20
+# With fewer held-out images, a single unusual one sets the limit.
+FEW_HELD_OUT = 20
 
 
 @dataclass(frozen=True)
@@ -44,6 +47,8 @@ class Evidence:
         sizes: int (N, 2), height and width of each image.
         areas: int (R,), area of each ground-truth region in image pixels.
         good, flagged: number of images labeled normal, and of those that are judged anomalous by a limit.
+        defective, missed: number of images labeled anomalous, and of those that are judged normal.
+        held_out: number of normal images that the limit comes from; 0 where there is no limit.
     """
 
     category: str
@@ -52,6 +57,9 @@ class Evidence:
     areas: np.ndarray
     good: int = 0
     flagged: int = 0
+    defective: int = 0
+    missed: int = 0
+    held_out: int = 0
 
     @property
     def size(self) -> tuple[int, int]:
@@ -87,10 +95,12 @@ def causes(evidence: Sequence[Evidence]) -> list[Cause]:
     """Likely causes of a bad result of one run; each is named for the category where it shows most.
 
     Random weights come first, since nothing else counts with them; then what the images and masks prove: padding,
-    defects that resizing erases, good images unlike the training images, too few of these. Another encoder comes last:
-    nothing in the data says that it helps.
+    defects that resizing erases, good images unlike the training images, too few of these, a limit from few images.
+    Another encoder comes last, since nothing in the data says that it helps, and only where labels say that the result
+    is bad.
     """
-    return [cause for make in (_weights, _window, _small, _unlike, _few, _encoder) for cause in make(evidence)]
+    makers = (_weights, _window, _small, _unlike, _few, _limit, _encoder)
+    return [cause for make in makers for cause in make(evidence)]
 
 
 def _weights(evidence: Sequence[Evidence]) -> Iterator[Cause]:
@@ -159,9 +169,21 @@ def _few(evidence: Sequence[Evidence]) -> Iterator[Cause]:
         )
 
 
+def _limit(evidence: Sequence[Evidence]) -> Iterator[Cause]:
+    few = [each for each in evidence if 0 < each.held_out < FEW_HELD_OUT]
+    worst = max(few, key=lambda each: each.missed / max(1, each.defective), default=None)
+    if worst and worst.missed > worst.defective / 2:
+        yield Cause(
+            f"{worst.missed} of the {worst.defective} defective images of {worst.category} score below the limit, "
+            f"which comes from {worst.held_out} good images: a single unusual one can set it. Give more training "
+            f"images, or allow a false alarm among them: {math.ceil(100 / worst.held_out) / 100}.",
+            "verdict.allowed_false_alarms",
+        )
+
+
 def _encoder(evidence: Sequence[Evidence]) -> Iterator[Cause]:
     conditions = evidence[0].conditions
-    if conditions.weights != "random":
+    if conditions.weights != "random" and any(each.good or each.defective for each in evidence):
         yield Cause(
             f"{conditions.encoder} may not see these defects: try another encoder, or a larger encoder.input_size.",
             "encoder.name",

@@ -15,7 +15,7 @@ from robis.report.canvas import HEIGHT, Entry, Figure, Mark, label_axes, new_pic
 from robis.report.colors import DASHES, LIGHT, SERIES
 
 PRO_LIMITS = (0.30, 0.05)
-BINS = 32
+BINS, FEWEST_BINS = 32, 6
 MOST_IMAGES = 400
 MOST_REGIONS = 600
 MOST_STEPS = 300
@@ -93,6 +93,11 @@ def _series(number: int) -> tuple[str, Any]:
     return f"series-{number % SERIES}", DASHES[number // SERIES % len(DASHES)]
 
 
+def score_bins(images: int) -> int:
+    """Bins of a histogram of so many images: fewer where most would hold none or one."""
+    return min(BINS, max(FEWEST_BINS, round(2 * images**0.5)))
+
+
 @style()
 def score_figure(run: str, scores: np.ndarray, labels: Sequence[str | None], limit: float | None = None) -> Figure:
     """Histogram of image scores (N,) by label, of images with a finite score; with a line at the limit, if any."""
@@ -105,7 +110,7 @@ def score_figure(run: str, scores: np.ndarray, labels: Sequence[str | None], lim
     picture, (axes,) = new_picture(legend)
     label_axes(axes, "Image score", "Images")
     low, high = (scores[finite].min(), scores[finite].max()) if groups else (0.0, 1.0)
-    edges = np.linspace(low, high if high > low else low + 1.0, BINS + 1)
+    edges = np.linspace(low, high if high > low else low + 1.0, score_bins(int(finite.sum())) + 1)
     marks = {}
     for name, values in groups.items():
         counts, _ = np.histogram(values, edges)

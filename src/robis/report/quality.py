@@ -218,14 +218,17 @@ def _evidence(
     for group, masks in zip(groups, measured, strict=True):
         if run in masks.images:
             counts = Counter(masks.results[run])
-            by_limit = group.limit(run) is not None
+            limit = group.limit(run)
             yield Evidence(
                 group.category,
                 conditions[group.category],
                 group.samples[["height", "width"]].to_numpy(int),
                 masks.regions[run]["area"].to_numpy(float),
                 good=counts["false alarm"] + counts["clean"],
-                flagged=counts["false alarm"] if by_limit else 0,
+                flagged=counts["false alarm"] if limit else 0,
+                defective=sum(known(label) == ANOMALOUS for label in group.samples["label"]),
+                missed=counts["missed"],
+                held_out=limit.images if limit else 0,
             )
 
 

@@ -70,11 +70,8 @@ def _selected(source: Tokens, job: TrainJob) -> list[Tensor]:
     targets = shares_of(options["bank_size"], options["rounds"])
     bank = [torch.empty(options["bank_size"], width) for width in source.widths]
     first = 0
-    for part, tokens_of_blocks in _parts(source, job):
-        pairs = tracked(
-            zip(bank, tokens_of_blocks, strict=True), len(bank), "blocks", f"select {part + 1}/{len(targets)}"
-        )
-        for number, (kept, tokens) in enumerate(pairs):
+    for part, tokens_of_blocks in tracked(_parts(source, job), len(targets), "subsets", "select"):
+        for number, (kept, tokens) in enumerate(zip(bank, tokens_of_blocks, strict=True)):
             rng = np.random.default_rng([options["seed"], CHOICE, part, number])
             chosen = select(
                 tokens, targets[part], neighbors=options["neighbors"], radius_growth=options["radius_growth"], rng=rng
