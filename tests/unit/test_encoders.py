@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -346,3 +348,23 @@ def test_blocks_of_superadd_hold_for_any_encoder() -> None:
     assert build_encoder(TINY, **options).blocks == (3, 5, 8, 10)
     assert build_encoder("dinov3_vits16", **options).blocks == (3, 5, 8, 10)
     assert own_input_size("dinov3_vithplus16") == 640
+
+
+def test_a_plan_knows_timms_models_without_importing_timm() -> None:
+    """To import timm takes seconds, and every plan would."""
+    program = (
+        "import sys; from robis.encoders.names import check_encoder_name, family_of; name = 'vit_tiny_patch16_224'; "
+        "check_encoder_name(name); print(family_of(name), 'timm' in sys.modules)"
+    )
+    assert subprocess.check_output([sys.executable, "-c", program], text=True).split() == ["vit", "False"]
+
+
+def test_all_of_timms_plain_vits_cut_patches() -> None:
+    """The file of a model tells its family, as the name of the first layer does."""
+    vits = timm.list_models(module="vision_transformer")
+    assert len(vits) > 100
+    for name in vits:
+        assert timm.get_pretrained_cfg(name).first_conv.startswith("patch_embed"), name
+        assert family_of(name) == "vit"
+    for name in ("resnet18", "vit_small_r26_s32_224", "no_model"):
+        assert names._file_in_timm(name) != "vision_transformer.py"

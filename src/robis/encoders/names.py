@@ -135,6 +135,8 @@ def family_of(name: str) -> Family:
         return ARCHITECTURES[name].family
     if is_clip(name):
         return "clip"
+    if _file_in_timm(name) == "vision_transformer.py":
+        return "vit"
     # How timm names the first layer of a model tells whether it cuts patches.
     return "vit" if str(_timm_config(name).first_conv).startswith("patch_embed") else "cnn"
 
@@ -192,6 +194,25 @@ def packaged_file(weights: PackagedWeights) -> Path | None:
         if (Path(folder) / weights.file).is_file():
             return Path(folder) / weights.file
     return None
+
+
+def check_encoder_name(name: str) -> None:
+    """Raise ConfigError for a name that no model has."""
+    if not _file_in_timm(name):
+        own_input_size(name)
+
+
+@cache
+def _file_in_timm(name: str) -> str:
+    """The name of timm's file that registers a model of this name, without a tag; empty where none does.
+
+    Read as text, since to import timm takes seconds, and a plan needs no more.
+    """
+    spec = find_spec("timm")
+    entry = f"@register_model\ndef {name}("
+    folders = [Path(folder, "models") for folder in (spec.submodule_search_locations or [] if spec else [])]
+    files = (file for folder in folders for file in folder.glob("*.py"))
+    return next((file.name for file in files if entry in file.read_text(encoding="utf-8")), "")
 
 
 def own_input_size(name: str) -> int:

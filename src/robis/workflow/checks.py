@@ -12,7 +12,7 @@ from robis.datasets.index import nothing_found
 from robis.datasets.layouts import list_categories, list_splits
 from robis.detectors import base
 from robis.detectors.registry import DETECTORS
-from robis.encoders.names import is_clip, is_pretrained_tag, own_input_size
+from robis.encoders.names import check_encoder_name, is_clip, is_pretrained_tag
 from robis.errors import ConfigError, DataError, first_few, one_of
 from robis.io.weights import check_file
 from robis.refinement.methods import check_checkpoint
@@ -178,7 +178,7 @@ def _learns(project: Project, name: str) -> bool:
 def _check_options(project: Project, kind: str, settings: SharedSettings) -> None:
     detector = DETECTORS[kind]
     detector.check_options(settings)
-    own_input_size(settings.encoder.name)  # raises for a name that no model has
+    check_encoder_name(settings.encoder.name)
     if settings.tiling.window == "joined" and not detector.joins_tokens:
         joining = [other.name for other in DETECTORS.values() if other.joins_tokens]
         raise ConfigError(
