@@ -259,27 +259,32 @@ def test_panels_zoom_together(browser: Chromium, page: Path) -> None:
 def test_the_viewer_goes_from_image_to_image_by_keyboard(browser: Chromium, page: Path) -> None:
     open_images(browser, page)
     title = "document.getElementById('viewer-title').textContent"
+
+    def shows(sample_id: str) -> None:
+        browser.wait(f"{title} === {json.dumps(sample_id)}")
+
     browser.press("j")
     focused = "document.activeElement.querySelector('h3')?.textContent"
-    assert browser.run(focused) == NASTY
+    browser.wait(f"{focused} === {json.dumps(NASTY)}")
     browser.press("k")
-    assert browser.run(focused) == "bad/000"
+    browser.wait(f"{focused} === 'bad/000'")
     browser.press("ArrowDown", 40)
+    browser.wait(f"{focused} === {json.dumps(NASTY)}")
     browser.press("Enter", 13)
-    assert browser.run(title) == NASTY
+    shows(NASTY)
     browser.press("ArrowRight", 39)
-    assert browser.run(title) == "good/000"
+    shows("good/000")
     browser.press("ArrowLeft", 37)
     browser.press("ArrowLeft", 37)
     browser.press("ArrowLeft", 37)
-    assert browser.run(title) == "bad/000", "it ends at the first one"
+    shows("bad/000")  # it ends at the first one
     browser.press("Escape", 27)
     browser.wait(f"!document.getElementById('viewer').open && {focused} === 'bad/000'")
     browser.press("?")
-    assert browser.run("document.getElementById('keys').open")
+    browser.wait("document.getElementById('keys').open")
     browser.press("Escape", 27)
     browser.press("g")
-    assert browser.run("document.querySelectorAll('#list .tile').length") == 4
+    browser.wait("document.querySelectorAll('#list .tile').length === 4")
 
 
 def test_two_runs_side_by_side(browser: Chromium, page: Path) -> None:

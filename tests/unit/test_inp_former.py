@@ -252,9 +252,9 @@ def test_checkpoints_that_do_not_fit_name_the_first_key(encoder: Encoder) -> Non
         load_checkpoint(model, more, source="model.pth", encoder=NAME)
 
 
-def test_odd_number_of_blocks_is_refused() -> None:
-    with pytest.raises(ConfigError, match=r"encoder\.blocks: found 3 blocks"):
-        InpFormer(build_encoder("vit_tiny_patch16_224", weights="random", input_size=32, blocks=[1, 2, 3]))
+def test_a_single_block_is_refused() -> None:
+    with pytest.raises(ConfigError, match=r"encoder\.blocks: found 1 block; INP-Former needs at least 2"):
+        InpFormer(build_encoder("vit_tiny_patch16_224", weights="random", input_size=32, blocks=[1]))
 
 
 def test_start_weights_follow_the_seed(encoder: Encoder) -> None:
