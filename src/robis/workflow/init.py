@@ -145,7 +145,9 @@ class _Config:
         yield "detectors", [detector.name], detector.suggestion.reason
         encoder = {"name": self.machine.encoder, "input_size": settings.input_size}
         yield "encoder", encoder, _ENCODERS[self.machine.name]
-        yield "tiling", {"window": usual.window, "edge": "shift"}, self._about_tiles(usual)
+        is_cut = any(units.window != "image" for units in settings.units.values())
+        edge = {"edge": "shift"} if is_cut else {}
+        yield "tiling", {"window": usual.window, **edge}, self._about_tiles(usual)
         if settings.options:
             yield detector.name, dict(settings.options), detector.suggestion.options_reason
         yield "infer", {"batch_size": 16 if self.machine.gpu else 8}, "tiles at a time; smaller needs less memory"
