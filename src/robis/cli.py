@@ -310,7 +310,7 @@ def _check_data(options: argparse.Namespace) -> None:
     if checked.method:
         print(f"\nIn image pixels, with the same settings:\n{format_method(checked.method)}")
     if options.configfile is None and not is_own:
-        print(f"\n`robis init {options.root}` writes settings that fit these images.")
+        print(f"\n`robis init {shlex.quote(str(options.root or root))}` writes settings that fit these images.")
     elif checked.advice:
         print(f"\nSettings that do not fit the images:\n{grouped(checked.advice, limit)}")
     if report.remarks:

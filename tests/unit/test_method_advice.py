@@ -301,6 +301,10 @@ def test_data_check_guesses_the_layout(root: Path, tmp_path: Path, monkeypatch, 
     assert f"{root}, layout folder;" in printed
     assert f"`robis init {root}` writes settings that fit these images." in printed
     assert "Try tiling.window" not in printed, "settings that were made for other images"
+    (tmp_path / "config").mkdir()
+    (tmp_path / "config" / "config.yaml").write_text(f"dataset: {{root: {root}, layout: visa}}\n")
+    assert main(["data", "check", "--layout", "folder"]) == 0
+    assert f"`robis init {root}` writes settings" in capsys.readouterr().out, "a config for another layout"
     assert not (tmp_path / "results").exists(), "nothing is written"
     for n in range(3):
         write_image(tmp_path / "loose" / f"{n}.png")
