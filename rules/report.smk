@@ -9,6 +9,7 @@ rule report:
         masks=reported("masks"),
         scores=reported("scores"),
         verdicts=reported("verdicts"),
+        held_out_scores=reported("held_out_scores"),
         metrics=reported("metrics"),
         curves=reported("curves"),
         history=reported("history"),

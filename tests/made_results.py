@@ -103,7 +103,7 @@ def write_run(
 def write_verdicts(
     run: Path, category: str, split: str, images: Sequence[Made], limit: float, held_out: int = 30, above: int = 0
 ) -> None:
-    """The table of the stage `judge` for a limit of the images' scores."""
+    """The tables of the stage `judge` for a limit of the images' scores, the highest held-out score but `above`."""
     scores = np.array([made.score for made in images])
     table = {
         "sample_id": [made.sample_id for made in images],
@@ -111,6 +111,10 @@ def write_verdicts(
         **{"held_out": held_out, "held_out_above": above},
     }
     write_table(run / "verdicts" / category / f"{split}.parquet", pd.DataFrame(table))
+    references = limit + np.arange(above + 1 - held_out, above + 1) / held_out
+    names = [f"held/{number:03}" for number in range(held_out)]
+    held_out_scores = pd.DataFrame({"sample_id": names, "score": references})
+    write_table(run / "held_out_scores" / category / f"{split}.parquet", held_out_scores)
 
 
 def made_files(
@@ -129,7 +133,8 @@ def made_files(
         "masks": run / "anomaly_images_thresholded" / place,
         "scores": run / "image_scores" / table,
     }
-    found |= {kind: path for kind in ("verdicts", "metrics", "curves") if (path := run / kind / table).is_file()}
+    optional = ("verdicts", "held_out_scores", "metrics", "curves")
+    found |= {kind: path for kind in optional if (path := run / kind / table).is_file()}
     link = f"../{run.name}/anomaly_images_thresholded/{category}/{split}"
     return RunFiles(name or run.name, category, split, masks_link=link, compared=compared, **(found | files))
 

@@ -41,6 +41,7 @@ def test_finished_runs_of_other_folders_are_compared(other: Path) -> None:
     ]
     assert runs[0].samples == SAMPLES["nut", "test"], "of this run, with whose images theirs are matched"
     assert runs[0].metrics == other / "musc" / "metrics" / "nut" / "test.parquet"
+    assert runs[0].verdicts and runs[0].held_out_scores is None, "only this run's own limits are compared with others"
     assert (runs[1].verdicts, runs[1].metrics, runs[1].curves, runs[1].history) == (None,) * 4
     assert all(Path(path).exists() for name in FILES if name != "samples" for path in inputs_of(runs)[name])
 

@@ -26,6 +26,7 @@ class RunFiles:
         masks: folder with a final mask per image, `{sample_id}.png`.
         scores: table of image scores.
         verdicts: table of the stage `judge`; None where no normal images are held out.
+        held_out_scores: that stage's table of the scores of the held-out images; None as above.
         metrics: table of metrics; None where no label is known.
         curves: table of curves; None where no label is known.
         history: table of the training; None where nothing was trained.
@@ -43,6 +44,7 @@ class RunFiles:
     masks: Path
     scores: Path
     verdicts: Path | None = None
+    held_out_scores: Path | None = None
     metrics: Path | None = None
     curves: Path | None = None
     history: Path | None = None

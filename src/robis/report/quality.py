@@ -15,12 +15,16 @@ from robis.report.causes import Cause, Conditions, Evidence, causes
 from robis.report.gallery import Measured
 from robis.report.runs import ANOMALOUS, Group, known
 from robis.report.verdicts import JUDGED_ANOMALOUS
-from robis.scoring.limits import Limit, chance_of, in_words
+from robis.scoring.limits import Choice, LabeledScores, Limit, best_choice, chance_of, in_words, youden
 
 # Below this image AUROC, scores separate in part only.
 SEPARATES = 0.9
 # Below this number of images of a class, the interval is too narrow to rely on.
 FEW_IMAGES = 10
+# A limit is worth a remark if it improves the share of caught minus that of flagged images by this.
+CLEARLY_BETTER = 0.1
+# Verdicts on anomalous images that are judged so.
+CAUGHT = ("found", "found elsewhere", "caught")
 # More images judged anomalous than this are either a bad day in the factory or a limit that does not fit.
 MOST = 0.5
 
@@ -35,6 +39,7 @@ class Judged:
         labels: "normal", "anomalous" or None per image.
         scores: float (N,), as the metrics rank them.
         limit: None where images are judged by their final masks.
+        compared: scores of the held-out and the labeled images; None without a limit.
     """
 
     name: str
@@ -42,6 +47,7 @@ class Judged:
     labels: Sequence[str | None]
     scores: np.ndarray
     limit: Limit | None
+    compared: LabeledScores | None = None
 
     @property
     def labeled(self) -> bool:
@@ -85,9 +91,20 @@ def judged_images(groups: Sequence[Group], measured: Sequence[Measured]) -> dict
         for run in (run for run in group.runs if not run.compared):
             results = [str(result) for result in masks.results[run.name]]
             scores = group.tables[run.name]["rescored"].to_numpy(np.float64)
-            part = Judged(f"{group.category}/{group.split}", results, labels, scores, group.limit(run.name))
+            name = f"{group.category}/{group.split}"
+            part = Judged(name, results, labels, scores, group.limit(run.name), _labeled_scores(group, run.name))
             runs.setdefault(run.name, []).append(part)
     return runs
+
+
+def _labeled_scores(group: Group, run: str) -> LabeledScores | None:
+    """The scores that a run judges by; they differ from those that it ranks by where it re-scores."""
+    if run not in group.held_out:
+        return None
+    table = group.tables[run]
+    scores = (table["margin"] + table["limit"]).to_numpy()
+    label = group.samples["label"].fillna("").to_numpy(str)
+    return LabeledScores(group.held_out[run], scores[label == "normal"], scores[label == ANOMALOUS])
 
 
 def statement(run: str, parts: Sequence[Judged]) -> Statement:
@@ -105,6 +122,7 @@ def statement(run: str, parts: Sequence[Judged]) -> Statement:
         details.append(f"So few images of a class ({measured.fewest}) say little; the true interval is wider.")
     if unlabeled:
         details.append(_without_labels("It", unlabeled)[1])
+    details += _better_limit(labeled)
     return Statement(run, level, text, [*details, *_about_limits(parts)])
 
 
@@ -146,6 +164,23 @@ def _catches(parts: Sequence[Judged]) -> str:
         f"It judges {defective - missed} of {defective} defective images anomalous{place}, and {false_alarms} of "
         f"{good} good ones (false alarms)."
     )
+
+
+def _better_limit(parts: Sequence[Judged]) -> list[str]:
+    """The value of `verdict.allowed_false_alarms` that would judge these images clearly better, if there is one."""
+    compared = [part.compared for part in parts if part.compared]
+    if len(compared) < len(parts):
+        return []
+    results = Counter(result for part in parts for result in part.results)
+    now = Choice(0.0, caught=sum(results[name] for name in CAUGHT), flagged=results["false alarm"])
+    better = best_choice(compared)
+    if youden(better, compared) < youden(now, compared) + CLEARLY_BETTER:
+        return []
+    anomalous, normal = (sum(len(getattr(part, kind)) for part in compared) for kind in ("anomalous", "normal"))
+    return [
+        f"With verdict.allowed_false_alarms: {better.allowed:g} it would judge {better.caught} of {anomalous} "
+        f"defective images anomalous, and {better.flagged} of {normal} good ones."
+    ]
 
 
 def _without_labels(run: str, parts: Sequence[Judged]) -> tuple[str, str]:

@@ -39,6 +39,8 @@ class Group:
         samples: the sample table, `row` the place in the gallery or null; gallery rows come first, in their order.
         tables: a table per run, in the order of `samples`: SCORE_COLUMNS, THRESHOLD_COLUMNS, VERDICT_COLUMNS (null
             where the run has no limit), and `present`, whether the run has the image.
+        held_out: run -> float64 scores of the normal images that its limit comes from, on the scale of `margin`; only
+            runs of this report that have a limit.
     """
 
     number: int
@@ -47,6 +49,7 @@ class Group:
     runs: Sequence[RunFiles]
     samples: pd.DataFrame
     tables: Mapping[str, pd.DataFrame] = field(default_factory=dict)
+    held_out: Mapping[str, np.ndarray] = field(default_factory=dict)
 
     @property
     def folder(self) -> str:
@@ -96,7 +99,7 @@ def groups_of(runs: Sequence[RunFiles], images: int) -> tuple[list[Group], list[
         order = row.sort_values(kind="stable", na_position="last").index
         samples = samples.assign(row=row).loc[order].reset_index(drop=True)
         tables = {name: table.loc[order].reset_index(drop=True) for name, table in tables.items()}
-        groups.append(Group(number, *part, kept, samples, tables))
+        groups.append(Group(number, *part, kept, samples, tables, _held_out(kept)))
     return groups, [*remarks, *_absences(runs, parts)]
 
 
@@ -145,6 +148,15 @@ def _read_verdicts(run: RunFiles, names: pd.Series) -> pd.DataFrame:
     if not run.compared:
         _require_all(run.verdicts, "judge", names, table)
     return table
+
+
+def _held_out(runs: Sequence[RunFiles]) -> dict[str, np.ndarray]:
+    """Run -> scores of its held-out images. Raises DataError."""
+    return {
+        run.name: _read_numbers(run, run.held_out_scores, "judge", ["score"])["score"].to_numpy()
+        for run in runs
+        if run.held_out_scores is not None
+    }
 
 
 def _require_all(path: Path, stage: str, names: pd.Series, table: pd.DataFrame) -> None:

@@ -24,7 +24,7 @@ class Limit:
     above: int
 
 
-def limit_of(scores: Sequence[float], allowed_false_alarms: float = 0.0) -> Limit:
+def limit_of(scores: Sequence[float] | np.ndarray, allowed_false_alarms: float = 0.0) -> Limit:
     """The lowest of the held-out scores above which no more than the allowed fraction of them lies.
 
     With exchangeable scores, no ties and k scores above it, another normal image of the same kind scores above the
@@ -39,6 +39,63 @@ def limit_of(scores: Sequence[float], allowed_false_alarms: float = 0.0) -> Limi
     allowed = int(allowed_false_alarms * len(falling) + 1e-9)
     value = float(falling[min(allowed, len(falling) - 1)])
     return Limit(value, len(falling), int(np.count_nonzero(falling > value)))
+
+
+@dataclass(frozen=True)
+class LabeledScores:
+    """Scores of a category and split whose labels are known, on one scale.
+
+    Attributes:
+        held_out: float (N,), of the normal images that the limit comes from.
+        normal, anomalous: float (N,), of the images of the split.
+    """
+
+    held_out: np.ndarray
+    normal: np.ndarray
+    anomalous: np.ndarray
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What a value of `allowed_false_alarms` leads to.
+
+    Attributes:
+        allowed: the value.
+        caught, flagged: number of anomalous and of normal images that score above the limits.
+    """
+
+    allowed: float
+    caught: int
+    flagged: int
+
+
+# The values that a user would try: every twentieth up to one half.
+ALLOWED = tuple(step / 20 for step in range(11))
+
+
+def judged_with(parts: Sequence[LabeledScores], allowed: float) -> Choice:
+    """What a value of `allowed_false_alarms` leads to on labeled images, each part judged by its own limit."""
+    caught = flagged = 0
+    for part in parts:
+        limit = limit_of(part.held_out, allowed).value
+        caught += int(np.count_nonzero(part.anomalous > limit))
+        flagged += int(np.count_nonzero(part.normal > limit))
+    return Choice(allowed, caught, flagged)
+
+
+def best_choice(parts: Sequence[LabeledScores]) -> Choice:
+    """The value of ALLOWED with the highest `youden`, the smallest of equal ones.
+
+    Args:
+        parts: labeled images, at least one normal and one anomalous among them.
+    """
+    return max((judged_with(parts, allowed) for allowed in ALLOWED), key=lambda choice: youden(choice, parts))
+
+
+def youden(choice: Choice, parts: Sequence[LabeledScores]) -> float:
+    """Youden's index: share of anomalous images that are caught, minus the share of normal ones that are flagged."""
+    anomalous, normal = sum(len(part.anomalous) for part in parts), sum(len(part.normal) for part in parts)
+    return choice.caught / anomalous - choice.flagged / normal
 
 
 def chance_of(above: int, images: int, limit: Limit) -> float:

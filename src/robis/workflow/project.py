@@ -245,7 +245,7 @@ class Project:
             history = results.place(results.HISTORY, self.results, detector=run, category=model) if model else None
             files = replace(files, history=history)
             if not self.judges(detector=run, category=category, split=split):
-                files = replace(files, verdicts=None)
+                files = replace(files, verdicts=None, held_out_scores=None)
             runs.append(files)
         return [*runs, *compared_runs(self.settings.report.compare, {run.part: run.samples for run in runs})]
 

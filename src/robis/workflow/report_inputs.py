@@ -21,6 +21,7 @@ PATTERNS = {
     "masks": results.MASKS,
     "scores": results.IMAGE_SCORES,
     "verdicts": results.VERDICTS,
+    "held_out_scores": results.HELD_OUT_SCORES,
     "metrics": results.METRICS,
     "curves": results.CURVES,
     "history": results.HISTORY,
