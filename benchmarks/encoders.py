@@ -55,11 +55,13 @@ COMMON: Config = {
 DATA: Mapping[str, Config] = {
     "demo": {
         "dataset": {"layout": "mvtec_ad_2", "root": "data/demo", "splits": ["test_public"]},
-        "tiling": {"window": 256, "edge": "shift"},
-        "merge": {"scale": 0.25},
-        "inp_former": {"epochs": 5},
+        "tiling": {"window": 480, "overlap": 0.25, "edge": "shift"},
+        "encoder": {"input_size": 384},
+        "merge": {"scale": 0.5},
+        "refine": {"method": "grabcut"},
+        "inp_former": {"epochs": 6},
         "dinomaly": {"steps": 300},
-        "superadd": {"bank_size": 10_000, "rounds": 20},
+        "superadd": {"bank_size": 5_000, "rounds": 10},
     },
     "magnetic_tile_whole": {
         "dataset": {"layout": "mvtec_ad", "root": str(SHARED / "magnetic_tile"), "splits": ["test"]},
@@ -131,11 +133,13 @@ def config_of(cell: Cell, data: Config, input_size: int | None = None) -> dict[s
     Args:
         cell: which encoder, detector and seed.
         data: sections of its data set.
-        input_size: side of a tile as the encoder sees it, pixels; None: the encoder's own.
+        input_size: side of a tile as the encoder sees it, pixels; None: the data's, else the encoder's own.
     """
     # The plain statistics stand in for the tokens of SuperADD.
     detector = "superadd" if cell.detector == NEAREST else cell.detector
-    encoder = {"input_size": input_size} | dict(ENCODERS.get(cell.encoder, {"name": cell.encoder}))
+    encoder = dict(ENCODERS.get(cell.encoder, {"name": cell.encoder}))
+    if input_size is not None:
+        encoder = {"input_size": input_size} | encoder
     seeds = {key: cell.seed for key in ("seed", "seeds") if key in DETECTORS[detector].option_model.model_fields}
     config = _merged(COMMON, data, {"detectors": [detector], "encoder": encoder, detector: seeds})
     config["dataset"]["name"] = "data"
@@ -247,7 +251,7 @@ def _parser(data: Mapping[str, Config]) -> argparse.ArgumentParser:
     add_option("--encoders", nargs="+", default=list(ENCODERS), help="default: %(default)s")
     add_option("--detectors", choices=list(DETECTORS), nargs="+", default=list(DETECTORS), help="default: all")
     add_option("--seeds", type=int, default=3, help="how many (default: %(default)s)")
-    add_option("--input-size", type=int, help="side of a tile for the encoder, pixels (default: the encoder's own)")
+    add_option("--input-size", type=int, help="side of a tile for the encoder, pixels (default: the data's or its own)")
     add_option("--threads", type=int, default=os.cpu_count(), help="default: %(default)s")
     add_option("--out", type=Path, default=RESULTS, help="file of the results (default: %(default)s)")
     add_option("--print", action="store_true", help="print the table and measure nothing")
