@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/ready
 
-.PHONY: help setup demo test test-cluster cluster browser storage lint format config bench bench-gpu clean
+.PHONY: help setup demo test test-cluster cluster browser storage lint format config wheel bench bench-gpu clean
 
 help:
 	@echo "make demo    set up, generate images, run the whole pipeline, print metrics and the report's path"
@@ -12,6 +12,7 @@ help:
 	@echo "make test-cluster  run the tests that need SLURM on a temporary one (skipped if it cannot be installed)"
 	@echo "make format  rewrite the code in the project's style"
 	@echo "make config  rewrite config/schema.json, the commented configs and docs/config.md from the settings"
+	@echo "make wheel   build dist/robis-*.whl, which runs without a checkout"
 	@echo "make bench   compare every stage with its straightforward formulation (docs/performance.md)"
 	@echo "make bench-gpu  measure training and inference on a GPU; needs no setup if torch and timm are installed"
 	@echo "make clean   delete data and results of the demo, nothing else"
@@ -25,12 +26,8 @@ $(READY): pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
 	touch $@
 
-# Its jobs are small, so each gets one thread. At most four run at a time, because a job with a model takes 1.1 GB.
-demo: CORES = $(shell n=$$(getconf _NPROCESSORS_ONLN); echo $$((n < 4 ? n : 4)))
 demo: setup
-	$(BIN)/robis data demo --out data/demo
-	$(BIN)/snakemake --quiet host reason --cores $(CORES) --max-threads 1
-	$(BIN)/robis metrics results/demo
+	$(BIN)/robis demo
 
 test: setup lint browser storage
 	$(BIN)/pytest -n auto --dist worksteal --ignore tests/cluster
@@ -63,6 +60,9 @@ format: setup
 
 config: setup
 	$(BIN)/python -m robis.workflow.reference
+
+wheel: setup
+	$(BIN)/python -m hatchling build --target wheel
 
 bench: setup
 	$(BIN)/python -m benchmarks.bench $(ARGS)

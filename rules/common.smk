@@ -1,6 +1,5 @@
 """Helpers of the rules: the checked config, parameters of a job, and the files that targets ask for."""
 
-import gc
 import sys
 from contextlib import contextmanager
 
@@ -11,12 +10,12 @@ from robis.detectors.settings import load
 from robis.errors import RobisError
 from robis.workflow import results
 from robis.workflow.checks import plan_warnings
+from robis.workflow.process import prepare_process
 from robis.workflow.project import Project
 from robis.workflow.report_inputs import inputs_of
 from robis.workflow.stages import owner_of
 
-# A plan of many categories makes objects that all stay: looking for garbage among them takes 7 % of its time.
-gc.set_threshold(200_000, 50, 100)
+prepare_process()
 
 
 @contextmanager

@@ -6,6 +6,7 @@ import argparse
 import logging
 import os
 import shlex
+import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -74,7 +75,7 @@ def _discard_output() -> None:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="robis",
-        description="Binary defect masks on high-resolution product images. The pipeline itself is run by `snakemake`.",
+        description="Binary defect masks on high-resolution product images.",
     )
     parser.add_argument("--version", action="version", version=f"robis {__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
@@ -87,6 +88,23 @@ def _parser() -> argparse.ArgumentParser:
     init.add_argument("--out", type=Path, help="config to write (default: config/NAME.yaml)")
     init.add_argument("--overwrite", action="store_true", help="replace existing files")
     init.set_defaults(run=_init)
+
+    run = commands.add_parser(
+        "run",
+        help="run the pipeline on a config, in any folder",
+        description="Run Snakemake with robis's workflow on a config. Results go to results/ in the current folder.",
+    )
+    run.add_argument("config", type=_path, help="config file, or the name of one that comes with robis")
+    run.add_argument(
+        "arguments",
+        nargs=argparse.REMAINDER,
+        help="further arguments of snakemake, e.g. -n (show what would run) or --workflow-profile slurm",
+    )
+    run.set_defaults(run=_run_workflow)
+    demo_run = commands.add_parser(
+        "demo", help="write generated images to data/demo, run the pipeline on them and print the metrics"
+    )
+    demo_run.set_defaults(run=_run_demo)
 
     data = commands.add_parser("data", help="make or check data sets").add_subparsers(required=True, metavar="COMMAND")
     demo = data.add_parser("demo", help="write the generated demo images in any layout")
@@ -192,7 +210,27 @@ def _init(options: argparse.Namespace) -> None:
         print(f"\n{text}")
     files = f"{written.config} and {written.table}" if written.table else written.config
     config = shlex.quote(str(written.config))
-    print(f"\nWrote {files}. Next:\n  robis data check --configfile {config}\n  snakemake --configfile {config}")
+    print(f"\nWrote {files}. Next:\n  robis data check --configfile {config}\n  robis run {config}")
+
+
+def _run_workflow(options: argparse.Namespace) -> None:
+    from robis.workflow.launch import command, replace_process
+
+    replace_process(command(options.config, options.arguments))
+
+
+def _run_demo(options: argparse.Namespace) -> None:
+    from robis.demo.generate import write_demo
+    from robis.detectors.settings import load
+    from robis.workflow import results
+    from robis.workflow.launch import DEMO, demo_command
+    from robis.workflow.summary import finished_text
+
+    dataset = load(DEMO).dataset
+    write_demo(Path(dataset.root))
+    if status := subprocess.run(demo_command()).returncode:
+        raise SystemExit(status)
+    print(finished_text(Path(results.FOLDER, dataset.name)))
 
 
 def _explain(options: argparse.Namespace) -> None:

@@ -272,7 +272,7 @@ def test_the_command_prints_what_it_saw_and_what_to_do_next(here: Path, capsys: 
     )
     assert "nut: the 16-bit images use 6.2 % of their range" in printed
     assert printed.endswith(
-        "Wrote parts.yaml. Next:\n  robis data check --configfile parts.yaml\n  snakemake --configfile parts.yaml\n"
+        "Wrote parts.yaml. Next:\n  robis data check --configfile parts.yaml\n  robis run parts.yaml\n"
     )
     assert re.search(r"^# Expected time: about \d+ min on two CPU cores", Path("parts.yaml").read_text(), re.MULTILINE)
 

@@ -141,4 +141,5 @@ def test_config_files_that_snakemake_cannot_read(tmp_path: Path, content: bytes,
     ):
         assert rewritten(text, [], arguments).startswith(f"robis: {bad}"), arguments
         assert message in rewritten(text, [], arguments)
-    assert rewritten(text, [], ["--configfile", str(good), "--", str(bad)]) == text
+    for arguments in (["--configfile", str(good), "--", str(bad)], [f"--configfile={good}", str(bad)]):
+        assert rewritten(text, [], arguments) == text

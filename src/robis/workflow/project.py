@@ -23,6 +23,7 @@ from robis.workflow.advice import Advice, advice, advice_texts
 from robis.workflow.code_digest import code_digest
 from robis.workflow.compared import compared_runs
 from robis.workflow.fingerprints import file_digest, fingerprint
+from robis.workflow.home import SCRIPTS
 from robis.workflow.image_facts import ImageFacts
 from robis.workflow.params import Params
 from robis.workflow.planned import PlannedJob
@@ -37,8 +38,6 @@ from robis.workflow.report_facts import (
 from robis.workflow.report_inputs import described, run_files
 from robis.workflow.runs import effective, run_of, runs_of
 from robis.workflow.stages import owner_of, stage
-
-SCRIPTS = Path(__file__).parents[3] / "workflow_scripts"
 
 
 class Project:

@@ -128,14 +128,14 @@ def _unreadable(paths: Sequence[str]) -> Iterator[str]:
 
 
 def _values_of(names: Sequence[str], arguments: Sequence[str]) -> list[str]:
-    """The values of an option with these names, up to the next option."""
+    """The values of an option with these names: the words up to the next option, or the one after `=`."""
     values: list[str] = []
     is_open = False
     for argument in arguments:
         name, _, value = argument.partition("=")
         if argument.startswith("-"):
-            is_open = name in names
-            values += [value] if is_open and value else []
+            is_open = name in names and not value
+            values += [value] if name in names and value else []
         elif is_open:
             values.append(argument)
     return values
