@@ -6,11 +6,10 @@ from contextlib import contextmanager
 from snakemake.exceptions import WorkflowError
 from snakemake.logging import logger
 
-from robis.detectors.settings import load
 from robis.errors import RobisError
 from robis.workflow import results
 from robis.workflow.checks import plan_warnings
-from robis.workflow.process import prepare_process
+from robis.workflow.process import given_settings, prepare_process
 from robis.workflow.project import Project
 from robis.workflow.report_inputs import inputs_of
 from robis.workflow.stages import owner_of
@@ -29,10 +28,8 @@ def readable_errors():
 
 # Linting looks at the rules alone and needs neither data nor weights.
 linting = "--lint" in sys.argv
-# Snakemake's own reading of these files converts values silently and takes the second of two equal keys.
-config_files = workflow.overwrite_configfiles or [DEFAULT_CONFIG]
 try:
-    project = Project(load(*config_files, changes=workflow.config_settings.config))
+    project = Project(given_settings(workflow, config, DEFAULT_CONFIG))
     categories = [] if linting else project.categories
     warnings = [] if linting else plan_warnings(project)
 except RobisError as error:

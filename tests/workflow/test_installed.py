@@ -1,8 +1,9 @@
-"""robis as a package, without a checkout: built as a wheel, installed and used in folders with awkward names."""
+"""robis outside of its checkout: as a package in folders with awkward names, and as a module of another workflow."""
 
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -86,3 +87,43 @@ def test_an_installed_robis_shows_its_presets(installed: Installed, tmp_path: Pa
     installed.robis("data", "demo", folder=tmp_path)
     output = installed.robis("run", "demo", "-n", "--quiet", "host", "reason", folder=tmp_path)
     assert "Job stats:" in output and "inp_former" in output
+
+
+OUTER = """
+configfile: "outer.yaml"
+
+module robis:
+    snakefile: config["snakefile"]
+    config: config["robis"]
+
+use rule * from robis as robis_*
+
+rule count_masks:
+    default_target: True
+    input:
+        rules.robis_all.input,
+        rules.robis_metrics.input,
+    output:
+        "count.txt",
+    shell:
+        "find results/tiny/inp_former/anomaly_images_thresholded -name '*.png' | wc -l > {output}"
+"""
+
+
+def test_another_workflow_uses_robis_as_a_module(copy: Workspace) -> None:
+    """It goes on with the results of robis alone, and its own rules use what robis makes."""
+    config = yaml.safe_load(copy.configfile.read_text())
+    copy.configfile.unlink()
+    outer = copy.folder / "Snakefile"
+    outer.write_text(OUTER)
+    values = {"snakefile": str(REPOSITORY / "Snakefile"), "robis": config | {"score_images": {"top_fraction": 0.5}}}
+    (copy.folder / "outer.yaml").write_text(yaml.safe_dump(values))
+    profile = str(REPOSITORY / "profiles" / "default")
+    done = subprocess.run(
+        [sys.executable, "-m", "snakemake", "--cores", "2", "--workflow-profile", profile],
+        cwd=copy.folder, env=copy.environment, capture_output=True, text=True,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    ran = set(re.findall(r"Rule: (\w+)", done.stdout + done.stderr))
+    assert ran == {f"robis_{name}" for name in ("score_images", "judge", "evaluate", "report")} | {"count_masks"}
+    assert (copy.folder / "count.txt").read_text().strip() == "7"

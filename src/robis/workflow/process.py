@@ -1,15 +1,20 @@
-"""What every process of Snakemake needs before it plans: its own settings, and paths that a shell would split."""
+"""What every process of Snakemake needs before it plans: settings, and quotes around paths that a shell would split."""
 
 from __future__ import annotations
 
 import gc
 import shlex
 import sys
+from collections.abc import Mapping
 from typing import Any
 
 from snakemake.executors.local import Executor as LocalExecutor
 from snakemake.script import ScriptBase
+from snakemake.workflow import Workflow
 from snakemake_interface_executor_plugins.executors.remote import RemoteExecutor
+
+from robis.config.settings import SharedSettings
+from robis.detectors.settings import load, parse
 
 
 def prepare_process() -> None:
@@ -18,6 +23,20 @@ def prepare_process() -> None:
     gc.set_threshold(200_000, 50, 100)
     if shlex.quote(sys.executable) != sys.executable:
         _quote_interpreter()
+
+
+def given_settings(workflow: Workflow, config: Mapping[str, Any], default: str) -> SharedSettings:
+    """The settings that Snakemake is given. Raises ConfigError.
+
+    Args:
+        workflow: Snakemake's own object, which knows its command line.
+        config: as Snakemake has read it. It counts only where another workflow uses this one as a module: from files,
+            Snakemake converts values silently, and takes the second of two equal keys.
+        default: config file where none is given.
+    """
+    if workflow.modifier.is_module:
+        return parse(config)
+    return load(*(workflow.overwrite_configfiles or [default]), changes=workflow.config_settings.config)
 
 
 def _quote_interpreter() -> None:
