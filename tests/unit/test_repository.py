@@ -52,6 +52,15 @@ def test_conda_environments_have_the_same_pins(name: str) -> None:
     assert set(packages) == set(declared()["runtime"]) - (models if name == "cpu" else set())
 
 
+def test_hosted_tests_are_those_of_a_user_on_every_supported_python() -> None:
+    hosted = yaml.safe_load((REPOSITORY / ".github" / "workflows" / "test.yml").read_text())["jobs"]["test"]
+    command = (REPOSITORY / ".ci" / "run").read_text().splitlines()[-1]
+    assert hosted["steps"][-1]["run"].startswith(command)
+    project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]
+    versions = [line.rpartition(" ")[2] for line in project["classifiers"] if "Python :: 3." in line]
+    assert hosted["strategy"]["matrix"]["python"] == versions
+
+
 def test_pin_file_holds_names_and_versions_only() -> None:
     for line in (REPOSITORY / "constraints.txt").read_text().splitlines():
         assert re.fullmatch(r"[A-Za-z0-9._-]+==[A-Za-z0-9.+!_-]+", line), line

@@ -148,7 +148,9 @@ def _lock_folder() -> Path:
     chosen = os.environ.get("ROBIS_GPU_LOCKS")
     # Inside one SLURM job its devices are its own, and may have the same names as those of another.
     job = os.environ.get("SLURM_JOB_ID", "")
-    folder = Path(chosen or Path(tempfile.gettempdir()) / f"robis-gpus-{os.getuid()}").expanduser() / job
+    # Windows has no user ids; its temporary folder is the user's own.
+    user = os.getuid() if hasattr(os, "getuid") else "all"
+    folder = Path(chosen or Path(tempfile.gettempdir()) / f"robis-gpus-{user}").expanduser() / job
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         if not os.access(folder, os.W_OK | os.X_OK):

@@ -6,15 +6,17 @@ import gc
 import shlex
 import sys
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from snakemake.executors.local import Executor as LocalExecutor
 from snakemake.script import ScriptBase
-from snakemake.workflow import Workflow
 from snakemake_interface_executor_plugins.executors.remote import RemoteExecutor
 
 from robis.config.settings import SharedSettings
 from robis.detectors.settings import load, parse
+
+if TYPE_CHECKING:
+    from snakemake.workflow import Workflow
 
 
 def prepare_process() -> None:

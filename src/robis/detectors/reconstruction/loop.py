@@ -37,8 +37,8 @@ Objective = Callable[[Any, int], Losses]
 
 # Save at least this often (seconds), so that a crash loses at most that much work, however long an epoch is.
 SAVE_EVERY = 600
-# Signals that end a job: SLURM sends SIGTERM or, if so configured, SIGUSR1; Ctrl-C sends SIGINT.
-STOP_SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)
+# Signals that end a job: SLURM sends SIGTERM or, if so configured, SIGUSR1, which Windows lacks; Ctrl-C sends SIGINT.
+STOP_SIGNALS = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGUSR1", "SIGINT") if hasattr(signal, name))
 
 
 @dataclass(frozen=True)
