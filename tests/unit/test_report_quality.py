@@ -108,7 +108,9 @@ def test_a_limit_that_judges_little_better_is_not_proposed() -> None:
     held_out = [*map(float, range(1, 20)), 50.0]
     almost = with_scores(held_out, [10.0] * 20, [60.0] * 19 + [40.0])
     worse = with_scores(held_out, [18.5] * 20, [60.0] * 5 + [18.6] * 15)
-    for part in (almost, worse):
+    few_held_out = with_scores([1.0] * 8 + [50.0], [0.5] * 20, [40.0] * 20)
+    few_images = with_scores(held_out, [0.5] * 9, [40.0] * 20)
+    for part in (almost, worse, few_held_out, few_images):
         assert not any("allowed_false_alarms" in sentence for sentence in statement("musc", [part]).details)
 
 

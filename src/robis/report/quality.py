@@ -120,9 +120,10 @@ def statement(run: str, parts: Sequence[Judged]) -> Statement:
     details = [_catches(labeled)]
     if measured.fewest < FEW_IMAGES:
         details.append(f"So few images of a class ({measured.fewest}) say little; the true interval is wider.")
+    else:
+        details += _better_limit(labeled)
     if unlabeled:
         details.append(_without_labels("It", unlabeled)[1])
-    details += _better_limit(labeled)
     return Statement(run, level, text, [*details, *_about_limits(parts)])
 
 
@@ -169,7 +170,7 @@ def _catches(parts: Sequence[Judged]) -> str:
 def _better_limit(parts: Sequence[Judged]) -> list[str]:
     """The value of `verdict.allowed_false_alarms` that would judge these images clearly better, if there is one."""
     compared = [part.compared for part in parts if part.compared]
-    if len(compared) < len(parts):
+    if len(compared) < len(parts) or min(len(part.held_out) for part in compared) < FEW_IMAGES:
         return []
     results = Counter(result for part in parts for result in part.results)
     now = Choice(0.0, caught=sum(results[name] for name in CAUGHT), flagged=results["false alarm"])
