@@ -12,6 +12,7 @@ from benchmarks.plain.statistics import PATCH, patch_statistics
 from robis.detectors.batches import tile_batches
 from robis.detectors.inference import write_tile_maps
 from robis.detectors.jobs import InferJob
+from robis.detectors.scorers import TileScorer
 from robis.detectors.superadd.bank import Bank, token_maps
 from robis.tiles.files import TileStore
 from robis.tiles.store import open_tiles
@@ -45,4 +46,4 @@ def infer(normal: TileStore, job: InferJob, *, seed: int) -> None:
         return token_maps([bank.nearest(queries.flatten(0, 1)).view(-1, side, side)], (size, size), SIGMA)
 
     on_cpu = replace(job, compute=replace(job.compute, device="cpu"))
-    write_tile_maps(tile_maps, on_cpu, input_size=tiles.shape[1])
+    write_tile_maps(TileScorer(tile_maps, tiles.shape[1]), on_cpu)

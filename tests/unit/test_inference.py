@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from robis.detectors.inference import gather_maps, write_tile_maps
+from robis.detectors.scorers import TileScorer
 from robis.errors import DataError
 from robis.io.tables import write_table
 from robis.tiles.files import TileMaps
@@ -45,7 +46,7 @@ def test_memory_does_not_grow_with_the_number_of_tiles(store: tuple[Path, Path],
         return batch.float().mean(-1)
 
     output = tmp_path / "maps.npy", tmp_path / "maps.parquet"
-    write_tile_maps(tile_maps, infer_job(*store, *output, batch_size=4, window=SIDE, scale=1.0), input_size=SIDE)
+    write_tile_maps(TileScorer(tile_maps, SIDE), infer_job(*store, *output, batch_size=4, window=SIDE, scale=1.0))
     assert len(seen) == TILES, "a CPU computes tile by tile"
     batch = 4 * SIDE * SIDE
     assert max(tiles for tiles, _ in seen) <= 3 * batch, "no more than a batch of tiles"
@@ -66,7 +67,7 @@ def test_a_value_that_float16_cannot_hold_is_refused(store: tuple[Path, Path], t
     output = tmp_path / "maps.npy", tmp_path / "maps.parquet"
     job = infer_job(*store, *output, batch_size=4, window=SIDE, scale=0.25)
     with pytest.raises(DataError, match=r"tiles\.npy: tile 1 gives map values that are not finite"):
-        write_tile_maps(tile_maps, job, input_size=SIDE)
+        write_tile_maps(TileScorer(tile_maps, SIDE), job)
     assert not output[0].exists()
 
 

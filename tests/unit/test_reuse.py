@@ -18,6 +18,7 @@ from robis.detectors.batches import in_passes
 from robis.detectors.inference import write_tile_maps
 from robis.detectors.jobs import Compute
 from robis.detectors.kept import fill_rows
+from robis.detectors.scorers import TileScorer
 from robis.encoders.build import build_encoder
 from robis.io.arrays import atomic_array
 from robis.io.reuse import ROWS, KeptRows, Reuse, kept_for
@@ -174,7 +175,7 @@ def test_a_map_depends_neither_on_other_tiles_nor_on_threads(tmp_path: Path) -> 
         rows = [(n, str(n), 0, 0, 0, 0, 256, 256) for n in range(len(store))]
         write_table(tmp_path / "tiles.parquet", pd.DataFrame(rows, columns=TILE_COLUMNS))
         paths = [tmp_path / name for name in ("tiles.npy", "tiles.parquet", "maps.npy", "maps.parquet")]
-        write_tile_maps(tile_maps, infer_job(*paths, window=256, scale=0.25, **values), input_size=256)
+        write_tile_maps(TileScorer(tile_maps, 256), infer_job(*paths, window=256, scale=0.25, **values))
         return np.load(paths[2])
 
     together = infer(tiles, batch_size=16)

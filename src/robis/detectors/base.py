@@ -5,14 +5,17 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from robis.config.sections import Section
 from robis.config.settings import SharedSettings
 from robis.config.stage import Stage
-from robis.detectors.jobs import InferJob, TrainJob
+from robis.detectors.jobs import InferJob, ScorerJob, TrainJob
 from robis.detectors.suggestion import Suggestion
 from robis.tiles.files import TileMaps
+
+if TYPE_CHECKING:
+    from robis.detectors.scorers import Scorer
 
 
 class Plan(ABC):
@@ -95,6 +98,16 @@ class Detector(ABC):
         A detector without training steps writes a history without rows.
         """
         raise TypeError(f"{self.name} has nothing to train.")
+
+    def scorer(self, job: ScorerJob) -> Scorer:
+        """Load what scores one image at a time.
+
+        Detectors that compare the tiles of a split (`compares_tiles`) have none.
+
+        Raises:
+            WeightsError: a file is absent, damaged or made for another encoder.
+        """
+        raise TypeError(f"{self.name} scores no image alone.")
 
     @abstractmethod
     def infer(self, job: InferJob) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -97,16 +98,16 @@ def in_passes(model: Callable[[Tensor], R], batch: Tensor, compute: Compute) -> 
 
     Args:
         model: each of its results depends on its own tile alone. A CPU calls it on several threads at the same time.
-        batch: uint8 (B, s, s, 3), 0 < B <= batch_size.
+        batch: (B, ...), such as uint8 tiles (B, s, s, 3), 0 < B <= batch_size.
         compute: its batch size and threads.
 
     Returns:
-        The results of the passes in order. On a GPU the pass is filled up with black tiles: more than B results.
+        The results of the passes in order. On a GPU the pass is filled up with zeros, black tiles: more than B results.
     """
     per_pass = tiles_per_pass(compute, batch.device)
     # A thread of its own would lack the precision that the caller has set for a GPU.
     if per_pass > 1 or batch.device.type != "cpu":
-        return [model(F.pad(batch, (*(0, 0) * 3, 0, per_pass - len(batch))))]
+        return [model(F.pad(batch, (*(0, 0) * (batch.ndim - 1), 0, per_pass - len(batch))))]
 
     def one(tile: Tensor) -> R:
         # A thread begins without the mode of the one that started it.
@@ -117,15 +118,20 @@ def in_passes(model: Callable[[Tensor], R], batch: Tensor, compute: Compute) -> 
         return list(threaded(one, batch.split(1), compute.threads))
 
 
+# The number of torch's threads belongs to the process.
+_threads_of_torch = threading.RLock()
+
+
 @contextmanager
 def single_threaded() -> Iterator[None]:
-    """Keep each of torch's operations to the thread that calls it."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
+    """Keep each of torch's operations to the thread that calls it; for one caller of the process at a time."""
+    with _threads_of_torch:
+        before = torch.get_num_threads()
+        torch.set_num_threads(1)
+        try:
+            yield
+        finally:
+            torch.set_num_threads(before)
 
 
 def one_behind(

@@ -11,14 +11,14 @@ from torch import Tensor
 from robis.errors import DataError
 
 
-def require_finite(values: Tensor | np.ndarray, what: str, numbers: Sequence[int], tiles: Path) -> None:
+def require_finite(values: Tensor | np.ndarray, what: str, numbers: Sequence[int], tiles: str | Path) -> None:
     """Raise DataError naming the first tile of a batch whose values are not all finite.
 
     Args:
         values: (B, ...), as they will be stored: float16 turns 1e5 into infinity.
         what: what they are, for the message, a plural such as "tokens".
         numbers: of the batch's tiles.
-        tiles: the tile store.
+        tiles: the tile store or image.
     """
     finite = np.isfinite(values) if isinstance(values, np.ndarray) else values.isfinite()
     if finite.all():

@@ -3,27 +3,27 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import torch
-from torch import Tensor
 
-from robis.arrays.float16 import to_float16
-from robis.detectors.batches import Picked, in_passes, one_behind, tile_batches, tiles_per_pass, with_work
+from robis.detectors.batches import Picked, one_behind, tile_batches, tiles_per_pass, with_work
 from robis.detectors.checks import require_finite
 from robis.detectors.jobs import InferJob, Shard
 from robis.detectors.kept import ComputeRows, fill_rows, with_model
-from robis.encoders.devices import autocast, named_device
+from robis.detectors.scorers import ImageScorer, Scorer, TileScorer, stored
+from robis.encoders.devices import named_device
 from robis.io.arrays import atomic_array, blocks, open_array, release
 from robis.io.damage import damaged
 from robis.io.progress import tracked
 from robis.io.reuse import KeptRows, Rows, kept_for
 from robis.io.tables import read_table, write_table
 from robis.tiles.files import TileMaps
+from robis.tiles.merge import whole_map_size
 from robis.tiles.store import MAP_COLUMNS, MAP_TYPES, map_size, open_tiles
 
 # The rule whose files `gather_maps` reads, and the maps that it has in memory.
@@ -66,24 +66,15 @@ def gather_maps(parts: Sequence[TileMaps], job: InferJob) -> None:
 
 
 @torch.inference_mode()
-def write_tile_maps(
-    tile_maps: Callable[[Tensor, int], Tensor],
-    job: InferJob,
-    *,
-    input_size: int,
-    dtype: type[np.float16] | type[np.float32] = np.float16,
-) -> None:
+def write_tile_maps(scorer: TileScorer, job: InferJob) -> None:
     """Write the raw map of every tile as one (N, m, m) array on disk, and the tile table.
 
     A shard writes its own tiles and rows only. Maps that `job.reuse` keeps of the previous run are taken over where
     tile, model, settings, code and device are the same. The bytes do not depend on it, nor on the number of shards.
 
     Args:
-        tile_maps: turns uint8 (B, s, s, 3) RGB tiles into (B, size, size) maps, given the size. Each map depends on
-            its own tile alone. See `in_passes` for how it is called.
+        scorer: scores the tiles.
         job: tiles, output and how to compute.
-        input_size: side of a tile as the encoder sees it, pixels.
-        dtype: of the array; float32 for values that may exceed the range of float16.
 
     Raises:
         DataError: a map is not finite as it is stored.
@@ -92,39 +83,35 @@ def write_tile_maps(
     chosen = part_of(len(store), job.shard, job.compute.batch_size)
     store, rows = store[chosen], rows[chosen]
     device = named_device(job.compute.device)
-    size = map_size(job.size.window, job.size.scale, input_size)
+    size = map_size(job.size.window, job.size.scale, scorer.input_size)
     how = with_work(job.compute, device)
-
-    def compute(batch: Tensor) -> Tensor:
-        with autocast(device, how.precision):
-            return torch.cat(in_passes(lambda part: tile_maps(part, size), batch, how))[: len(batch)]
 
     def maps_of(numbers: Sequence[int]) -> Iterator[tuple[int, np.ndarray]]:
         batches = tile_batches(Picked(store, numbers), how, device)
-        for start, values in one_behind(batches, compute):
+        for start, values in one_behind(batches, lambda batch: scorer.batch_maps(batch, size, how)):
             places = [chosen.start + n for n in numbers[start : start + len(values)]]
-            yield start, stored(values, places, job, dtype)
+            yield start, stored(values, places, job.store.tiles, scorer.dtype)
 
-    output = _Output(rows, (size, size), np.dtype(dtype), device)
+    output = _Output(rows, (size, size), np.dtype(scorer.dtype), device)
     _write_maps(job, store, output, maps_of, tiles_per_pass(how, device))
 
 
 @torch.inference_mode()
-def write_image_maps(image_map: Callable[[Tensor, tuple[int, int]], Tensor], job: InferJob) -> None:
+def write_image_maps(scorer: ImageScorer, job: InferJob) -> None:
     """Write the raw map of every whole image as one float32 (N, M, K) array on disk, and its table.
 
-    A map fills the top left of its row, whose other pixels have its lowest value. As `write_tile_maps` otherwise.
+    A map has the size `whole_map_size` and fills the top left of its row, whose other pixels have its lowest value. As
+    `write_tile_maps` otherwise.
 
     Args:
-        image_map: turns a uint8 (H, W, 3) RGB image into a map (h, w), given (h, w), which are
-            int(H * merge.scale) and int(W * merge.scale).
+        scorer: scores the images.
         job: images as they are, output and how to compute.
 
     Raises:
         DataError: a map is not finite.
     """
     store, rows = open_tiles(job.store.tiles, job.store.table)
-    sizes = [(max(1, int(h * job.size.scale)), max(1, int(w * job.size.scale))) for h, w in _sides(rows)]
+    sizes = [whole_map_size(*sides, job.size.scale) for sides in _sides(rows)]
     rows = rows.assign(**dict(zip(MAP_COLUMNS, zip(*sizes, strict=True), strict=True)))
     shape = (max(height for height, _ in sizes), max(width for _, width in sizes))
     chosen = part_of(len(store), job.shard)
@@ -134,13 +121,23 @@ def write_image_maps(image_map: Callable[[Tensor, tuple[int, int]], Tensor], job
     def maps_of(numbers: Sequence[int]) -> Iterator[tuple[int, np.ndarray]]:
         for place, number in enumerate(tracked(numbers, len(numbers), "images")):
             size = sizes[chosen.start + number]
-            values = image_map(torch.from_numpy(images[number]).to(device), size).cpu().numpy()
+            values = scorer.map_of(images[number], device, size)
             require_finite(values[None], "map values", [chosen.start + number], job.store.tiles)
             row = np.full((1, *shape), values.min(), np.float32)
             row[0, : size[0], : size[1]] = values
             yield place, row
 
     _write_maps(job, images, _Output(rows[chosen], shape, np.dtype(np.float32), device), maps_of, per_pass=1)
+
+
+def write_maps(scorer: Scorer, job: InferJob) -> None:
+    """`write_tile_maps` or `write_image_maps`, as the scorer needs it."""
+    if isinstance(scorer, ImageScorer):
+        write_image_maps(scorer, job)
+    elif isinstance(scorer, TileScorer):
+        write_tile_maps(scorer, job)
+    else:
+        raise TypeError(f"{type(scorer).__name__} writes its maps itself.")
 
 
 class Images:
@@ -191,22 +188,3 @@ def _write_maps(job: InferJob, inputs: Rows, output: _Output, maps_of: ComputeRo
         write_table(job.output.table, output.rows.assign(**keys))
     if not is_part:
         kept.keep(job.output.maps)
-
-
-def stored(
-    values: np.ndarray, numbers: Sequence[int], job: InferJob, dtype: type[np.float16] | type[np.float32] = np.float16
-) -> np.ndarray:
-    """Maps float32 (B, m, m) as they are stored. Raises DataError when one is not finite then.
-
-    Args:
-        values: the maps.
-        numbers: of the tiles.
-        job: names the tile store.
-        dtype: float32 for a detector whose scores lie in a narrow band far from 0: float16 has 1,024 values between a
-            number and its double, of which such a band gets too few.
-    """
-    maps = values
-    if dtype == np.float16:
-        maps = to_float16(values.reshape(len(values), -1)).reshape(values.shape)
-    require_finite(maps, "map values", numbers, job.store.tiles)
-    return maps

@@ -78,6 +78,17 @@ class TrainJob:
 
 
 @dataclass(frozen=True)
+class ScorerJob:
+    """A detector to be loaded; see `InferJob` for the attributes."""
+
+    inputs: Mapping[str, Path]
+    encoder: Mapping[str, Any]
+    options: Mapping[str, Any]
+    compute: Compute
+    size: MapScale
+
+
+@dataclass(frozen=True)
 class InferJob:
     """The inference of one category's split, or of one shard of it.
 
@@ -102,3 +113,8 @@ class InferJob:
     size: MapScale
     shard: Shard = field(default_factory=Shard)
     reuse: Reuse | None = None
+
+    @property
+    def scorer(self) -> ScorerJob:
+        """The detector that does it."""
+        return ScorerJob(self.inputs, self.encoder, self.options, self.compute, self.size)

@@ -57,6 +57,11 @@ def merged_size(height: int, width: int, scale: float) -> tuple[int, int]:
     return max(1, round(height * scale)), max(1, round(width * scale))
 
 
+def whole_map_size(height: int, width: int, scale: float) -> tuple[int, int]:
+    """Size of the map of an image whose tokens are joined: both sides times scale, rounded down as in SuperADD."""
+    return max(1, int(height * scale)), max(1, int(width * scale))
+
+
 def merge_tiles(
     maps: Iterable[np.ndarray],
     windows: Iterable[tuple[int, int, int, int]],

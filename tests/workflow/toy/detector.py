@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from robis.config.stage import Option, Stage
 from robis.detectors.base import Detector
 from robis.detectors.inputs import BATCHES, MAP_SIZE, SHARDS
-from robis.detectors.jobs import InferJob, TrainJob
+from robis.detectors.jobs import InferJob, ScorerJob, TrainJob
 from robis.detectors.toy.options import ToyOptions
+
+if TYPE_CHECKING:
+    from robis.detectors.scorers import Scorer
 
 
 class ToyDetector(Detector):
@@ -36,6 +39,11 @@ class ToyDetector(Detector):
         from robis.detectors.toy.train import train_category
 
         train_category(job)
+
+    def scorer(self, job: ScorerJob) -> Scorer:
+        from robis.detectors.toy.infer import load_scorer
+
+        return load_scorer(job)
 
     def infer(self, job: InferJob) -> None:
         from robis.detectors.toy.infer import infer_split

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from robis.config.settings import SharedSettings
 from robis.config.stage import Option, Stage, section
 from robis.detectors.base import Detector
 from robis.detectors.dinomaly.options import DinomalyOptions
 from robis.detectors.inputs import BATCHES, MAP_SIZE, SHARDS, TOKENS, require_timm
-from robis.detectors.jobs import InferJob, TrainJob
+from robis.detectors.jobs import InferJob, ScorerJob, TrainJob
+
+if TYPE_CHECKING:
+    from robis.detectors.scorers import Scorer
 
 
 class DinomalyDetector(Detector):
@@ -50,6 +53,11 @@ class DinomalyDetector(Detector):
         from robis.detectors.dinomaly.train import train_category
 
         train_category(job)
+
+    def scorer(self, job: ScorerJob) -> Scorer:
+        from robis.detectors.dinomaly.infer import load_scorer
+
+        return load_scorer(job)
 
     def infer(self, job: InferJob) -> None:
         from robis.detectors.dinomaly.infer import infer_split

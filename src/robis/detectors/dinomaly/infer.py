@@ -8,9 +8,10 @@ import torch
 
 from robis.detectors.dinomaly.model import Dinomaly
 from robis.detectors.inference import write_tile_maps
-from robis.detectors.jobs import InferJob
+from robis.detectors.jobs import InferJob, ScorerJob
 from robis.detectors.model_files import open_model
 from robis.detectors.reconstruction.maps import tile_maps
+from robis.detectors.scorers import TileScorer
 from robis.encoders.build import build_encoder
 from robis.encoders.devices import pick_device
 
@@ -19,11 +20,23 @@ def infer_split(job: InferJob) -> None:
     """Write the raw map of every tile: float16 (N, m, m), range 0..2, and the tile table beside it.
 
     Args:
+        job: see `load_scorer`.
+
+    Raises:
+        WeightsError: see `load_scorer`.
+        DataError: a map is not finite.
+    """
+    write_tile_maps(load_scorer(job.scorer), job)
+
+
+def load_scorer(job: ScorerJob) -> TileScorer:
+    """A trained model, ready to score tiles.
+
+    Args:
         job: its option is `seed`, of random encoder weights; its input "model" is what `train_category` wrote.
 
     Raises:
         WeightsError: the model file is absent, damaged or made for another encoder.
-        DataError: a map is not finite.
     """
     network = Dinomaly(build_encoder(**job.encoder, equal_widths=True, seed=job.options["seed"]))
     with open_model(job.inputs["model"], "dinomaly", encoder=str(job.encoder["name"])) as model:
@@ -31,4 +44,4 @@ def infer_split(job: InferJob) -> None:
         state = {name: model.tensor(name, tuple(value.shape), cpu) for name, value in network.trainable().items()}
     network.load_state_dict(state, strict=False)
     network = network.eval().to(pick_device(job.compute.device))
-    write_tile_maps(partial(tile_maps, network), job, input_size=network.encoder.input_size)
+    return TileScorer(partial(tile_maps, network), network.encoder.input_size, network.encoder)

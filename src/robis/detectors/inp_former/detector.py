@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from robis.config.settings import SharedSettings
 from robis.config.stage import Derived, Job, Option, Stage, section
@@ -12,8 +12,11 @@ from robis.detectors.base import Detector, Plan
 from robis.detectors.inp_former.options import InpFormerOptions
 from robis.detectors.inp_former.suggestion import InpFormerSuggestion
 from robis.detectors.inputs import BATCHES, MAP_SIZE, SHARDS, TOKENS, require_timm
-from robis.detectors.jobs import InferJob, TrainJob
+from robis.detectors.jobs import InferJob, ScorerJob, TrainJob
 from robis.io.weights import check_file
+
+if TYPE_CHECKING:
+    from robis.detectors.scorers import Scorer
 
 
 def _given_model(settings: SharedSettings, category: str) -> Path | None:
@@ -79,6 +82,11 @@ class InpFormerDetector(Detector):
         from robis.detectors.inp_former.train import train_category
 
         train_category(job)
+
+    def scorer(self, job: ScorerJob) -> Scorer:
+        from robis.detectors.inp_former.infer import load_scorer
+
+        return load_scorer(job)
 
     def infer(self, job: InferJob) -> None:
         from robis.detectors.inp_former.infer import infer_split

@@ -6,9 +6,10 @@ from functools import partial
 
 from robis.detectors.inference import write_tile_maps
 from robis.detectors.inp_former.model import InpFormer, load_checkpoint
-from robis.detectors.jobs import InferJob
+from robis.detectors.jobs import InferJob, ScorerJob
 from robis.detectors.model_files import model_encoder
 from robis.detectors.reconstruction.maps import tile_maps
+from robis.detectors.scorers import TileScorer
 from robis.encoders.build import build_encoder
 from robis.encoders.devices import pick_device
 from robis.encoders.weights import read_state
@@ -19,12 +20,24 @@ def infer_split(job: InferJob) -> None:
     """Write the raw map of every tile: float16 (N, m, m), range 0..2, and the tile table beside it.
 
     Args:
+        job: see `load_scorer`.
+
+    Raises:
+        WeightsError: see `load_scorer`.
+        DataError: a map is not finite.
+    """
+    write_tile_maps(load_scorer(job.scorer), job)
+
+
+def load_scorer(job: ScorerJob) -> TileScorer:
+    """A trained model, ready to score tiles.
+
+    Args:
         job: its options are `prototypes` and `seed`; its input "model" is what `train_category` wrote or a published
             checkpoint. An encoder that the checkpoint holds replaces the weights of `encoder`.
 
     Raises:
         WeightsError: the model file is absent, damaged or made for another encoder.
-        DataError: a map is not finite.
     """
     path, encoder = job.inputs["model"], dict(job.encoder)
     state = read_state(path, sha256=None, key="inp_former.weights")
@@ -41,4 +54,4 @@ def infer_split(job: InferJob) -> None:
             f"{made_for}, or train a model for {name}."
         )
     network = network.eval().to(pick_device(job.compute.device))
-    write_tile_maps(partial(tile_maps, network), job, input_size=network.encoder.input_size)
+    return TileScorer(partial(tile_maps, network), network.encoder.input_size, network.encoder)

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from robis.detectors.batches import tile_batches
 from robis.detectors.checks import require_finite
-from robis.detectors.inference import part_of, stored
+from robis.detectors.inference import part_of
 from robis.detectors.jobs import InferJob
 from robis.detectors.musc.scores import (
     Scoring,
@@ -25,6 +25,7 @@ from robis.detectors.musc.scores import (
     score_maps,
     token_store,
 )
+from robis.detectors.scorers import stored
 from robis.encoders.build import build_encoder
 from robis.encoders.devices import autocast, compute_type, pick_device
 from robis.encoders.names import quarter_blocks
@@ -138,7 +139,8 @@ def _write_maps(scores: Tensor, rows: pd.DataFrame, job: InferJob, input_size: i
             highest.append(maps.amax((1, 2)).numpy())
             if size != input_size:
                 maps = F.interpolate(maps[:, None], size=size, mode="bilinear", align_corners=False).squeeze(1)
-            written[start : start + len(maps)] = stored(maps.numpy(), range(start, start + len(maps)), job)
+            numbers = range(start, start + len(maps))
+            written[start : start + len(maps)] = stored(maps.numpy(), numbers, job.store.tiles)
             release(written)
         table = rows.assign(score=np.concatenate(highest))
         write_table(job.output.table, table[[*table.columns.drop("embedding"), "embedding"]])

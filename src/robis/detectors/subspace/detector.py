@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import partial
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from robis.config.settings import SharedSettings
 from robis.config.stage import POSITIVE, Option, Stage, When, options
 from robis.detectors.base import Detector, Plan
 from robis.detectors.few_shot import check_shots, reference_options, shot_runs
 from robis.detectors.inputs import BATCHES, MAP_SIZE, SHARDS, TOKENS
-from robis.detectors.jobs import InferJob, TrainJob
+from robis.detectors.jobs import InferJob, ScorerJob, TrainJob
 from robis.detectors.subspace.options import SubspaceOptions
+
+if TYPE_CHECKING:
+    from robis.detectors.scorers import Scorer
 
 _FEW_SHOT = When("subspace.shots", (POSITIVE,))
 
@@ -61,6 +64,11 @@ class SubspaceDetector(Detector):
         from robis.detectors.subspace.train import train_category
 
         train_category(job)
+
+    def scorer(self, job: ScorerJob) -> Scorer:
+        from robis.detectors.subspace.infer import load_scorer
+
+        return load_scorer(job)
 
     def infer(self, job: InferJob) -> None:
         from robis.detectors.subspace.infer import infer_split

@@ -8,8 +8,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from robis.detectors.inference import write_tile_maps
-from robis.detectors.jobs import InferJob
+from robis.detectors.jobs import InferJob, ScorerJob
 from robis.detectors.model_files import open_model
+from robis.detectors.scorers import TileScorer
 from robis.detectors.smoothing import gaussian_blur
 from robis.detectors.subspace.pca import Subspace
 from robis.detectors.subspace.tokens import joint_tokens, joint_width, make_encoder
@@ -18,16 +19,28 @@ from robis.encoders.devices import pick_device
 BLUR_SIZE, BLUR_SIGMA = 3, 4.0
 
 
-@torch.inference_mode()
 def infer_split(job: InferJob) -> None:
     """Write the raw map of every tile: float32 (N, m, m), at least 0, and the tile table beside it.
+
+    Args:
+        job: see `load_scorer`.
+
+    Raises:
+        WeightsError: see `load_scorer`.
+        DataError: a map is not finite.
+    """
+    write_tile_maps(load_scorer(job.scorer), job)
+
+
+@torch.inference_mode()
+def load_scorer(job: ScorerJob) -> TileScorer:
+    """A category's subspace, ready to score tiles.
 
     Args:
         job: its input "model" is the file of `train_category`. Distances are float32, whatever the precision.
 
     Raises:
         WeightsError: the model is absent, damaged or made for another encoder.
-        DataError: a map is not finite.
     """
     device = pick_device(job.compute.device)
     network = make_encoder(job.encoder).to(device)
@@ -42,7 +55,7 @@ def infer_split(job: InferJob) -> None:
             return token_maps(subspace.distances(tokens).unflatten(1, (network.grid, network.grid)), size)
 
     # Squared distances of tokens with large channels exceed the range of float16.
-    write_tile_maps(tile_maps, job, input_size=network.input_size, dtype=np.float32)
+    return TileScorer(tile_maps, network.input_size, network, np.float32)
 
 
 def token_maps(distances: Tensor, size: int) -> Tensor:

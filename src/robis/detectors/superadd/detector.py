@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from robis.config.settings import SharedSettings
 from robis.config.stage import Option, Stage, When, options, section
 from robis.detectors.base import Detector
 from robis.detectors.inputs import BATCHES, MAP_SIZE, SHARDS, TOKENS
-from robis.detectors.jobs import InferJob, TrainJob
+from robis.detectors.jobs import InferJob, ScorerJob, TrainJob
 from robis.detectors.superadd.options import SuperaddOptions
 from robis.detectors.superadd.suggestion import SuperaddSuggestion
 from robis.encoders.names import own_input_size
 from robis.encoders.steps import token_step
 from robis.errors import ConfigError
+
+if TYPE_CHECKING:
+    from robis.detectors.scorers import Scorer
 
 _JOINED = When("tiling.window", ("joined",))
 _JOINING = options("tiling.image_scale", "tiling.overlap", when=_JOINED)
@@ -74,6 +77,11 @@ class SuperaddDetector(Detector):
         from robis.detectors.superadd.train import train_category
 
         train_category(job)
+
+    def scorer(self, job: ScorerJob) -> Scorer:
+        from robis.detectors.superadd.infer import load_scorer
+
+        return load_scorer(job)
 
     def infer(self, job: InferJob) -> None:
         from robis.detectors.superadd.infer import infer_split

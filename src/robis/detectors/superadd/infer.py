@@ -8,21 +8,36 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from robis.detectors.batches import with_work
-from robis.detectors.inference import write_image_maps, write_tile_maps
-from robis.detectors.jobs import InferJob
+from robis.detectors.batches import single_threaded, with_work
+from robis.detectors.inference import write_maps
+from robis.detectors.jobs import InferJob, ScorerJob
 from robis.detectors.model_files import open_model
-from robis.detectors.superadd.bank import Bank, token_maps
+from robis.detectors.scorers import ImageScorer, TileScorer
+from robis.detectors.superadd.bank import QUERIES_AT_ONCE, Bank, token_maps
 from robis.detectors.superadd.blocks import superadd_blocks
 from robis.detectors.superadd.joined import Joining, joined_tokens
 from robis.encoders.build import build_encoder
 from robis.encoders.devices import pick_device
 from robis.encoders.encoder import Encoder
+from robis.io.threads import threaded
+
+
+def infer_split(job: InferJob) -> None:
+    """Write the raw map of every tile, float16 (N, m, m), or with joined tokens of every image, float32.
+
+    Args:
+        job: see `load_scorer`.
+
+    Raises:
+        WeightsError: see `load_scorer`.
+        DataError: a map is not finite.
+    """
+    write_maps(load_scorer(job.scorer), job)
 
 
 @torch.inference_mode()
-def infer_split(job: InferJob) -> None:
-    """Write the raw map of every tile, float16 (N, m, m), or with joined tokens of every image, float32.
+def load_scorer(job: ScorerJob) -> TileScorer | ImageScorer:
+    """A category's bank, ready to score tiles, or with joined tokens whole images.
 
     Args:
         job: its options are
@@ -33,7 +48,6 @@ def infer_split(job: InferJob) -> None:
 
     Raises:
         WeightsError: the model is absent, damaged or made for another encoder or other blocks.
-        DataError: a map is not finite.
     """
     device = pick_device(job.compute.device)
     network = build_encoder(**job.encoder, by_depth=superadd_blocks, seed=job.options["seed"])
@@ -48,20 +62,32 @@ def infer_split(job: InferJob) -> None:
             return token_maps(_distances(banks, tokens), (size, size), sigma)
 
     def image_map(image: Tensor, size: tuple[int, int]) -> Tensor:
-        tokens = joined_tokens(network, image, joining, with_work(job.compute, device))
-        return token_maps(_distances(banks, [block[None] for block in tokens]), size, sigma)[0]
+        how = with_work(job.compute, device)
+        tokens = joined_tokens(network, image, joining, how)
+        # Like tiles, so that the number of threads changes no bit.
+        with single_threaded():
+            distances = _distances(banks, [block[None] for block in tokens], how.threads)
+            return token_maps(distances, size, sigma)[0]
 
     if job.size.window == "joined":
         joining = Joining(job.options["image_scale"], job.options["overlap"])
-        write_image_maps(image_map, job)
-    else:
-        write_tile_maps(tile_maps, job, input_size=network.input_size)
+        return ImageScorer(image_map, network)
+    return TileScorer(tile_maps, network.input_size, network)
 
 
-def _distances(banks: Sequence[Bank], tokens: Sequence[Tensor]) -> list[Tensor]:
+def _distances(banks: Sequence[Bank], tokens: Sequence[Tensor], threads: int = 1) -> list[Tensor]:
     """Distance of tokens (B, g, h, C) of each block to the nearest of its bank, divided by C: float32 (B, g, h)."""
+
+    def nearest(bank: Bank, block: Tensor) -> Tensor:
+        @torch.inference_mode()
+        def of_part(part: Tensor) -> Tensor:
+            return bank.nearest(part)
+
+        parts = block.float().flatten(0, 2).split(QUERIES_AT_ONCE)
+        return torch.cat(list(threaded(of_part, parts, threads if block.device.type == "cpu" else 1)))
+
     return [
-        bank.nearest(block.float().flatten(0, 2)).div(block.shape[-1]).view(block.shape[:-1])
+        nearest(bank, block).div(block.shape[-1]).view(block.shape[:-1])
         for bank, block in zip(banks, tokens, strict=True)
     ]
 

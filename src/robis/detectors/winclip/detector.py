@@ -4,18 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from functools import partial
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from robis.config.settings import SharedSettings
 from robis.config.stage import Derived, Job, Option, Stage, options
 from robis.detectors.base import Detector, Plan
 from robis.detectors.few_shot import check_shots, reference_options, shot_runs
 from robis.detectors.inputs import BATCHES, IMAGES, MAP_SIZE
-from robis.detectors.jobs import InferJob, TrainJob
+from robis.detectors.jobs import InferJob, ScorerJob, TrainJob
 from robis.detectors.winclip.options import WinclipOptions
 from robis.encoders.names import CLIP_ARCHITECTURES, is_clip
 from robis.errors import ConfigError, one_of
 from robis.tiles.files import TileMaps
+
+if TYPE_CHECKING:
+    from robis.detectors.scorers import Scorer
 
 
 def _class_name(job: Job) -> Derived:
@@ -95,6 +98,11 @@ class WinclipDetector(Detector):
         from robis.detectors.winclip.train import train_category
 
         train_category(job)
+
+    def scorer(self, job: ScorerJob) -> Scorer:
+        from robis.detectors.winclip.infer import load_scorer
+
+        return load_scorer(job)
 
     def infer(self, job: InferJob) -> None:
         from robis.detectors.winclip.infer import infer_split

@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from math import isqrt
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from robis.detectors.inference import stored
-from robis.detectors.jobs import InferJob
+from robis.detectors.batches import in_passes, with_work
+from robis.detectors.checks import require_finite
+from robis.detectors.jobs import Compute, InferJob, MapScale, ScorerJob
 from robis.detectors.model_files import open_model
+from robis.detectors.scorers import RawMaps, Scorer, batches_of, stored
 from robis.detectors.winclip.scores import score, tile_maps
+from robis.detectors.winclip.tiles import embed_batch, stored_type
 from robis.detectors.winclip.windows import check_scales, field_of
-from robis.encoders.devices import pick_device
+from robis.encoders.clip import ClipEncoder, build_clip_encoder
+from robis.encoders.devices import named_device, pick_device
 from robis.io.arrays import atomic_array, open_array, release
 from robis.io.damage import damaged
 from robis.io.progress import progress
@@ -45,30 +51,124 @@ def infer_split(job: InferJob) -> None:
         WeightsError: the model is absent, damaged or made for another encoder.
     """
     store, rows = open_tiles(job.store.tiles, job.store.table)
-    scales, device = job.options["scales"], pick_device(job.compute.device)
-    records = _open_features(job.inputs["features"], scales, count=len(store))
-    text = _text(job.inputs["text"], records["image"].shape[1], device)
-    references = _references(job, records, device) if "model" in job.inputs else None
-    names = ["image", *map(field_of, scales), *(["patches"] if references else [])]
+    device = pick_device(job.compute.device)
+    how = with_work(job.compute, device)
+    records = _open_features(job.inputs["features"], job.options["scales"], count=len(store))
+    widths = {name: records[name].shape[-1] for name in records.dtype.names or ()}
     grid, input_size = isqrt(records["patches"].shape[1]), int(store.shape[1])
+    scores = _load_scores(job.scorer, widths, grid, device)
     size = map_size(job.size.window, job.size.scale, input_size)
-    scores, embeddings = np.zeros(len(store), np.float32), np.zeros(records["image"].shape, np.float32)
+    whole, embeddings = np.zeros(len(store), np.float32), np.zeros(records["image"].shape, np.float32)
     with atomic_array(job.output.maps, MAP_TYPE, (len(store), size, size)) as written:
-        for start, batch in _batches(records, names, job):
+        for start, batch in _batches(records, scores.names, how):
+            stop = start + len(batch["image"])
+            embeddings[start:stop] = batch["image"].numpy()
             vectors = {name: values.to(device) for name, values in batch.items()}
-            options = {"grid": grid, "scales": scales, "temperature": job.options["temperature"]}
-            whole, token_maps = score(vectors, text, references, **options)
-            stop = start + len(whole)
-            scores[start:stop], embeddings[start:stop] = whole.cpu().numpy(), batch["image"].numpy()
-            maps = tile_maps(token_maps, input_size=input_size, size=size).cpu().numpy()
-            written[start:stop] = stored(maps, range(start, stop), job, MAP_TYPE)
+            whole[start:stop], maps = scores.of(vectors, how, input_size=input_size, size=size)
+            written[start:stop] = stored(maps, range(start, stop), job.store.tiles, MAP_TYPE)
             release(written)
-        write_table(job.output.table, rows.assign(score=scores, embedding=list(embeddings)))
+        write_table(job.output.table, rows.assign(score=whole, embedding=list(embeddings)))
 
 
-def _batches(records: np.ndarray, names: Sequence[str], job: InferJob) -> Iterator[tuple[int, dict[str, Tensor]]]:
+@dataclass(frozen=True)
+class TileScores:
+    """How vectors of tiles become scores and maps.
+
+    Attributes:
+        text, references: see `score`.
+        grid: tokens along one side of a tile.
+        scales: sides of the windows in tokens.
+        temperature: of the softmax.
+    """
+
+    text: Mapping[str, Tensor]
+    references: Mapping[str, Tensor] | None
+    grid: int
+    scales: Sequence[int]
+    temperature: float
+
+    @property
+    def names(self) -> list[str]:
+        """The kinds of vectors that are needed, see `robis.detectors.winclip.tiles.embed`."""
+        return ["image", *map(field_of, self.scales), *(["patches"] if self.references else [])]
+
+    def of(
+        self, vectors: Mapping[str, Tensor], compute: Compute, *, input_size: int, size: int
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Scores float32 (B,) and maps float32 (B, size, size) of at most `compute.batch_size` tiles.
+
+        A tile's do not depend on the others.
+        """
+        shapes = {name: vectors[name].shape[1:] for name in self.names}
+
+        def of_pass(flat: Tensor) -> tuple[Tensor, Tensor]:
+            parts = flat.split([shape.numel() for shape in shapes.values()], dim=1)
+            features = {name: part.unflatten(1, shapes[name]) for name, part in zip(shapes, parts, strict=True)}
+            options: dict[str, Any] = {"grid": self.grid, "scales": self.scales, "temperature": self.temperature}
+            whole, maps = score(features, self.text, self.references, **options)
+            return whole, tile_maps(maps, input_size=input_size, size=size)
+
+        flat = torch.cat([vectors[name].float().flatten(1) for name in self.names], dim=1)
+        whole, maps = (torch.cat(parts)[: len(flat)] for parts in zip(*in_passes(of_pass, flat, compute), strict=True))
+        return whole.cpu().numpy(), maps.cpu().numpy()
+
+
+@dataclass(frozen=True)
+class WinclipScorer(Scorer):
+    """WinCLIP, ready to score tiles.
+
+    Attributes:
+        encoder: the image tower.
+        scores: from its vectors to maps.
+    """
+
+    encoder: ClipEncoder
+    scores: TileScores
+
+    @torch.inference_mode()
+    def raw_maps(self, tiles: np.ndarray, compute: Compute, size: MapScale, source: str | Path) -> RawMaps:
+        device = named_device(compute.device)
+        how, input_size = with_work(compute, device), int(tiles.shape[1])
+        side = map_size(size.window, size.scale, input_size)
+        whole, maps = [], []
+        for start, batch in batches_of(tiles, how, device):
+            numbers, vectors = range(start, start + len(batch)), {}
+            for name, values in embed_batch(self.encoder, batch, self.scores.scales, how).items():
+                require_finite(values, "embeddings", numbers, source)
+                vectors[name] = values if stored_type(how.precision) == np.float32 else values.half()
+            of_batch, maps_of_batch = self.scores.of(vectors, how, input_size=input_size, size=side)
+            whole.append(of_batch)
+            maps.append(stored(maps_of_batch, numbers, source, MAP_TYPE))
+        return RawMaps(np.concatenate(maps), scores=np.concatenate(whole))
+
+
+def load_scorer(job: ScorerJob) -> WinclipScorer:
+    """WinCLIP with the references of a category, if it has any.
+
+    Args:
+        job: options and inputs as in `infer_split`, without "features".
+
+    Raises:
+        WeightsError: the model is absent, damaged or made for another encoder.
+    """
+    device = pick_device(job.compute.device)
+    encoder = build_clip_encoder(**job.encoder).to(device)
+    check_scales(job.options["scales"], encoder.grid)
+    windows = dict.fromkeys(map(field_of, job.options["scales"]), encoder.embedding_width)
+    widths = {"image": encoder.embedding_width, "patches": encoder.width, **windows}
+    return WinclipScorer(encoder, _load_scores(job, widths, encoder.grid, device))
+
+
+def _load_scores(job: ScorerJob, widths: Mapping[str, int], grid: int, device: torch.device) -> TileScores:
+    """What scores tiles whose vectors have these widths."""
+    text = _text(job.inputs["text"], widths["image"], device)
+    references = _references(job, widths, device) if "model" in job.inputs else None
+    return TileScores(text, references, grid, job.options["scales"], job.options["temperature"])
+
+
+def _batches(records: np.ndarray, names: Sequence[str], compute: Compute) -> Iterator[tuple[int, dict[str, Tensor]]]:
     """Number of the first tile, and float32 vectors by name, of batches read from disk."""
-    size = job.compute.batch_size
+    size = compute.batch_size
     starts = range(0, len(records), size)
 
     def read(start: int) -> dict[str, Tensor]:
@@ -77,7 +177,7 @@ def _batches(records: np.ndarray, names: Sequence[str], job: InferJob) -> Iterat
         release(records)
         return batch
 
-    batches = threaded(read, starts, job.compute.threads)
+    batches = threaded(read, starts, compute.threads)
     with progress(len(records), "tiles") as state:
         for start, batch in zip(starts, batches, strict=True):
             yield start, batch
@@ -90,11 +190,11 @@ def _text(path: Path, width: int, device: torch.device) -> dict[str, Tensor]:
         return {side: model.tensor(side, (width,), device) for side in ("normal", "anomalous")}
 
 
-def _references(job: InferJob, records: np.ndarray, device: torch.device) -> dict[str, Tensor]:
+def _references(job: ScorerJob, widths: Mapping[str, int], device: torch.device) -> dict[str, Tensor]:
     """Features of the reference images: "patches" (R, C) and "windows_K" (R', D) per scale."""
     names = ["patches", *map(field_of, job.options["scales"])]
     with open_model(job.inputs["model"], "winclip", encoder=str(job.encoder["name"])) as model:
-        return {name: model.tensor(name, (None, records[name].shape[-1]), device) for name in names}
+        return {name: model.tensor(name, (None, widths[name]), device) for name in names}
 
 
 def _open_features(path: Path, scales: Sequence[int], *, count: int) -> np.ndarray:

@@ -69,6 +69,13 @@ def _windows(encoder: ClipEncoder, tokens: Tensor, windows: Tensor) -> Tensor:
     return torch.cat(embeddings).unflatten(0, (len(tokens), count))
 
 
+def embed_batch(encoder: ClipEncoder, batch: Tensor, scales: Sequence[int], compute: Compute) -> dict[str, Tensor]:
+    """`embed` of at most `compute.batch_size` tiles; a tile's vectors do not depend on the others."""
+    with autocast(batch.device, compute.precision):
+        parts = in_passes(lambda part: embed(encoder, part, scales), batch, compute)
+    return {name: torch.cat([part[name] for part in parts])[: len(batch)] for name in parts[0]}
+
+
 def embed_batches(
     encoder: ClipEncoder, store: Picked, scales: Sequence[int], compute: Compute, source: Path
 ) -> Iterator[tuple[int, dict[str, np.ndarray]]]:
@@ -87,14 +94,17 @@ def embed_batches(
     device = encoder.mean.device
     compute = with_work(compute, device)
     for start, batch in tile_batches(store, compute, device):
-        with autocast(device, compute.precision):
-            parts = in_passes(lambda part: embed(encoder, part, scales), batch, compute)
-        count = len(batch)
-        numbers = store.numbers[start : start + count].tolist()
-        arrays = {name: torch.cat([part[name] for part in parts])[:count].cpu().numpy() for name in parts[0]}
-        for values in arrays.values():
-            require_finite(values, "embeddings", numbers, source)
+        vectors = embed_batch(encoder, batch, scales, compute)
+        numbers = store.numbers[start : start + len(batch)].tolist()
+        arrays = {name: values.cpu().numpy() for name, values in vectors.items()}
+        for array in arrays.values():
+            require_finite(array, "embeddings", numbers, source)
         yield start, arrays
+
+
+def stored_type(precision: str) -> type[np.floating]:
+    """The type of stored vectors."""
+    return np.float32 if precision == "float32" else np.float16
 
 
 def embed_tiles(
@@ -130,7 +140,7 @@ def embed_tiles(
     device = pick_device(compute.device)
     network = build_clip_encoder(**encoder, seed=seed).to(device)
     check_scales(scales, network.grid)
-    layout = record(network, scales, np.float32 if compute.precision == "float32" else np.float16)
+    layout = record(network, scales, stored_type(compute.precision))
     kept = kept_for(tiles, with_model(reuse, device), compute.threads)
 
     def records(numbers: Sequence[int]) -> Iterator[tuple[int, np.ndarray]]:

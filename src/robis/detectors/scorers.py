@@ -1,0 +1,148 @@
+"""Loaded detectors: from the tiles of an image, or the whole image, to raw maps as `infer` stores them.
+
+`infer` and packs score by the same objects, so that an image inspected alone gets the same maps.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from robis.arrays.float16 import to_float16
+from robis.detectors.batches import in_passes, with_work
+from robis.detectors.checks import require_finite
+from robis.detectors.jobs import Compute, MapScale
+from robis.encoders.devices import autocast, named_device
+from robis.tiles.merge import whole_map_size
+from robis.tiles.store import map_size
+
+# Types that raw maps are stored as.
+MapType = type[np.float16] | type[np.float32]
+
+
+@dataclass(frozen=True)
+class RawMaps:
+    """Raw maps of one image, as they are stored.
+
+    Attributes:
+        maps: float16 or float32 (n, m, m), one per tile; (1, h, w) where a map covers the whole image.
+        covers_image: whether the only map covers the whole image and is not merged.
+        scores: float32 (n,), the detector's own score of each tile; None where it gives none.
+    """
+
+    maps: np.ndarray
+    covers_image: bool = False
+    scores: np.ndarray | None = None
+
+
+class Scorer(ABC):
+    """A loaded detector.
+
+    Attributes:
+        encoder: the frozen network as it computes; None for a detector without one.
+    """
+
+    encoder: nn.Module | None
+
+    @abstractmethod
+    def raw_maps(self, tiles: np.ndarray, compute: Compute, size: MapScale, source: str | Path) -> RawMaps:
+        """Raw maps of one image.
+
+        Args:
+            tiles: uint8 (n, s, s, 3) RGB; (1, H, W, 3) for an image as it is.
+            compute: how to compute.
+            size: of the maps.
+            source: the image, for messages.
+
+        Raises:
+            DataError: a map is not finite.
+        """
+
+
+@dataclass(frozen=True)
+class TileScorer(Scorer):
+    """A detector that scores tile by tile. Another runtime would replace `tile_maps` and nothing else.
+
+    Attributes:
+        tile_maps: turns uint8 (B, s, s, 3) RGB tiles on the device into (B, size, size) maps, given the size. Each map
+            depends on its own tile alone. See `in_passes` for how it is called.
+        input_size: side of a tile as the encoder sees it, pixels.
+        encoder: see `Scorer`.
+        dtype: of stored maps; float32 for values that may exceed the range of float16.
+    """
+
+    tile_maps: Callable[[Tensor, int], Tensor]
+    input_size: int
+    encoder: nn.Module | None = None
+    dtype: MapType = np.float16
+
+    def batch_maps(self, batch: Tensor, size: int, compute: Compute) -> Tensor:
+        """Maps (B, size, size) of uint8 tiles (B, s, s, 3) on their device, at most `compute.batch_size` of them."""
+        with autocast(batch.device, compute.precision):
+            return torch.cat(in_passes(lambda part: self.tile_maps(part, size), batch, compute))[: len(batch)]
+
+    @torch.inference_mode()
+    def raw_maps(self, tiles: np.ndarray, compute: Compute, size: MapScale, source: str | Path) -> RawMaps:
+        device = named_device(compute.device)
+        how, side = with_work(compute, device), map_size(size.window, size.scale, self.input_size)
+        parts = []
+        for start, batch in batches_of(tiles, how, device):
+            values = self.batch_maps(batch, side, how).float().cpu().numpy()
+            parts.append(stored(values, range(start, start + len(values)), source, self.dtype))
+        return RawMaps(np.concatenate(parts))
+
+
+@dataclass(frozen=True)
+class ImageScorer(Scorer):
+    """A detector that scores whole images (`tiling.window: joined`); its maps are float32.
+
+    Attributes:
+        image_map: turns a uint8 (H, W, 3) RGB image on the device into a map (h, w), given (h, w).
+        encoder: see `Scorer`.
+    """
+
+    image_map: Callable[[Tensor, tuple[int, int]], Tensor]
+    encoder: nn.Module | None = None
+
+    def map_of(self, image: np.ndarray, device: torch.device, size: tuple[int, int]) -> np.ndarray:
+        """The map float32 (h, w) of an image uint8 (H, W, 3) RGB, of this size in map pixels."""
+        values: np.ndarray = self.image_map(torch.from_numpy(image).to(device), size).cpu().numpy()
+        return values
+
+    @torch.inference_mode()
+    def raw_maps(self, tiles: np.ndarray, compute: Compute, size: MapScale, source: str | Path) -> RawMaps:
+        image = np.ascontiguousarray(tiles[0])
+        height, width = image.shape[:2]
+        values = self.map_of(image, named_device(compute.device), whole_map_size(height, width, size.scale))[None]
+        require_finite(values, "map values", [0], source)
+        return RawMaps(values, covers_image=True)
+
+
+def batches_of(tiles: np.ndarray, compute: Compute, device: torch.device) -> list[tuple[int, Tensor]]:
+    """Tiles (n, ...) in memory as batches on the device, each with the number of its first tile."""
+    starts = range(0, len(tiles), compute.batch_size)
+    return [(start, torch.from_numpy(tiles[start : start + compute.batch_size]).to(device)) for start in starts]
+
+
+def stored(values: np.ndarray, numbers: Sequence[int], source: str | Path, dtype: Any = np.float16) -> np.ndarray:
+    """Maps float32 (B, m, m) as they are stored. Raises DataError when one is not finite then.
+
+    Args:
+        values: the maps.
+        numbers: of the tiles.
+        source: the tile store or image, for messages.
+        dtype: float32 for a detector whose scores lie in a narrow band far from 0: float16 has 1,024 values between a
+            number and its double, of which such a band gets too few.
+    """
+    maps = values
+    if dtype == np.float16:
+        maps = to_float16(values.reshape(len(values), -1)).reshape(values.shape)
+    require_finite(maps, "map values", numbers, source)
+    return maps
