@@ -153,20 +153,18 @@ def binarize_split(
     statistics = MapStatistics.of(reference.paths().values(), threads)
     if reference != split:
         _check_reference(statistics, reference.maps, options)
-    votes = _SharedVotes.of(statistics, options)
+    calibration = Calibration.of(statistics, options)
     compiled = sum(path.stat().st_size for path in paths.values()) > WORTH_COMPILING
 
     def binarize(sample_id: str) -> dict[str, object]:
-        anomaly_map = read_valid_map(paths[sample_id])
-        mebin = _mebin_vote(anomaly_map, statistics, options, compiled)
-        threshold = votes.lowest(mebin)
-        mask = _coarse_mask(anomaly_map, threshold, options)
+        coarse = coarse_mask(read_valid_map(paths[sample_id]), calibration, options, compiled=compiled)
+        mask, mebin = coarse.mask, coarse.mebin
         write_mask(folder / f"{sample_id}.png", mask)
         return {
             "sample_id": sample_id,
             "method": options.method,
-            "threshold": float(threshold),
-            "mean_std": votes.mean_std,
+            "threshold": float(coarse.threshold),
+            "mean_std": calibration.mean_std,
             "mebin": mebin.threshold if mebin else None,
             "defects": mebin.defects if mebin else cv2.connectedComponents(mask, connectivity=8)[0] - 1,
             "stable_first": mebin.stable_first if mebin else None,
@@ -180,21 +178,35 @@ def binarize_split(
 
 
 @dataclass(frozen=True)
-class _SharedVotes:
-    """Thresholds that all maps of a split share, in map units; None where the method has no such vote."""
+class Calibration:
+    """What the masks of all maps share, taken from the reference maps.
 
-    mean_std: float | None
-    percentile: float | None
+    Attributes:
+        lowest_max, highest_max: see `MapStatistics`; float16 values.
+        mean_std, percentile: thresholds in map units; None where the method has no such vote.
+    """
+
+    lowest_max: float
+    highest_max: float
+    mean_std: float | None = None
+    percentile: float | None = None
 
     @classmethod
-    def of(cls, statistics: MapStatistics, options: Thresholding) -> _SharedVotes:
+    def of(cls, statistics: MapStatistics, options: Thresholding) -> Calibration:
         mean_std = percentile = None
         if options.votes.mean_std:
             mean, std = statistics.mean_std()
             mean_std = float(mean + np.float32(options.std_factor) * std)
         if options.votes.percentile:
             percentile = options.percentile_factor * statistics.percentile(options.percentile)
-        return cls(mean_std, percentile)
+        return cls(float(statistics.lowest_max), float(statistics.highest_max), mean_std, percentile)
+
+    @classmethod
+    def of_maps(cls, reference: SplitMaps, options: Thresholding, threads: int = 1) -> Calibration:
+        """Taken from the maps of another split. Raises DataError where they give no threshold."""
+        statistics = MapStatistics.of(reference.paths().values(), threads)
+        _check_reference(statistics, reference.maps, options)
+        return cls.of(statistics, options)
 
     def lowest(self, mebin: Estimate | None) -> np.float32:
         """The lowest vote. In float32: NumPy would round a Python number to the map's float16 to compare them."""
@@ -202,15 +214,46 @@ class _SharedVotes:
         return np.float32(min(value for value in candidates if value is not None))
 
 
+@dataclass(frozen=True, eq=False)
+class CoarseMask:
+    """A coarse mask and what made it.
+
+    Attributes:
+        mask: uint8 {0, 1} (H, W).
+        threshold: in map units.
+        mebin: MEBin's vote; None where the method has none.
+    """
+
+    mask: np.ndarray
+    threshold: np.float32
+    mebin: Estimate | None
+
+
+def coarse_mask(
+    anomaly_map: np.ndarray, calibration: Calibration, options: Thresholding, *, compiled: bool
+) -> CoarseMask:
+    """The coarse mask of one anomaly map.
+
+    Args:
+        anomaly_map: as `valid_map` gives it.
+        calibration: what all maps share.
+        options: how.
+        compiled: see `estimate`; the result is the same.
+    """
+    mebin = _mebin_vote(anomaly_map, calibration, options, compiled)
+    threshold = calibration.lowest(mebin)
+    return CoarseMask(_mask_above(anomaly_map, threshold, options), threshold, mebin)
+
+
 def _mebin_vote(
-    anomaly_map: np.ndarray, statistics: MapStatistics, options: Thresholding, compiled: bool
+    anomaly_map: np.ndarray, calibration: Calibration, options: Thresholding, compiled: bool
 ) -> Estimate | None:
     if not options.votes.mebin:
         return None
     return estimate(
         anomaly_map,
-        statistics.lowest_max,
-        statistics.highest_max,
+        np.float16(calibration.lowest_max),
+        np.float16(calibration.highest_max),
         threshold_step=options.threshold_step,
         min_interval=options.min_interval,
         erosion_size=options.erosion_size,
@@ -218,7 +261,7 @@ def _mebin_vote(
     )
 
 
-def _coarse_mask(anomaly_map: np.ndarray, threshold: np.float32, options: Thresholding) -> np.ndarray:
+def _mask_above(anomaly_map: np.ndarray, threshold: np.float32, options: Thresholding) -> np.ndarray:
     """Pixels above a threshold, uint8 {0, 1} (H, W), closed and eroded as the method does."""
     if options.votes.lines:
         factor = options.line_threshold_factor

@@ -72,7 +72,11 @@ class MapStatistics:
 
 def read_valid_map(path: Path) -> np.ndarray:
     """Read an anomaly map: float16 (H, W), finite and not negative. Raises DataError naming the file."""
-    anomaly_map = read_map(path)
+    return valid_map(read_map(path), path)
+
+
+def valid_map(anomaly_map: np.ndarray, path: str | Path) -> np.ndarray:
+    """An anomaly map float16 (H, W) without negative zeros. Raises DataError naming the file for other values."""
     if anomaly_map.size == 0:
         raise damaged(path, f"the anomaly map has no pixels, its shape is {anomaly_map.shape}", "merge")
     bits = anomaly_map.view(np.uint16)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 import cv2
@@ -16,7 +17,7 @@ from robis.io.progress import tracked
 from robis.io.samples import IndexedSample, read_samples
 from robis.io.tables import read_table
 from robis.io.threads import threaded
-from robis.refinement.methods import Refining
+from robis.refinement.methods import Refine, Refining
 
 
 def refine_split(
@@ -57,14 +58,32 @@ def refine_split(
 
         def write(image: IndexedSample) -> None:
             mask = read_written_mask(coarse / f"{image.sample_id}.png", stage="binarize")
-            if image.sample_id in emptied:
-                mask = np.zeros_like(mask)
-            if refine is not None and mask.any():
-                mask = refine(_at_size_of(mask, read_image(root / image.image)), mask)
-            write_mask(folder / f"{image.sample_id}.png", mask)
+            pixels = partial(read_image, root / image.image)
+            write_mask(
+                folder / f"{image.sample_id}.png",
+                final_mask(mask, pixels, refine, emptied=image.sample_id in emptied),
+            )
 
         for _ in tracked(threaded(write, images, threads), len(images), "images"):
             pass
+
+
+def final_mask(
+    coarse: np.ndarray, image: Callable[[], np.ndarray], refine: Refine | None, *, emptied: bool
+) -> np.ndarray:
+    """The final mask of one image, bool (H, W).
+
+    Args:
+        coarse: bool (H, W).
+        image: gives the image, uint8 (h, w, 3) RGB; called only where it is needed.
+        refine: see `Refining.build`.
+        emptied: whether the mask is emptied, because the image is judged normal.
+    """
+    if emptied:
+        return np.zeros_like(coarse)
+    if refine is None or not coarse.any():
+        return coarse
+    return refine(_at_size_of(coarse, image()), coarse)
 
 
 def _judged_normal(verdicts: Path) -> frozenset[str]:

@@ -23,6 +23,9 @@ from robis.io.threads import threaded
 from robis.tiles.files import TileMaps
 from robis.tiles.store import map_sizes, open_maps, open_tile_maps
 
+# x, y, width and height of a window in image pixels.
+Place = tuple[int, int, int, int]
+
 FULL_RANGE = 255.0
 MAX_VALUE = np.finfo(np.float16).max
 # A range up to here counts as none: float32 could not hold the factor that makes it 0..255.
@@ -64,7 +67,7 @@ def whole_map_size(height: int, width: int, scale: float) -> tuple[int, int]:
 
 def merge_tiles(
     maps: Iterable[np.ndarray],
-    windows: Iterable[tuple[int, int, int, int]],
+    windows: Iterable[Place],
     height: int,
     width: int,
     *,
@@ -263,18 +266,42 @@ def map_maker(
     def anomaly_map(image: IndexedSample) -> np.ndarray:
         tiles = tiles_of[image.sample_id]
         values = [_finite_map(raw, tile, maps.maps) for tile, *_ in tiles]
+        places: list[Place] | None = [(x, y, width, height) for _, x, y, width, height in tiles]
         if sizes:
             rows, columns = sizes[tiles[0][0]]
-            merged = values[0][:rows, :columns].astype(np.float32)
-        else:
-            places = [(x, y, width, height) for _, x, y, width, height in tiles]
-            merged = merge_tiles(values, places, image.height, image.width, scale=scale, blend=blend)
+            values, places = [values[0][:rows, :columns]], None
+        merged = merged_map(values, places, (image.height, image.width), scaling, scale=scale, blend=blend)
         release(raw)
-        merged -= np.float32(scaling.low)
-        merged *= np.float32(scaling.factor)
-        return to_float16(np.clip(merged, 0, MAX_VALUE, out=merged))
+        return merged
 
     return anomaly_map
+
+
+def merged_map(
+    values: Sequence[np.ndarray],
+    places: Sequence[Place] | None,
+    sides: tuple[int, int],
+    scaling: Scaling,
+    *,
+    scale: float,
+    blend: str,
+) -> np.ndarray:
+    """The anomaly map of one image, float16 (H, W), at least 0, from the raw maps of its tiles.
+
+    Args:
+        values: finite, (m, m) each, as stored.
+        places: (x, y, width, height) of each tile in image pixels; None for the only map, of the whole image.
+        sides: height and width of the image in pixels.
+        scaling: what becomes 0..255.
+        scale, blend: see `merge_tiles`.
+    """
+    if places is None:
+        merged = values[0].astype(np.float32)
+    else:
+        merged = merge_tiles(values, places, *sides, scale=scale, blend=blend)
+    merged -= np.float32(scaling.low)
+    merged *= np.float32(scaling.factor)
+    return to_float16(np.clip(merged, 0, MAX_VALUE, out=merged))
 
 
 Tile = tuple[int, int, int, int, int]

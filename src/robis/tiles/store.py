@@ -59,6 +59,10 @@ class Cutting:
         """The windows of an image of this size in pixels."""
         return windows(height, width, self.window, self.overlap, self.edge)
 
+    def tile(self, image: np.ndarray, window: Window) -> np.ndarray:
+        """The stored tile of a window, uint8 (size, size, 3) RGB; without a size the image uint8 (H, W, 3) itself."""
+        return image if self.size is None else cut(image, window, self.size, self.resample)
+
 
 def cut(image: np.ndarray, window: Window, size: int, resample: str = "bilinear") -> np.ndarray:
     """Cut a tile and resize it to uint8 (size, size, 3) RGB with one of Pillow's antialiased filters.
@@ -129,10 +133,8 @@ def crop_split(
                 return
             image = _read_indexed(sample, root)
             for number, window in enumerate(places, start=first):
-                if cutting.size is None:
-                    store[number, : window.height, : window.width] = image
-                else:
-                    store[number] = cut(image, window, cutting.size, cutting.resample)
+                tile = cutting.tile(image, window)
+                store[number, : tile.shape[0], : tile.shape[1]] = tile
             release(store)
 
         done = threaded(fill, zip(_starts(plan), plan, strict=True), threads)
