@@ -1,4 +1,4 @@
-"""robis: binary defect masks on high-resolution images. Targets: all, masks, metrics, submission."""
+"""robis: binary defect masks on high-resolution images. Targets: all, masks, metrics, packs, submission."""
 
 from snakemake.utils import min_version
 
@@ -29,6 +29,7 @@ include: "rules/judge.smk"
 include: "rules/refine.smk"
 include: "rules/score_images.smk"
 include: "rules/evaluate.smk"
+include: "rules/pack.smk"
 include: "rules/report.smk"
 include: "rules/submit.smk"
 
@@ -51,6 +52,11 @@ rule masks:
 rule metrics:
     input:
         every(results.METRICS, project.labeled_splits),
+
+
+rule packs:
+    input:
+        every(results.PACK),
 
 
 rule submission:

@@ -12,6 +12,7 @@ from typing import Any
 
 from robis.detectors.settings import parse
 from robis.workflow import results
+from robis.workflow.packs import pack_inputs, pack_split
 from robis.workflow.params import Params
 from robis.workflow.project import Project
 from tests.conftest import REPOSITORY
@@ -97,7 +98,7 @@ class ScriptJobs:
         job = {"detector": run, "category": self.category, "split": split}
         of_rule: dict[str, list[str]] = self.tiles(run, split)
         of_rule["model"] = [str(self.place(results.MODEL, run))] if self.project.trains(**job) else []
-        for name, (stage, pattern) in own_inputs_of_infer().items():
+        for name, (stage, pattern) in own_inputs_of("infer").items():
             of_rule[name] = [str(self.place(pattern, run, split))] if self.project.has_stage(stage, run) else []
         shards = self.project.shards(**job)
         parts = {"shards": results.SHARD_MAPS, "shard_tables": results.SHARD_TABLE} if shards > 1 else {}
@@ -111,6 +112,58 @@ class ScriptJobs:
         outputs = {"maps": results.TILE_MAPS, "table": results.TILE_MAP_TABLE}
         written = {name: self.place(pattern, run, split) for name, pattern in outputs.items()}
         self.run("infer", of_rule | inputs, written, detector=run, split=split)
+
+    def pack(self, run: str) -> Path:
+        """All stages of a run to its pack, without metrics."""
+        split = pack_split(self.project, self.category)
+        job = {"detector": run, "category": self.category, "split": split}
+        scaling = self.project.reference_split("merge.normalize", **job)
+        ranges = [str(self.place(results.TILE_MAPS, run, "validation"))] if scaling else []
+        for part in ("validation", split):
+            self.finish(run, part)
+            self.merge(run, part, ranges)
+        self.masks(run, split, ranges)
+        inputs = pack_inputs(self.project, run, self.category) | {"metrics": []}
+        for name, (stage, pattern) in own_inputs_of("pack").items():
+            inputs[name] = [str(self.place(pattern, run))] if self.project.has_stage(stage, run) else []
+        folder = self.place(results.PACK, run)
+        self.run("pack", inputs, {"pack": folder}, detector=run)
+        return folder
+
+    def merge(self, run: str, split: str, ranges: list[str]) -> None:
+        """The rule `merge`; ranges: raw maps that set the range."""
+        patterns = {"maps": results.TILE_MAPS, "table": results.TILE_MAP_TABLE, "samples": results.SAMPLES}
+        inputs: dict[str, Any] = {name: str(self.place(pattern, run, split)) for name, pattern in patterns.items()}
+        maps = self.place(results.ANOMALY_MAPS, run, split)
+        self.run("merge", inputs | {"range_maps": ranges}, {"maps": maps}, detector=run, split=split)
+
+    def masks(self, run: str, split: str, ranges: list[str]) -> None:
+        """The stages from anomaly maps to image scores, with thresholds and limit of the validation split."""
+
+        def of(pattern: str, part: str = split) -> str:
+            return str(self.place(pattern, run, part))
+
+        def do(stage: str, inputs: Mapping[str, Any], **patterns: str) -> None:
+            outputs = {name: self.place(pattern, run, split) for name, pattern in patterns.items()}
+            self.run(stage, inputs, outputs, detector=run, split=split)
+
+        maps = {"samples": of(results.SAMPLES), "maps": of(results.ANOMALY_MAPS), "tiles": of(results.TILE_MAP_TABLE)}
+        reference = {
+            "reference_samples": [of(results.SAMPLES, "validation")],
+            "reference_maps": [of(results.ANOMALY_MAPS, "validation")],
+        }
+        do("binarize", maps | reference, masks=results.COARSE_MASKS, thresholds=results.THRESHOLDS)
+        held_out = {
+            "held_out_samples": of(results.SAMPLES, "validation"),
+            "held_out_maps": of(results.TILE_MAPS, "validation"),
+            "held_out_tiles": of(results.TILE_MAP_TABLE, "validation"),
+            "range_maps": ranges,
+        }
+        do("judge", maps | held_out, verdicts=results.VERDICTS, held_out_scores=results.HELD_OUT_SCORES)
+        emptied = self.project.empties_masks(detector=run, category=self.category, split=split)
+        coarse = {"coarse": of(results.COARSE_MASKS), "verdicts": [of(results.VERDICTS)] if emptied else []}
+        do("refine", maps | coarse, masks=results.MASKS)
+        do("score_images", maps | {"masks": of(results.MASKS), "embeddings": []}, table=results.IMAGE_SCORES)
 
     def tiles(self, run: str, split: str) -> dict[str, list[str]]:
         """The tiles that a run reads of a split, cut if they are not there."""
@@ -150,8 +203,8 @@ def own_outputs(stage: str) -> dict[str, str]:
     return {name: getattr(results, pattern) for name, pattern in re.findall(r"(\w+)=results\.(\w+)", section)}
 
 
-def own_inputs_of_infer() -> dict[str, tuple[str, str]]:
-    """What `infer` reads of detectors' own stages: name -> stage and pattern of the file."""
-    rule = (REPOSITORY / "rules" / "infer.smk").read_text()
+def own_inputs_of(rule_name: str) -> dict[str, tuple[str, str]]:
+    """What a rule reads of detectors' own stages: name -> stage and pattern of the file."""
+    rule = (REPOSITORY / "rules" / f"{rule_name}.smk").read_text()
     entries = re.findall(r'(\w+)=of_stage\(\s*"(\w+)", results\.(\w+)', rule)
     return {name: (stage, getattr(results, pattern)) for name, stage, pattern in entries}

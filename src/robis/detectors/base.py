@@ -46,6 +46,7 @@ class Detector(ABC):
         compares_tiles: whether a tile's map depends on the other tiles of its split, so that a new image changes all.
         joins_tokens: whether it joins the tokens of whole images itself (`tiling.window: joined`).
         run_keys: dotted keys of its section whose lists of values make several runs.
+        scoring_stages: the stages whose options `scorer` takes.
         suggestion: when `robis init` chooses it, and with which options.
     """
 
@@ -57,6 +58,7 @@ class Detector(ABC):
     compares_tiles: ClassVar[bool] = False
     joins_tokens: ClassVar[bool] = False
     run_keys: ClassVar[tuple[str, ...]] = ()
+    scoring_stages: ClassVar[tuple[str, ...]] = ("infer",)
     suggestion: ClassVar[Suggestion] = Suggestion()
 
     def runs(self, settings: SharedSettings) -> dict[str, dict[str, Any]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import sys
 import traceback
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager, suppress
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -63,12 +63,10 @@ def infer_job(snakemake: Any, options: dict[str, Any], shard: Shard | None = Non
     """The inference that a job of `infer` or `infer_shard` does."""
     options.pop("shards", None)
     detector = DETECTORS[snakemake.params.settings["detector"]]
-    given = {"model": options.pop("model")} if "model" in options else {}
-    others = {name: files for name, files in snakemake.input.items() if name not in TILES_AND_SHARDS}
     return InferJob(
         store=TileStore(Path(snakemake.input.tiles[0]), Path(snakemake.input.table[0])),
         output=TileMaps(Path(snakemake.output.maps), Path(snakemake.output.table)),
-        inputs={**given, **{name: Path(files[0]) for name, files in others.items() if files}},
+        inputs=detector_inputs(snakemake, options, TILES_AND_SHARDS),
         encoder=options.pop("encoder", {}),
         compute=compute_of(options, snakemake.threads),
         size=MapScale(options.pop("window"), options.pop("scale")),
@@ -76,6 +74,16 @@ def infer_job(snakemake: Any, options: dict[str, Any], shard: Shard | None = Non
         reuse=None if detector.compares_tiles else reuse_of(snakemake, snakemake.output.maps, "tile_maps"),
         options=options,
     )
+
+
+def detector_inputs(snakemake: Any, options: dict[str, Any], others: Collection[str]) -> dict[str, Path]:
+    """The files that a detector reads, by name: the job's inputs without `others`, and a model that the config gives.
+
+    Takes that model out of the options.
+    """
+    given = {"model": Path(options.pop("model"))} if "model" in options else {}
+    own = {name: files for name, files in snakemake.input.items() if name not in others}
+    return {**given, **{name: Path(files[0]) for name, files in own.items() if files}}
 
 
 def label_of(snakemake: Any) -> str:

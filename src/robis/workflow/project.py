@@ -25,6 +25,7 @@ from robis.workflow.compared import compared_runs
 from robis.workflow.fingerprints import file_digest, fingerprint
 from robis.workflow.home import SCRIPTS
 from robis.workflow.image_facts import ImageFacts
+from robis.workflow.packs import frozen
 from robis.workflow.params import Params
 from robis.workflow.planned import PlannedJob
 from robis.workflow.provenance import settings_record
@@ -296,7 +297,7 @@ class Project:
             values |= derived.values
             unwatched |= derived.unwatched
             identity |= derived.identity
-        if kind and name in ("train", "infer", "infer_shard"):
+        if kind and name in ("train", "infer", "infer_shard", "pack"):
             identity["detector"] = kind
         if name == "train" and detector and category == results.ALL:
             # Also for the state of a training that was stopped before a category was added.
@@ -313,6 +314,8 @@ class Project:
         if name == "evaluate" and job.run and job.category and job.split:
             record = settings_record(self.settings, run=job.run, category=job.category, split=job.split)
             return Derived({"settings": record}, frozenset({"settings"}))
+        if name == "pack" and job.run and job.category:
+            return frozen(self, job.run, job.category)
         if name == "report":
             values = {
                 "dataset": self.name,

@@ -37,6 +37,7 @@ VERDICTS = "results/{dataset}/{detector}/verdicts/{category}/{split}.parquet"
 HELD_OUT_SCORES = "results/{dataset}/{detector}/held_out_scores/{category}/{split}.parquet"
 METRICS = "results/{dataset}/{detector}/metrics/{category}/{split}.parquet"
 CURVES = "results/{dataset}/{detector}/curves/{category}/{split}.parquet"
+PACK = "results/{dataset}/{detector}/packs/{category}"
 SUBMISSION = "results/{dataset}/{detector}/submission.tar.gz"
 
 REPORT = "results/{dataset}/report/index.html"

@@ -139,6 +139,13 @@ SHARED: dict[str, Stage] = {
         after=("index", "merge", "refine", "score_images"),
         reads_images=True,
     ),
+    # The settings that it freezes count by the files that their stages write.
+    "pack": Stage(
+        "robis.packs.write:write_pack",
+        reads=(Option("packs.checked_images"),),
+        after=("index", "train", "infer", "merge", "judge", "refine", "score_images", "evaluate"),
+        per=("run", "category"),
+    ),
     "report": Stage(
         "robis.report.page:build_report",
         reads=(

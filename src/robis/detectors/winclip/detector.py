@@ -73,6 +73,7 @@ class WinclipDetector(Detector):
         ),
     }
     rates_images = True
+    scoring_stages = ("winclip_embed_tiles", "infer")
     run_keys = ("winclip.shots", "winclip.seeds")
 
     def runs(self, settings: SharedSettings) -> dict[str, dict[str, Any]]:

@@ -1,0 +1,1 @@
+"""Packs: frozen models that inspect one image at a time, with the masks of the workflow."""
