@@ -2,20 +2,33 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
+from safetensors.torch import load_file, save_file
 
+from robis.binarization.stage import SplitMaps
 from robis.detectors.registry import DETECTORS
+from robis.detectors.settings import parse
+from robis.errors import ConfigError, DataError, WeightsError
+from robis.io.images import read_image
 from robis.io.maps import read_map, read_written_mask
 from robis.io.samples import read_samples
 from robis.io.tables import read_table
-from robis.packs.format import read_manifest
+from robis.packs.format import MANIFEST, read_manifest, write_manifest
+from robis.packs.inspection import regions_of
 from robis.packs.pack import Pack, load_pack
+from robis.packs.write import RunFiles, compared
 from robis.workflow import results
+from robis.workflow.packs import check_pack
+from robis.workflow.project import Project
 from tests.script_jobs import ScriptJobs
 from tests.unit.test_detector_contract import SPLIT, data, make_config, own_process  # noqa: F401
 
@@ -117,3 +130,190 @@ def test_every_way_through_the_stages_gives_the_masks_of_the_workflow(way: str, 
         compare_with_workflow(jobs, run, load_pack(folder, device="cpu", threads=2)) for run, folder in folders.items()
     ]
     assert any(map(any, marked)), "no mask has a pixel"
+
+
+@pytest.fixture
+def folder(packed: Packed, tmp_path: Path) -> Path:
+    """A pack that the test may damage: links would damage the run's model too."""
+    (source,) = packed("dinomaly")[1].values()
+    return Path(shutil.copytree(source, tmp_path / "pack"))
+
+
+def edited(folder: Path, **changes: Any) -> Path:
+    """The pack with other values of its manifest, and the digest that fits them."""
+    write_manifest(folder, read_manifest(folder).model_copy(update=changes))
+    return folder
+
+
+def test_arrays_and_files_give_the_same_result(packed: Packed) -> None:
+    jobs, folders = packed("dinomaly")
+    pack = load_pack(*folders.values(), device="cpu")
+    for file in sorted((jobs.project.root / "nut" / SPLIT).rglob("*.png"))[:2]:
+        expected, result = pack.inspect(file), pack.inspect(read_image(file))
+        assert result.map.tobytes() == expected.map.tobytes()
+        assert result.regions == expected.regions
+        assert {"read", "cut", "infer", "merge", "score", "mask"} == set(result.milliseconds)
+    gray = np.full((64, 96), 90, np.uint8)
+    assert pack.inspect(gray).map.tobytes() == pack.inspect(np.dstack([gray] * 3)).map.tobytes()
+
+
+def test_threads_that_inspect_at_the_same_time_get_the_same_maps(packed: Packed) -> None:
+    jobs, folders = packed("winclip")
+    pack = load_pack(list(folders.values())[-1], device="cpu", threads=2)
+    files = sorted((jobs.project.root / "nut" / SPLIT).rglob("*.png"))
+    expected = [pack.inspect(file).map.tobytes() for file in files]
+    with ThreadPoolExecutor(4) as pool:
+        results_of_pool = list(pool.map(pack.inspect, files * 3))
+    assert [result.map.tobytes() for result in results_of_pool] == expected * 3
+
+
+@pytest.mark.parametrize(
+    ("array", "found"),
+    [
+        (np.zeros((64, 96, 3), np.float32), "float32 and shape (64, 96, 3)"),
+        (np.zeros((64, 96, 4), np.uint8), "uint8 and shape (64, 96, 4)"),
+        (np.zeros((64, 96), np.uint16), "uint16 and shape (64, 96)"),
+        (np.zeros((0, 96), np.uint8), "uint8 and shape (0, 96)"),
+    ],
+)
+def test_arrays_of_another_kind_are_refused(packed: Packed, array: np.ndarray, found: str) -> None:
+    pack = load_pack(*packed("dinomaly")[1].values(), device="cpu")
+    with pytest.raises(DataError, match="expected uint8") as refused:
+        pack.inspect(array)
+    assert found in str(refused.value)
+
+
+def test_images_of_a_very_different_size_are_refused_unless_allowed(packed: Packed) -> None:
+    pack = load_pack(*packed("dinomaly")[1].values(), device="cpu")
+    large = np.full((64, 200, 3), 90, np.uint8)
+    with pytest.raises(DataError, match="200 x 64 pixels; the width is far from the 96 to 96 pixels"):
+        pack.inspect(large)
+    assert pack.inspect(large, any_size=True).mask.shape == (32, 100)
+
+
+def test_regions_are_in_pixels_of_the_image() -> None:
+    mask = np.zeros((10, 20), bool)
+    mask[2:4, 5:9] = True
+    mask[4, 9] = True  # touches the corner
+    mask[8, 0] = True
+    anomaly_map = np.zeros((10, 20), np.float16)
+    anomaly_map[3, 6], anomaly_map[8, 0], anomaly_map[0, 0] = 7, 3, 99
+    large, small = regions_of(mask, anomaly_map, (40, 40))
+    assert (large.box, large.area, large.peak) == ((10, 8, 10, 12), 9 * 4 * 2, 7.0)
+    # Pixel centers: x of 4 columns twice and of one pixel, y of 2 rows and of one pixel.
+    x, y = (2 * (5.5 + 6.5 + 7.5 + 8.5) + 9.5) / 9, (4 * 2.5 + 4 * 3.5 + 4.5) / 9
+    assert large.centroid == pytest.approx((2 * x, 4 * y))
+    assert (small.box, small.area, small.peak) == ((0, 32, 2, 4), 8, 3.0)
+
+
+def test_a_tampered_model_is_refused(folder: Path) -> None:
+    model = folder / "model.safetensors"
+    state = load_file(model)
+    name, values = next(iter(state.items()))
+    save_file(state | {name: values + 1}, model)
+    with pytest.raises(DataError, match=f"{model}: its content is not what the pack was written with"):
+        load_pack(folder)
+
+
+def test_a_tampered_manifest_is_refused(folder: Path) -> None:
+    path = folder / MANIFEST
+    values = json.loads(path.read_text())
+    values["limit"]["value"] += 1
+    path.write_text(json.dumps(values))
+    with pytest.raises(DataError, match=f"{path}: its content is not what the pack was written with"):
+        load_pack(folder)
+
+
+@pytest.mark.parametrize("key", ["settings.binarize", "settings.crop.window", "scaling.factor", "inputs", "robis"])
+def test_a_missing_key_is_named(folder: Path, key: str) -> None:
+    path = folder / MANIFEST
+    values = json.loads(path.read_text())
+    *parents, name = key.split(".")
+    part = values
+    for parent in parents:
+        part = part[parent]
+    del part[name]
+    path.write_text(json.dumps(values))
+    with pytest.raises(DataError) as refused:
+        load_pack(folder)
+    assert str(path) in str(refused.value) and f"{key}: the key is missing" in str(refused.value)
+
+
+def test_a_missing_file_and_no_pack_are_named(folder: Path, tmp_path: Path) -> None:
+    (folder / "model.safetensors").unlink()
+    with pytest.raises(DataError, match=r"model.safetensors: does not exist, though"):
+        load_pack(folder)
+    with pytest.raises(DataError, match=r"nothing/pack.json: does not exist. Expected the folder of a pack"):
+        load_pack(tmp_path / "nothing")
+
+
+def test_a_newer_format_is_refused_whatever_else_it_says(folder: Path) -> None:
+    path = folder / MANIFEST
+    path.write_text(json.dumps({"format": 2, "robis": "9.8.7", "future": True}))
+    with pytest.raises(DataError, match=r"format 2 was written by robis 9.8.7; this robis .* reads formats up to 1"):
+        load_pack(folder)
+
+
+def test_other_weights_of_the_encoder_are_refused(folder: Path, tmp_path: Path) -> None:
+    scorer = read_manifest(folder).settings.scorer
+    other = scorer.model_copy(update={"options": scorer.options | {"seed": 1}})
+    settings = read_manifest(folder).settings.model_copy(update={"scorer": other})
+    with pytest.raises(WeightsError, match="the encoder vit_tiny_patch16_224 has other weights here"):
+        load_pack(edited(folder, settings=settings))
+
+
+def test_an_unknown_detector_is_refused(folder: Path) -> None:
+    with pytest.raises(DataError, match=r"'dynomaly' is unknown. .* Did you mean 'dinomaly'?"):
+        load_pack(edited(folder, detector="dynomaly"))
+
+
+@pytest.mark.parametrize(
+    ("changes", "keys"),
+    [
+        ({"merge": {"normalize": "split"}}, None),
+        ({"binarize": {"calibrate": "split"}}, "binarize.calibrate"),
+        ({"merge": {"normalize": "none"}, "binarize": {"calibrate": "split"}}, "binarize.calibrate"),
+        (
+            {"merge": {"normalize": "split"}, "binarize": {"calibrate": "split"}},
+            "merge.normalize and binarize.calibrate",
+        ),
+    ],
+)
+def test_keys_that_need_a_split_are_named(data: Path, changes: dict, keys: str | None) -> None:  # noqa: F811
+    project = Project(parse(pack_config("inp_former", data, **changes)), data)
+    if keys is None:
+        # Thresholds of validation maps bring the maps to their scale.
+        check_pack(project, "inp_former", "nut")
+        return
+    with pytest.raises(ConfigError, match=f"^{keys}: found 'split' .* Set {keys} to validation"):
+        check_pack(project, "inp_former", "nut")
+
+
+def test_runs_that_compare_images_are_refused(data: Path) -> None:  # noqa: F811
+    with pytest.raises(ConfigError, match="^detectors: musc compares the images of a split with each other"):
+        check_pack(Project(parse(pack_config("musc", data)), data), "musc", "nut")
+    rescored = pack_config("winclip", data, rescore={"method": "rscin"})
+    with pytest.raises(ConfigError, match=r"^rescore.method: found 'rscin' for winclip_0shot/nut"):
+        check_pack(Project(parse(rescored), data), "winclip_0shot", "nut")
+
+
+def test_a_check_that_fails_says_by_how_much(packed: Packed, tmp_path: Path) -> None:
+    """A pack compared with masks of other settings."""
+    jobs, folders = packed("dinomaly")
+    ((run, folder),) = folders.items()
+    manifest = read_manifest(folder)
+    masks, maps, scores = (
+        jobs.place(of, run, SPLIT) for of in (results.MASKS, results.ANOMALY_MAPS, results.IMAGE_SCORES)
+    )
+    changed = Path(shutil.copytree(masks, tmp_path / "masks"))
+    samples = read_samples(jobs.place(results.SAMPLES, split=SPLIT))
+    path = changed / f"{samples[0].sample_id}.png"
+    mask = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
+    mask[:1, :7] = 255 - mask[:1, :7]
+    cv2.imwrite(str(path), mask)
+    split = SplitMaps(jobs.place(results.SAMPLES, split=SPLIT), maps)
+    files = RunFiles({}, None, split, split, changed, scores, None, None)
+    check = compared(load_pack(folder, device="cpu"), files, jobs.project.root, samples)
+    assert (check.equal_masks, check.differing_pixels, check.equal_maps) == (4, 7, 5)
+    assert check.in_words("test") == "Masks of 4 of 5 images of test equal the workflow's, 7 pixels differ."
+    assert manifest.check and manifest.check.in_words("test") == "Masks of 5 of 5 images of test equal the workflow's."

@@ -145,7 +145,7 @@ class Workspace:
                 break
             name, count = line.split()[:2]
             jobs += [name] * int(count)
-        return sorted(name for name in jobs if name not in ("all", "masks", "metrics", "submission"))
+        return sorted(name for name in jobs if name not in ("all", "masks", "metrics", "packs", "submission"))
 
     def kill_at(self, moment: str, path: Path, *targets: str) -> None:
         """Run Snakemake, which SIGKILL ends with all its jobs when a file or folder gets its final name.

@@ -208,6 +208,11 @@ def pack_file(source: Path, folder: Path, name: str) -> PackedFile:
     return PackedFile(file=target.name, sha256=sha256(target))
 
 
+def digest_of(manifest: Manifest) -> str:
+    """Digest of a whole pack: of all that its manifest says, which has the digests of the other files."""
+    return _digest(manifest.model_dump(mode="json"))
+
+
 def _read_json(path: Path) -> dict[str, Any]:
     try:
         values = json.loads(path.read_text(encoding="utf-8"))

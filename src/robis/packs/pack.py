@@ -20,7 +20,7 @@ from robis.detectors.registry import DETECTORS
 from robis.detectors.scorers import RawMaps, Scorer
 from robis.errors import DataError, WeightsError, one_of
 from robis.io.images import read_image
-from robis.packs.format import MANIFEST, Manifest, PackSettings, ScorerSettings, read_manifest
+from robis.packs.format import MANIFEST, Manifest, PackSettings, ScorerSettings, digest_of, read_manifest
 from robis.packs.inspection import Inspection, regions_of
 from robis.refinement.stage import final_mask
 from robis.scoring.image_scores import image_score
@@ -37,28 +37,33 @@ class Pack:
 
     Attributes:
         manifest: what the pack says of itself.
+        digest: of the whole pack.
     """
 
     def __init__(self, manifest: Manifest, scorer: Scorer, compute: Compute, source: Path) -> None:
         """Take a loaded scorer; `load_pack` is the usual way."""
         self.manifest, self._scorer, self._compute, self._source = manifest, scorer, compute, source
+        self.digest = digest_of(manifest)
         self._refine = manifest.settings.refine.build()
         self._turn = threading.Lock()
         self._map_bytes = 0
 
-    def inspect(self, image: str | Path | np.ndarray, *, any_size: bool = False) -> Inspection:
+    def inspect(self, image: str | Path | np.ndarray, *, any_size: bool = False, name: str = "image") -> Inspection:
         """The map, mask and verdict of one image, equal to those of the workflow.
 
         Args:
             image: a file that `read_image` reads, or uint8 (H, W, 3) RGB or (H, W) gray.
+            name: of an array, for messages.
             any_size: accept sides of less than half or more than twice those that the pack was made with.
 
         Raises:
             DataError: the image cannot be read, or has another type, shape or size than expected.
         """
         clock = _Clock()
-        name = "image" if isinstance(image, np.ndarray) else str(image)
-        pixels = _checked_array(image) if isinstance(image, np.ndarray) else read_image(image)
+        if isinstance(image, np.ndarray):
+            pixels = _checked_array(image, name)
+        else:
+            pixels, name = read_image(image), str(image)
         if not any_size:
             self._check_sides(pixels, name)
         clock.step("read")
@@ -187,13 +192,13 @@ def _files(folder: Path, manifest: Manifest) -> dict[str, Path]:
     return {name: folder / packed.file for name, packed in manifest.inputs.items()}
 
 
-def _checked_array(image: np.ndarray) -> np.ndarray:
+def _checked_array(image: np.ndarray, name: str) -> np.ndarray:
     """An array as `read_image` gives images: uint8 (H, W, 3) RGB."""
     gray, color = image.ndim == 2, image.ndim == 3 and image.shape[-1] == 3
     if image.dtype != np.uint8 or not (gray or color) or not image.size:
         raise DataError(
-            f"image: found an array of {image.dtype} and shape {image.shape}; expected uint8 (H, W, 3) in RGB order or "
-            f"(H, W) in gray."
+            f"{name}: found an array of {image.dtype} and shape {image.shape}; expected uint8 (H, W, 3) in RGB order "
+            f"or (H, W) in gray."
         )
     return np.dstack([image] * 3) if gray else np.ascontiguousarray(image)
 

@@ -1,0 +1,65 @@
+"""The target `packs`: what it plans, what it refuses, and what its packs say."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from robis.evaluation.metrics import METRICS
+from robis.packs.format import read_manifest
+from robis.workflow.stages import SHARED
+from tests.workflow.conftest import Workspace
+
+pytestmark = pytest.mark.workflow
+
+ALONE = {"merge": {"normalize": "validation"}, "binarize": {"calibrate": "validation"}}
+
+
+@pytest.fixture(scope="module")
+def packed(finished: Workspace, tmp_path_factory: pytest.TempPathFactory) -> Workspace:
+    """The complete run, scaled and calibrated by the validation split, and its pack."""
+    folder = tmp_path_factory.mktemp("packed") / "run"
+    shutil.copytree(finished.folder, folder, symlinks=True)
+    workspace = Workspace(folder)
+    workspace.write_config(ALONE)
+    workspace.snakemake("packs", cores=1)
+    return workspace
+
+
+def test_a_pack_says_that_all_masks_equal_the_workflows(packed: Workspace) -> None:
+    manifest = read_manifest(packed.results / "inp_former" / "packs" / "nut")
+    assert (manifest.run, manifest.category, manifest.split) == ("inp_former", "nut", "test_public")
+    assert manifest.check and manifest.check.model_dump() == {
+        **dict.fromkeys(("images", "equal_masks", "equal_maps", "equal_scores"), 5),
+        "differing_pixels": 0,
+    }
+    row = pd.read_parquet(packed.results / "inp_former" / "metrics" / "nut" / "test_public.parquet").iloc[0]
+    assert manifest.metrics == {name: row[name] for name in METRICS}
+    verdicts = pd.read_parquet(packed.results / "inp_former" / "verdicts" / "nut" / "test_public.parquet")
+    assert manifest.limit and manifest.limit.value == verdicts["limit"][0]
+
+
+def test_packs_are_stale_with_the_run_and_with_their_own_options_alone(packed: Workspace, tmp_path: Path) -> None:
+    assert packed.planned("packs") == []
+    changed = Workspace(packed.folder)
+    changed.configfile = tmp_path / "config.yaml"
+    packed.write_config(ALONE | {"packs": {"checked_images": 1}}, to=changed.configfile)
+    assert changed.planned("packs") == ["pack"]
+    packed.write_config(ALONE | {"refine": {"method": "none"}}, to=changed.configfile)
+    assert changed.planned("packs") == ["evaluate", "pack", "refine", "score_images"]
+
+
+def test_the_table_of_stages_follows_the_rule(packed: Workspace) -> None:
+    output = packed.snakemake("--rulegraph", "--forceall", "packs")
+    names = dict(re.findall(r'(\d+)\[label = "(\w+)"', output))
+    before = {names[a] for a, b in re.findall(r"(\d+) -> (\d+)", output) if names[b] == "pack"}
+    assert before == set(SHARED["pack"].after)
+
+
+def test_a_run_that_needs_a_split_is_refused_before_any_job(finished: Workspace) -> None:
+    output = finished.snakemake("--dry-run", "packs", ok=False)
+    assert "merge.normalize and binarize.calibrate: found 'split' for inp_former/nut" in output
