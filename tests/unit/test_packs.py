@@ -290,7 +290,7 @@ def test_keys_that_need_a_split_are_named(data: Path, changes: dict, keys: str |
 
 
 def test_runs_that_compare_images_are_refused(data: Path) -> None:  # noqa: F811
-    with pytest.raises(ConfigError, match="^detectors: musc compares the images of a split with each other"):
+    with pytest.raises(ConfigError, match=r"^detectors: musc compares the images of a split with each other"):
         check_pack(Project(parse(pack_config("musc", data)), data), "musc", "nut")
     rescored = pack_config("winclip", data, rescore={"method": "rscin"})
     with pytest.raises(ConfigError, match=r"^rescore.method: found 'rscin' for winclip_0shot/nut"):

@@ -67,7 +67,7 @@ class Watcher:
         if not folder.is_dir():
             raise DataError(f"{folder}: no such folder. Give the folder that images come into.")
         self.pack, self.folder, self.out = pack, folder, out
-        self._patience, self._any_size, self._report = patience, any_size, report
+        self._patience, self._any_size, self._report = patience or Patience(), any_size, report
         self.anomalous = 0
         self._journal, self._outputs = Journal(out, pack.digest), Outputs(out)
         self._states: dict[str, State] = {}
@@ -84,7 +84,7 @@ class Watcher:
             while not stop():
                 begin = time.monotonic()
                 for file in self.settled():
-                    self._process(file)
+                    self.process(file)
                     # What has come meanwhile may be older than what is still waiting.
                     if stop() or time.monotonic() - begin > self._patience.poll:
                         break
@@ -122,7 +122,7 @@ class Watcher:
                 if state:
                     yield (here / name).relative_to(self.folder).as_posix(), state
 
-    def _process(self, file: str) -> None:
+    def process(self, file: str) -> None:
         """Report a file, unless it changes or vanishes meanwhile, or may still become readable."""
         path = self.folder / file
         state = _state(path)
