@@ -117,9 +117,9 @@ def of_all(*names: str, detectors: tuple[str, ...] = tuple(DETECTORS)) -> set[st
 @pytest.mark.parametrize(
     ("file", "old", "new", "stages_changed"),
     [
-        ("binarization/mebin.py", "range(TOP, 0, -", "range(TOP, 1, -", of_all("binarize")),
-        ("binarization/mebin.py", "TOP = 255", "TOP = 254", of_all("binarize")),
-        ("arrays/morphology.py", "flags=4", "flags=8", of_all("binarize", "refine")),
+        ("binarization/mebin.py", "range(TOP, 0, -", "range(TOP, 1, -", of_all("binarize", "pack")),
+        ("binarization/mebin.py", "TOP = 255", "TOP = 254", of_all("binarize", "pack")),
+        ("arrays/morphology.py", "flags=4", "flags=8", of_all("binarize", "refine", "pack")),
         ("detectors/reconstruction/augmentation.py", "0.2", "0.3", {"inp_former.train", "dinomaly.train"}),
         (
             "detectors/reconstruction/maps.py",
@@ -129,7 +129,7 @@ def of_all(*names: str, detectors: tuple[str, ...] = tuple(DETECTORS)) -> set[st
         ),
         ("detectors/superadd/bank.py", "BLUR_REACH = ", "BLUR_REACH = 1 + ", {"superadd.infer"}),
         ("detectors/superadd/blocks.py", "(3, 5, 8, 10)", "(3, 5, 8, 11)", {"superadd.train", "superadd.infer"}),
-        ("tiles/windows.py", "1 - overlap", "1.0 - overlap", of_all("crop")),
+        ("tiles/windows.py", "1 - overlap", "1.0 - overlap", of_all("crop", "pack")),
         ("scoring/rscin.py", "total / len(k)", "total / (1 + len(k))", of_all("score_images")),
         ("report/templates/index.html.j2", "<html", "<html data-edited", of_all("report")),
     ],

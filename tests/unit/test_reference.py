@@ -73,7 +73,7 @@ def test_explain_names_value_range_and_what_re_runs() -> None:
     assert re.search(r"default: +3\.0", text)
     assert re.search(r"allowed: +a number from 0 to 1000", text)
     assert re.search(r"re-runs: +binarize \(with binarize\.method mean_std or robis\)", text)
-    assert re.search(r"then: +refine, score_images, evaluate, report, submit", text)
+    assert re.search(r"then: +refine, score_images, evaluate, pack, report, submit", text)
     assert explain("tiling", Settings()).count("re-runs:") == 5
     assert re.search(r"re-runs: +nothing", explain("inp_former.checkpoint_every", Settings()))
     with pytest.raises(ConfigError, match=r"merge\.scal: no such key\. .*Did you mean 'merge\.scale'"):
@@ -130,7 +130,7 @@ def test_every_metric_has_its_clause() -> None:
     # Short enough for a tooltip, and a clause: no capital, no period.
     assert all(len(text) <= 110 and text[0] in "mfphF" and text[-1] != "." for text in MEANINGS.values())
     glossary = (REPOSITORY / "docs" / "glossary.md").read_text()
-    assert glossary.partition("## Metrics")[0].count("\n| ") - 2 == 12
+    assert glossary.partition("## Metrics")[0].count("\n| ") - 2 == 13
 
 
 def test_what_is_declared_exists() -> None:
@@ -146,7 +146,7 @@ def test_what_is_declared_exists() -> None:
                     assert set(option.when.values) <= {NUMBER, POSITIVE, *words}
             assert set(stage.after) <= set(STAGES)
     assert readers("evaluate.resolution") == {"evaluate": None}
-    later = {"merge", "binarize", "judge", "refine", "score_images", "evaluate", "report", "submit"}
+    later = {"merge", "binarize", "judge", "refine", "score_images", "evaluate", "pack", "report", "submit"}
     assert followers({"merge"}) == later
 
 
