@@ -9,7 +9,6 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-import pandas as pd
 
 from robis.arrays.float16 import above
 from robis.binarization.closing import close_and_fill
@@ -22,7 +21,7 @@ from robis.io.damage import damaged
 from robis.io.maps import write_mask
 from robis.io.progress import tracked
 from robis.io.samples import read_samples
-from robis.io.tables import write_table
+from robis.io.tables import make_table, write_table
 from robis.io.threads import threaded
 
 logger = logging.getLogger(__name__)
@@ -174,7 +173,7 @@ def binarize_split(
 
     with atomic_folder(masks) as folder:
         rows = list(tracked(threaded(binarize, paths, threads), len(paths), "images"))
-    write_table(thresholds, pd.DataFrame(rows).astype(COLUMNS)[list(COLUMNS)])
+    write_table(thresholds, make_table(rows).astype(COLUMNS)[list(COLUMNS)])
 
 
 @dataclass(frozen=True)

@@ -6,9 +6,9 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-import pandas as pd
 import torch
 
 from robis.detectors.batches import Picked, one_behind, tile_batches, tiles_per_pass, with_work
@@ -25,6 +25,9 @@ from robis.io.tables import read_table, write_table
 from robis.tiles.files import TileMaps
 from robis.tiles.merge import whole_map_size
 from robis.tiles.store import MAP_COLUMNS, MAP_TYPES, map_size, open_tiles
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 # The rule whose files `gather_maps` reads, and the maps that it has in memory.
 SHARDS, MAPS_AT_ONCE = "infer_shard", 64
@@ -46,6 +49,8 @@ def gather_maps(parts: Sequence[TileMaps], job: InferJob) -> None:
         parts: what the shards wrote with `write_tile_maps`.
         job: its output is written; its `reuse` says where the maps are kept.
     """
+    import pandas as pd
+
     output = job.output
     arrays = [open_array(part.maps, stage=SHARDS, dtypes=MAP_TYPES, shape=(None, None, None)) for part in parts]
     tables = [read_table(part.table, stage=SHARDS) for part in parts]

@@ -7,9 +7,8 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import pandas as pd
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
@@ -17,7 +16,10 @@ from torch import Tensor
 
 from robis.errors import WeightsError
 from robis.io.atomic import atomic_file
-from robis.io.tables import write_table
+from robis.io.tables import make_table, write_table
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 HISTORY_COLUMNS = {
     "step": "int64",
@@ -31,8 +33,7 @@ HISTORY_COLUMNS = {
 
 def write_history(path: Path, rows: pd.DataFrame | None = None) -> None:
     """Write the table of training steps; None: without a row, for detectors that take no steps."""
-    empty = pd.DataFrame({name: pd.Series(dtype=kind) for name, kind in HISTORY_COLUMNS.items()})
-    write_table(path, empty if rows is None else rows)
+    write_table(path, make_table([], tuple(HISTORY_COLUMNS)).astype(HISTORY_COLUMNS) if rows is None else rows)
 
 
 def write_model(path: Path, tensors: Mapping[str, Tensor], detector: str, **about: Any) -> None:

@@ -6,9 +6,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-import pandas as pd
-
-from robis.io.tables import read_table, write_table
+from robis.io.tables import make_table, read_table, write_table
 
 
 @dataclass(frozen=True)
@@ -42,7 +40,7 @@ _KINDS = dict.fromkeys(COLUMNS[:6], "text") | {"height": "integers", "width": "i
 
 def write_samples(path: Path, samples: Sequence[IndexedSample]) -> None:
     """Write a sample table as Parquet, atomically."""
-    table = pd.DataFrame([asdict(sample) for sample in samples], columns=list(COLUMNS))
+    table = make_table([asdict(sample) for sample in samples], COLUMNS)
     # A split without labels would otherwise have columns of no type at all.
     write_table(path, table.astype(_TYPES))
 
@@ -50,5 +48,8 @@ def write_samples(path: Path, samples: Sequence[IndexedSample]) -> None:
 def read_samples(path: Path) -> list[IndexedSample]:
     """Read a sample table. Raises DataError when it is missing, damaged or lacks a column."""
     table = read_table(path, stage="index", columns=_KINDS)
-    columns = [[None if pd.isna(value) else value for value in table[name].tolist()] for name in COLUMNS]
+    columns = [
+        [None if missing else value for value, missing in zip(table[name].tolist(), table[name].isna(), strict=True)]
+        for name in COLUMNS
+    ]
     return [IndexedSample(*row) for row in zip(*columns, strict=True)]

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from robis.errors import DataError
 from robis.io.atomic import atomic_file
@@ -21,6 +21,16 @@ KINDS = {"text": "OUT", "integers": "iu", "numbers": "fiu", "yes or no": "b", "a
 # Spreadsheet programs take a cell that begins with one of these for a formula, also behind white space; the last four
 # are the same characters in full width (OWASP, "CSV injection").
 _FORMULA_STARTS = ("=", "+", "-", "@", "\uff1d", "\uff0b", "\uff0d", "\uff20")
+
+
+def make_table(data: Any, columns: Sequence[str] | None = None) -> pd.DataFrame:
+    """A table of `data` as `pandas.DataFrame` takes it, with these columns.
+
+    For modules that single images are inspected with, which do not import pandas.
+    """
+    import pandas as pd
+
+    return pd.DataFrame(data, columns=None if columns is None else list(columns))
 
 
 def write_table(path: str | Path, table: pd.DataFrame) -> None:

@@ -7,13 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 
 from robis.errors import DataError
 from robis.io.damage import damaged
 from robis.io.maps import read_map, read_written_mask
 from robis.io.samples import read_samples
-from robis.io.tables import read_table, write_table
+from robis.io.tables import make_table, read_table, write_table
 from robis.io.threads import threaded
 from robis.scoring.rscin import read_embeddings, rscin
 
@@ -82,7 +81,7 @@ def score_images(
         vectors = read_embeddings(embeddings, names, stage=made_by)
         rescored = rscin(np.array(scores), vectors, options.neighborhood_sizes).tolist()
     columns = {"sample_id": names, "score": scores, "rescored": rescored, "is_anomalous": anomalous}
-    write_table(table, pd.DataFrame(columns))
+    write_table(table, make_table(columns))
 
 
 def plain_scores(

@@ -8,9 +8,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from io import StringIO
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-import pandas as pd
 
 from robis.errors import DataError, first_few
 from robis.io.arrays import open_array
@@ -18,6 +18,9 @@ from robis.io.atomic import atomic_file
 from robis.io.damage import damaged
 from robis.io.tables import read_table
 from robis.io.text import EncodingError, decoded
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 # Values of the Gram matrix in memory at a time.
 SIMILARITIES_AT_ONCE = 1 << 21
@@ -119,7 +122,7 @@ def image_embeddings(table: pd.DataFrame) -> tuple[list[str], np.ndarray]:
     if missing:
         raise DataError(f"embeddings: no column {missing[0]!r}; expected 'sample_id' and 'embedding'.")
     tiles = _stacked(table["embedding"])
-    images, names = pd.factorize(table["sample_id"].astype(str))
+    images, names = table["sample_id"].astype(str).factorize()
     sums = np.zeros((len(names), tiles.shape[1]))
     lengths = np.zeros(len(names))
     np.add.at(sums, images, tiles)
@@ -193,6 +196,8 @@ def rescore_file(scores: Path, embeddings: Path, k: Sequence[int], out: Path | N
 
 
 def _read_scores(file: Path) -> pd.DataFrame:
+    import pandas as pd
+
     if file.suffix == ".parquet":
         table = read_table(file)
     else:
@@ -209,6 +214,8 @@ def _read_scores(file: Path) -> pd.DataFrame:
 
 
 def _numbers(column: pd.Series, file: Path) -> np.ndarray:
+    import pandas as pd
+
     values = pd.to_numeric(column, errors="coerce").to_numpy(np.float64)
     if not np.isfinite(values).all():
         row = int(np.argmin(np.isfinite(values)))

@@ -6,10 +6,10 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
-import pandas as pd
 
 from robis.arrays.float16 import add_to, not_finite, to_float16, value_range
 from robis.errors import DataError
@@ -22,6 +22,9 @@ from robis.io.samples import IndexedSample, read_samples
 from robis.io.threads import threaded
 from robis.tiles.files import TileMaps
 from robis.tiles.store import map_sizes, open_maps, open_tile_maps
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 # x, y, width and height of a window in image pixels.
 Place = tuple[int, int, int, int]

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import astuple, dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-import pandas as pd
 from PIL import Image
 
 from robis.errors import DataError
@@ -17,7 +17,7 @@ from robis.io.images import read_image
 from robis.io.progress import tracked
 from robis.io.reuse import KeptRows, Reuse
 from robis.io.samples import IndexedSample, read_samples
-from robis.io.tables import read_table, write_table
+from robis.io.tables import make_table, read_table, write_table
 from robis.io.threads import threaded
 from robis.io.weights import sha256
 from robis.tiles.files import TileStore
@@ -27,6 +27,9 @@ from robis.tiles.windows import Window, windows
 _KINDS = {"tile": "integers", "sample_id": "text"} | dict.fromkeys(
     ("row", "col", "x", "y", "width", "height"), "integers"
 )
+
+if TYPE_CHECKING:
+    import pandas as pd
 TILE_COLUMNS = list(_KINDS)
 # Of the table of maps that each cover a whole image: the size of the map, which fills the top left of its row.
 MAP_COLUMNS = ("map_height", "map_width")
@@ -183,7 +186,7 @@ def _starts(plan: Plan) -> Iterator[int]:
 
 def _tile_table(plan: Plan) -> pd.DataFrame:
     rows = [(sample.sample_id, *astuple(window)) for sample, places in plan for window in places]
-    table = pd.DataFrame(rows, columns=TILE_COLUMNS[1:])
+    table = make_table(rows, TILE_COLUMNS[1:])
     table.insert(0, "tile", np.arange(len(table), dtype=np.int64))
     return table
 
