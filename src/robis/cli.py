@@ -196,7 +196,7 @@ def _add_inspect(commands: Any) -> None:
 
 
 def _inspect(options: argparse.Namespace) -> int:
-    from robis.packs.command import Asked, about, inspect_images, watch_folder
+    from robis.packs.command import InspectOptions, about, inspect_images, watch_folder
     from robis.packs.format import read_manifest
     from robis.packs.pack import load_pack
 
@@ -210,10 +210,10 @@ def _inspect(options: argparse.Namespace) -> int:
         return 0
     weights = options.encoder_weights
     pack = load_pack(options.pack, device=options.device, threads=options.threads, encoder_weights=weights)
-    asked = Asked(options.out, options.json, options.any_size)
+    how = InspectOptions(options.out, options.json, options.any_size)
     if options.watch:
-        return watch_folder(pack, options.watch, asked)
-    return inspect_images(pack, options.images, asked)
+        return watch_folder(pack, options.watch, how)
+    return inspect_images(pack, options.images, how)
 
 
 def _path(text: str) -> Path:

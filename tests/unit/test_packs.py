@@ -262,6 +262,20 @@ def test_other_weights_of_the_encoder_are_refused(folder: Path, tmp_path: Path) 
         load_pack(edited(folder, settings=settings))
 
 
+def test_weights_of_the_encoder_that_lie_elsewhere_are_asked_for(folder: Path, tmp_path: Path) -> None:
+    manifest = read_manifest(folder)
+    encoder = manifest.settings.scorer.encoder
+    built = load_pack(folder, device="cpu")._scorer.encoder
+    assert built is not None
+    weights = tmp_path / "vit.safetensors"
+    save_file({name.removeprefix("vit."): values for name, values in built.state_dict().items()}, weights)
+    scorer = manifest.settings.scorer.model_copy(update={"encoder": encoder | {"weights": "gone/vit.safetensors"}})
+    edited(folder, settings=manifest.settings.model_copy(update={"scorer": scorer}))
+    with pytest.raises(WeightsError, match=r"are not at gone/vit.safetensors. Give their file with --encoder-weights"):
+        load_pack(folder, device="cpu")
+    assert load_pack(folder, device="cpu", encoder_weights=weights).manifest.detector == "dinomaly"
+
+
 def test_an_unknown_detector_is_refused(folder: Path) -> None:
     with pytest.raises(DataError, match=r"'dynomaly' is unknown. .* Did you mean 'dinomaly'?"):
         load_pack(edited(folder, detector="dynomaly"))

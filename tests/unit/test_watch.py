@@ -256,6 +256,9 @@ def test_one_process_writes_a_journal_and_one_pack(pack: Pack, folder: Path, mon
 def test_a_damaged_journal_and_a_missing_folder_are_named(pack: Pack, folder: Path, tmp_path: Path) -> None:
     with pytest.raises(DataError, match="nothing: no such folder"):
         Watcher(pack, tmp_path / "nothing", tmp_path / "out")
+    for out in (folder, folder.parent):
+        with pytest.raises(DataError, match="masks would come into the watched folder"):
+            Watcher(pack, folder, out)
     looks(Watcher(pack, folder, tmp_path / "out"), 0)
     with (tmp_path / "out" / JOURNAL).open("a") as stream:
         stream.write("no JSON\n")

@@ -29,7 +29,7 @@ RESULTS = "results.jsonl"
 
 
 @dataclass(frozen=True)
-class Asked:
+class InspectOptions:
     """How images are inspected and shown.
 
     Attributes:
@@ -43,7 +43,7 @@ class Asked:
     any_size: bool
 
 
-def inspect_images(pack: Pack, images: Sequence[Path], asked: Asked) -> int:
+def inspect_images(pack: Pack, images: Sequence[Path], options: InspectOptions) -> int:
     """Inspect files, and all images in folders; print a line for each. Returns the exit status.
 
     An image that cannot be inspected gets a line that says why, and the others follow.
@@ -52,39 +52,41 @@ def inspect_images(pack: Pack, images: Sequence[Path], asked: Asked) -> int:
         DataError: a path does not exist, or a folder has no image.
     """
     files = [item for image in images for item in _listed(image)]
-    outputs = Outputs(asked.out) if asked.out else None
+    outputs = Outputs(options.out) if options.out else None
     lines = []
     for path, name in files:
         entry: dict[str, Any] = {"image": str(path)}
         try:
-            result = pack.inspect(path, any_size=asked.any_size)
+            result = pack.inspect(path, any_size=options.any_size)
             entry |= result.as_json()
             if outputs:
                 entry |= outputs.write(outputs.name_of(name, sha256(path)), result)
         except DataError as error:
             entry |= {"error": str(error)}
         lines.append(entry)
-        print(json.dumps(entry) if asked.as_json else in_words(entry["image"], entry), flush=True)
-    if asked.out:
-        with atomic_file(asked.out / RESULTS) as partial:
+        print(json.dumps(entry) if options.as_json else in_words(entry["image"], entry), flush=True)
+    if options.out:
+        with atomic_file(options.out / RESULTS) as partial:
             partial.write_text("".join(f"{json.dumps(line)}\n" for line in lines), encoding="utf-8")
     if any("error" in line for line in lines):
         return FAILED
     return ANOMALOUS if any(line["is_anomalous"] for line in lines) else NORMAL
 
 
-def watch_folder(pack: Pack, folder: Path, asked: Asked) -> int:
+def watch_folder(pack: Pack, folder: Path, options: InspectOptions) -> int:
     """Inspect what comes into a folder until SIGINT or SIGTERM. Returns the exit status of what it reported."""
-    if asked.out is None:
+    if options.out is None:
         raise DataError("--watch: needs --out, the folder of maps, masks and the journal.")
 
     def show(entry: dict[str, Any]) -> None:
-        print(json.dumps(entry) if asked.as_json else in_words(entry["file"], entry), flush=True)
+        print(json.dumps(entry) if options.as_json else in_words(entry["file"], entry), flush=True)
 
-    watcher = Watcher(pack, folder, asked.out, any_size=asked.any_size, report=show)
-    logger.info("Watching %s. Results: %s. Ctrl-C ends it.", folder, asked.out)
+    watcher = Watcher(pack, folder, options.out, any_size=options.any_size, report=show)
+    logger.info("Watching %s. Results: %s. Ctrl-C ends it.", folder, options.out)
     with _until_signal() as stop:
         watcher.run(stop)
+    if watcher.failed:
+        return FAILED
     return ANOMALOUS if watcher.anomalous else NORMAL
 
 
@@ -135,10 +137,10 @@ def _listed(path: Path) -> list[tuple[Path, str]]:
 @contextmanager
 def _until_signal() -> Iterator[Callable[[], bool]]:
     """A function that says whether SIGINT or SIGTERM has come, which then end nothing by themselves."""
-    came = threading.Event()
-    before = {number: signal.signal(number, lambda *_: came.set()) for number in (signal.SIGINT, signal.SIGTERM)}
+    signaled = threading.Event()
+    before = {number: signal.signal(number, lambda *_: signaled.set()) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
-        yield came.is_set
+        yield signaled.is_set
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)

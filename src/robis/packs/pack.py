@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -18,6 +19,7 @@ from robis.binarization.statistics import valid_map
 from robis.detectors.jobs import Compute, ScorerJob
 from robis.detectors.registry import DETECTORS
 from robis.detectors.scorers import RawMaps, Scorer
+from robis.encoders.names import is_pretrained_tag
 from robis.errors import DataError, WeightsError, one_of
 from robis.io.images import read_image
 from robis.packs.format import MANIFEST, Manifest, PackSettings, ScorerSettings, digest_of, read_manifest
@@ -140,6 +142,7 @@ def load_pack(
     folder = Path(path)
     manifest = read_manifest(folder)
     settings = manifest.settings
+    _check_weights(folder, settings.scorer.encoder, encoder_weights)
     scorer = load_scorer(folder, manifest.detector, settings, _files(folder, manifest), device, encoder_weights)
     digest = encoder_digest(scorer.encoder)
     if digest != manifest.encoder_digest:
@@ -186,6 +189,17 @@ def encoder_digest(encoder: nn.Module | None) -> str | None:
         digest.update(f"{name} {tuple(values.shape)} {values.dtype}\0".encode())
         digest.update(memoryview(values.reshape(-1).view(torch.uint8).numpy()))
     return digest.hexdigest()
+
+
+def _check_weights(folder: Path, encoder: Mapping[str, Any], given: str | Path | None) -> None:
+    """Raise WeightsError where the file of the encoder's weights, the run's or the given one, is not there."""
+    name, weights = str(encoder.get("name")), str(given or encoder.get("weights", "auto"))
+    if weights in ("auto", "random") or (given is None and is_pretrained_tag(name, weights)):
+        return
+    if not Path(weights).expanduser().is_file():
+        raise WeightsError(
+            f"{folder}: the weights of its encoder {name} are not at {weights}. Give their file with --encoder-weights."
+        )
 
 
 def _files(folder: Path, manifest: Manifest) -> dict[str, Path]:

@@ -47,7 +47,7 @@ class Watcher:
     of the first, and not inspected again. A file that gets another content is another file.
 
     Attributes:
-        anomalous: how many of the files reported by this process are anomalous.
+        anomalous, failed: how many of the files that this process reported are anomalous, or were not inspected.
     """
 
     def __init__(
@@ -62,13 +62,15 @@ class Watcher:
     ) -> None:
         """Open the journal; `report` is given every line after it is on the disk.
 
-        Raises DataError where the folder does not exist, or as `Journal`.
+        Raises DataError where the folder does not exist or would get the outputs itself, or as `Journal`.
         """
         if not folder.is_dir():
             raise DataError(f"{folder}: no such folder. Give the folder that images come into.")
+        if out.resolve() in (folder.resolve(), *folder.resolve().parents):
+            raise DataError(f"{out}: masks would come into the watched folder {folder}. Give another --out.")
         self.pack, self.folder, self.out = pack, folder, out
         self._patience, self._any_size, self._report = patience or Patience(), any_size, report
-        self.anomalous = 0
+        self.anomalous = self.failed = 0
         self._journal, self._outputs = Journal(out, pack.digest), Outputs(out)
         self._states: dict[str, State] = {}
         self._results: dict[str, dict[str, Any]] = {}
@@ -144,6 +146,7 @@ class Watcher:
         self._journal.append(entry)
         self._remember(entry)
         self.anomalous += bool(entry.get("is_anomalous"))
+        self.failed += "error" in entry
         self._report(entry)
 
     def _inspect(self, file: str, digest: str) -> dict[str, Any] | None:
