@@ -12,6 +12,7 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
+import torch
 from safetensors.torch import load_file, save_file
 
 from robis.binarization.stage import SplitMaps
@@ -130,6 +131,20 @@ def test_every_way_through_the_stages_gives_the_masks_of_the_workflow(way: str, 
         compare_with_workflow(jobs, run, load_pack(folder, device="cpu", threads=2)) for run, folder in folders.items()
     ]
     assert any(map(any, marked)), "no mask has a pixel"
+
+
+def test_a_model_that_the_config_gives_is_packed_as_safetensors(
+    packed: Packed,
+    data: Path,  # noqa: F811
+    tmp_path: Path,
+) -> None:
+    trained = load_file(packed("inp_former")[1]["inp_former"] / "model.safetensors")
+    torch.save({"state_dict": trained}, tmp_path / "given.pth")
+    config = pack_config("inp_former", data, inp_former={"weights": str(tmp_path / "given.pth")})
+    jobs = ScriptJobs(config, tmp_path / "results")
+    folder = jobs.pack("inp_former")
+    compare_with_workflow(jobs, "inp_former", load_pack(folder, device="cpu", threads=2))
+    assert sorted(file.name for file in folder.iterdir()) == ["model.safetensors", MANIFEST]
 
 
 @pytest.fixture
