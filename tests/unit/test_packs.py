@@ -18,6 +18,7 @@ from safetensors.torch import load_file, save_file
 from robis.binarization.stage import SplitMaps
 from robis.detectors.registry import DETECTORS
 from robis.detectors.settings import parse
+from robis.encoders import cnn
 from robis.errors import ConfigError, DataError, WeightsError
 from robis.io.images import read_image
 from robis.io.maps import read_map, read_written_mask
@@ -53,6 +54,10 @@ WAYS: dict[str, tuple[str, dict[str, Any]]] = {
             "refine": {"method": "grabcut"},
             "verdict": {"normal_masks": "empty"},
         },
+    ),
+    "CNN": (
+        "subspace",
+        {"encoder": {"name": "efficientnet_lite0", "blocks": [2, 3]}, "subspace": {"shots": 0}},
     ),
     "padded, feathered": (
         "inp_former",
@@ -131,6 +136,13 @@ def test_every_way_through_the_stages_gives_the_masks_of_the_workflow(way: str, 
         compare_with_workflow(jobs, run, load_pack(folder, device="cpu", threads=2)) for run, folder in folders.items()
     ]
     assert any(map(any, marked)), "no mask has a pixel"
+
+
+def test_the_places_of_a_cnns_stages_are_not_measured_again(packed: Packed, monkeypatch: pytest.MonkeyPatch) -> None:
+    name, changes = WAYS["CNN"]
+    (folder,) = packed(name, **changes)[1].values()
+    monkeypatch.setattr(cnn, "measure_stages", lambda *args: pytest.fail("measured again"))
+    assert load_pack(folder, device="cpu").manifest.settings.scorer.encoder["geometry"]
 
 
 def test_a_model_that_the_config_gives_is_packed_as_safetensors(

@@ -27,6 +27,7 @@ def build_encoder(
     by_depth: Callable[[int], Sequence[int]] | None = None,
     seed: int = 0,
     equal_widths: bool = False,
+    geometry: Sequence[Sequence[float]] | None = None,
 ) -> Encoder:
     """Make a frozen encoder.
 
@@ -44,10 +45,11 @@ def build_encoder(
         seed: for random weights.
         equal_widths: whether the tokens of all layers have to have the same number of channels; a CNN's stages are then
             projected (`CnnEncoder`).
+        geometry: `geometry` of an encoder with the same weights and options; None measures it.
 
     Raises:
         ConfigError: an unknown name, a size or block that the model does not have.
         WeightsError: weights that are absent or do not fit.
     """
-    choice = Choice(name, weights, sha256, input_size, blocks, by_depth, seed, equal_widths)
+    choice = Choice(name, weights, sha256, input_size, blocks, by_depth, seed, equal_widths, geometry)
     return FAMILIES[family_of(name)](choice)

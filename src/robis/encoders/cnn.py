@@ -52,7 +52,16 @@ class CnnEncoder(Encoder):
     rounded up to a multiple of 32, at most 192. Narrower stages keep all that they hold; wider ones lose directions.
     """
 
-    def __init__(self, cnn: Any, stages: Sequence[int], size: int, name: str, *, equal_widths: bool = False) -> None:
+    def __init__(
+        self,
+        cnn: Any,
+        stages: Sequence[int],
+        size: int,
+        name: str,
+        *,
+        equal_widths: bool = False,
+        geometry: Sequence[Sequence[float]] | None = None,
+    ) -> None:
         widths = [int(cnn.feature_info[stage]["num_chs"]) for stage in stages]
         common = min(WIDEST, -(-max(widths) // HEAD_WIDTH) * HEAD_WIDTH)
         self._steps = [int(cnn.feature_info[stage]["reduction"]) for stage in stages]
@@ -68,7 +77,10 @@ class CnnEncoder(Encoder):
         self.margin = min(MIRRORED, size // 2)
         projections = (_orthonormal(width, common, seed=stage) for stage, width in zip(stages, widths, strict=True))
         self._projections = _Buffers(projections) if equal_widths else None
-        self._measure(name)
+        if geometry is None:
+            self._measure(name)
+        else:
+            self._place([StageMap((row, column), int(step), int(count)) for row, column, step, count in geometry])
 
     def load_weights(self, state: Mapping[str, Tensor], *, source: str, name: str) -> None:
         """Load weights in timm's key names. A classification head for other classes is ignored."""
@@ -94,6 +106,11 @@ class CnnEncoder(Encoder):
             raise ConfigError(
                 f"encoder: {name} cannot be run at {self.input_size} pixels ({first_line(error)})."
             ) from error
+        self._place(stages)
+
+    def _place(self, stages: Sequence[StageMap]) -> None:
+        """Bring the maps of stages that lie there to the grid."""
+        self.geometry = [[*stage.first, stage.step, stage.count] for stage in stages]
         self._rows = _Buffers(_placing(stage, stage.first[0], self) for stage in stages)
         self._columns = _Buffers(_placing(stage, stage.first[1], self) for stage in stages)
 
@@ -137,7 +154,7 @@ def build_cnn(choice: Choice) -> Encoder:
     depth = len(cnn.feature_info)
     stages = check_blocks(choice.blocks or default_stages(name, depth), depth, name)
     load_chosen_weights(choice, partial(load_cnn_state, cnn))
-    return CnnEncoder(cnn, stages, size, name, equal_widths=choice.equal_widths)
+    return CnnEncoder(cnn, stages, size, name, equal_widths=choice.equal_widths, geometry=choice.geometry)
 
 
 class _Buffers(nn.Module):

@@ -47,16 +47,19 @@ class Choice:
     by_depth: Callable[[int], Sequence[int]] | None = None
     seed: int = 0
     equal_widths: bool = False
+    geometry: Sequence[Sequence[float]] | None = None
 
 
 class Encoder(nn.Module, ABC):
     """A frozen network in evaluation mode that turns 8-bit tiles into the tokens of chosen layers.
 
-    Attributes: those of `TokenLayout`, and `width`.
+    Attributes: those of `TokenLayout`, `width`, and
+        geometry: what was measured of the network and `build_encoder` takes instead of measuring; None for nothing.
     """
 
     mean: Tensor
     std: Tensor
+    geometry: Sequence[Sequence[float]] | None = None
 
     def __init__(self, layout: TokenLayout, mean: Sequence[float], std: Sequence[float]) -> None:
         super().__init__()

@@ -12,6 +12,7 @@ import numpy as np
 
 from robis import __version__
 from robis.binarization.stage import Calibration, SplitMaps
+from robis.detectors.scorers import Scorer
 from robis.errors import DataError
 from robis.evaluation.metrics import METRICS
 from robis.io.atomic import atomic_folder
@@ -105,6 +106,7 @@ def write_pack(
     with atomic_folder(folder) as partial:
         inputs = {name: pack_file(path, partial, name) for name, path in files.inputs.items()}
         scorer = load_scorer(partial, run.detector, settings, {name: partial / inputs[name].file for name in inputs})
+        settings = _with_geometry(settings, scorer)
         manifest = Manifest(
             format=FORMAT,
             robis=__version__,
@@ -150,6 +152,15 @@ def compared(pack: Pack, files: RunFiles, root: Path, samples: Sequence[IndexedS
         equal_scores=equal_scores,
         differing_pixels=pixels,
     )
+
+
+def _with_geometry(settings: PackSettings, scorer: Scorer) -> PackSettings:
+    """The settings with what was measured of the encoder, so that it loads fast and computes alike elsewhere."""
+    geometry = getattr(scorer.encoder, "geometry", None)
+    if geometry is None:
+        return settings
+    encoder = {**settings.scorer.encoder, "geometry": geometry}
+    return settings.model_copy(update={"scorer": settings.scorer.model_copy(update={"encoder": encoder})})
 
 
 def _with_digest(settings: PackSettings) -> object:
