@@ -37,9 +37,18 @@ class MapStatistics:
     @classmethod
     def of(cls, paths: Iterable[Path], threads: int = 1) -> MapStatistics:
         """Read maps, `threads` at a time. Raises DataError where there are none or one cannot be used."""
+        return cls._of_counts(threaded(_count, paths, threads))
+
+    @classmethod
+    def of_maps(cls, maps: Iterable[np.ndarray]) -> MapStatistics:
+        """Take maps as `valid_map` gives them. Raises DataError where there are none."""
+        return cls._of_counts(histogram(each.view(np.uint16)) for each in maps)
+
+    @classmethod
+    def _of_counts(cls, counts_of_maps: Iterable[np.ndarray]) -> MapStatistics:
         pixels = np.zeros(FINITE_VALUES, np.int64)
         maxima = []
-        for counts in threaded(_count, paths, threads):
+        for counts in counts_of_maps:
             pixels += counts
             maxima.append(_values()[np.flatnonzero(counts)[-1]])
         if not maxima:
@@ -75,10 +84,10 @@ def read_valid_map(path: Path) -> np.ndarray:
     return valid_map(read_map(path), path)
 
 
-def valid_map(anomaly_map: np.ndarray, path: str | Path) -> np.ndarray:
-    """An anomaly map float16 (H, W) without negative zeros. Raises DataError naming the file for other values."""
+def valid_map(anomaly_map: np.ndarray, path: str | Path, *, stage: str | None = "merge") -> np.ndarray:
+    """An anomaly map float16 (H, W) without negative zeros. Raises DataError for other values."""
     if anomaly_map.size == 0:
-        raise damaged(path, f"the anomaly map has no pixels, its shape is {anomaly_map.shape}", "merge")
+        raise damaged(path, f"the anomaly map has no pixels, its shape is {anomaly_map.shape}", stage)
     bits = anomaly_map.view(np.uint16)
     if bits.max() < FINITE_VALUES:
         return anomaly_map
@@ -89,7 +98,7 @@ def valid_map(anomaly_map: np.ndarray, path: str | Path) -> np.ndarray:
             f"{int(wrong.sum())} of {bits.size} pixels are NaN, infinite or negative, the first "
             f"{anomaly_map[row, column]} at row {row}, column {column}; expected finite scores of at least 0"
         )
-        raise damaged(path, problem, "merge")
+        raise damaged(path, problem, stage)
     return np.abs(anomaly_map)
 
 
