@@ -18,6 +18,7 @@ from robis.binarization.stage import SplitMaps, binarize_split
 from robis.errors import DataError
 from robis.io.maps import read_written_mask
 from robis.io.samples import IndexedSample, write_samples
+from tests.conftest import REPOSITORY
 
 
 def test_every_public_name_is_there_and_documented() -> None:
@@ -25,7 +26,9 @@ def test_every_public_name_is_there_and_documented() -> None:
     typed = {name.name for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) and node.col_offset == 4
              for name in node.names}  # fmt: skip
     assert typed == {*robis.__all__} - {"__version__"}, "what type checkers see is what there is"
+    page = (REPOSITORY / "docs" / "api.md").read_text()
     for name in robis.__all__:
+        assert name == "__version__" or f"`{name}`" in page
         value = getattr(robis, name)
         assert name == "__version__" or (inspect.getdoc(value) and value.__name__ == name)
     with pytest.raises(AttributeError, match="no attribute 'read_imgae'"):
