@@ -11,10 +11,11 @@ from torch import Tensor
 from robis.detectors.batches import with_work
 from robis.detectors.inference import write_image_maps, write_tile_maps
 from robis.detectors.jobs import InferJob
+from robis.detectors.memory_bank.bank import Bank
 from robis.detectors.model_files import open_model
-from robis.detectors.superadd.bank import Bank, token_maps
 from robis.detectors.superadd.blocks import superadd_blocks
 from robis.detectors.superadd.joined import Joining, joined_tokens
+from robis.detectors.superadd.maps import token_maps
 from robis.encoders.build import build_encoder
 from robis.encoders.devices import pick_device
 from robis.encoders.encoder import Encoder
