@@ -12,7 +12,7 @@ from robis.detectors.batches import with_work
 from robis.detectors.checks import require_finite
 from robis.detectors.inference import Images
 from robis.detectors.jobs import TrainJob
-from robis.detectors.memory_bank.tokens import TileTokens, Tokens, require_some
+from robis.detectors.normal_tokens import Features, TileTokens, Tokens, require_some
 from robis.detectors.superadd.joined import Joining, joined_tokens, token_side
 from robis.encoders.encoder import Encoder
 from robis.io.arrays import release
@@ -40,7 +40,8 @@ def open_tokens(network: Encoder, job: TrainJob) -> Tokens:
     if job.options["window"] == "joined":
         return _ImageTokens(network, job)
     store, _ = open_tiles(job.store.tiles, job.store.table)
-    return TileTokens(network, _Brightened(store, job), job, network.mean.device)
+    features = Features(network, network.grid, network.widths)
+    return TileTokens(features, _Brightened(store, job), job, network.mean.device)
 
 
 def _brightness(job: TrainJob, number: int) -> float:

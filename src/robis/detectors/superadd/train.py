@@ -12,8 +12,8 @@ from torch import Tensor
 
 from robis.detectors.jobs import TrainJob
 from robis.detectors.memory_bank.bank import BANK_AT_ONCE, QUERIES_AT_ONCE
-from robis.detectors.memory_bank.tokens import Tokens
 from robis.detectors.model_files import write_history, write_model
+from robis.detectors.normal_tokens import Tokens
 from robis.detectors.superadd.blocks import superadd_blocks
 from robis.detectors.superadd.thinning import SeededDraws, Thinning, select, shares_of, thin
 from robis.detectors.superadd.tokens import open_tokens

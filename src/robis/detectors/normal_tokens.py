@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
-from typing import Protocol
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -17,18 +17,19 @@ from robis.encoders.devices import autocast
 from robis.errors import DataError
 
 
-class Features(Protocol):
-    """Turns uint8 tiles (B, s, s, 3) into the tokens (B, grid * grid, C) of one or more blocks: an encoder, for one."""
+@dataclass(frozen=True)
+class Features:
+    """What a detector takes of tiles.
 
-    @property
-    def grid(self) -> int:
-        """Tokens along one side of a tile."""
+    Attributes:
+        tokens: turns uint8 tiles (B, s, s, 3) RGB into the tokens (B, grid * grid, C) of one or more blocks.
+        grid: tokens along one side of a tile.
+        widths: channels C of the tokens, for each block.
+    """
 
-    @property
-    def widths(self) -> Sequence[int]:
-        """Channels C of the tokens of each block."""
-
-    def __call__(self, tiles: Tensor, /) -> list[Tensor]: ...
+    tokens: Callable[[Tensor], list[Tensor]]
+    grid: int
+    widths: Sequence[int]
 
 
 class Tokens(ABC):
@@ -71,7 +72,7 @@ class TileTokens(Tokens):
     """The tokens of tiles, each of which is encoded alone."""
 
     def __init__(self, features: Features, tiles: Tiles, job: TrainJob, device: torch.device) -> None:
-        """Take tiles as `features` sees them; encoding raises DataError for tokens that are not finite."""
+        """Raises DataError where there are no tiles; encoding does for tokens that are not finite."""
         require_some(len(tiles), job)
         super().__init__(len(tiles) * features.grid**2, features.widths, device)
         self.features, self.tiles, self.job = features, tiles, job
@@ -79,7 +80,7 @@ class TileTokens(Tokens):
     def encoded(self, name: str) -> Iterator[tuple[int, list[Tensor]]]:
         for start, batch in tile_batches(self.tiles, self.job.compute, self.device, name):
             with autocast(self.device, self.job.compute.precision):
-                tokens = self.features(batch)
+                tokens = self.features.tokens(batch)
             for raw in tokens:
                 require_finite(raw, "tokens", range(start, start + len(raw)), self.job.store.tiles)
             yield start * self.features.grid**2, [raw.flatten(0, 1) for raw in tokens]
