@@ -41,4 +41,4 @@ def gaussian_filter(maps: Tensor, sigma: float) -> Tensor:
 @cache
 def _filter_matrix(side: int, sigma: float) -> Tensor:
     """The filter of one axis as a matrix (side, side)."""
-    return torch.from_numpy(gaussian_filter1d(np.eye(side), sigma, axis=0))
+    return torch.from_numpy(gaussian_filter1d(np.eye(side), sigma, axis=0)).float()
