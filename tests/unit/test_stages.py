@@ -14,7 +14,7 @@ from PIL import Image
 from robis.config.sections import Dataset
 from robis.datasets.layouts import LAYOUTS
 from robis.detectors.registry import DETECTORS
-from robis.detectors.settings import Settings, parse
+from robis.detectors.settings import Settings, load, parse
 from robis.errors import RobisError
 from robis.workflow.checks import check_plan, without_effect
 from robis.workflow.params import Params
@@ -243,6 +243,20 @@ def test_without_shots_no_references_are_drawn_and_rotated(project, key: str) ->
     base = {"detectors": ["anomalydino"], "tiling__window": 64}
     changed = stale(project(**base), project(**base | {key: value}), detector="anomalydino")
     assert changed <= {"report"}
+
+
+@pytest.mark.parametrize(("preset", "runs"), [("mvtec_ad_patchcore", 1), ("mvtec_ad_anomalydino", 15)])
+def test_presets_with_a_bank_of_tokens_plan(tmp_path: Path, preset: str, runs: int) -> None:
+    for place in ("train/good", "test/good", "test/bad", "ground_truth/bad"):
+        for number in range(16):
+            write_image(tmp_path / "nut" / place / f"{number:03}{'_mask' if place.startswith('ground') else ''}.png")
+    changes = {"dataset": {"root": str(tmp_path)}}
+    project = Project(load(REPOSITORY / "config" / f"{preset}.yaml", changes=changes), tmp_path / "results")
+    check_plan(project)
+    assert len(project.detectors) == runs
+    for run in project.detectors:
+        assert project.params("train", detector=run, category="nut").options()
+        assert project.params("infer", detector=run, category="nut", split="test").options()
 
 
 def test_maps_without_a_range_have_no_reference_for_one(project) -> None:
