@@ -111,12 +111,12 @@ def test_maps_are_cosine_distances_of_scikit_learn_smoothed_as_published(folder:
     search = NearestNeighbors(n_neighbors=1, metric="cosine").fit(bank.double().numpy())
     distances = search.kneighbors(normed_tokens(np.load(files[0])).astype(np.float64))[0].reshape(6, 3, 3)
     maps = np.load(files[2])
-    assert maps.dtype == np.float32 and distances[[0, 1, 4, 5]].min() > 1e-4
+    assert maps.dtype == np.float16 and distances[[0, 1, 4, 5]].min() > 1e-4
     np.testing.assert_allclose(distances[[2, 3]], 0, atol=1e-6)
     for found, tile in zip(maps, distances, strict=True):
         expected = cv2.resize(tile, (48, 48), interpolation=cv2.INTER_LINEAR)
         expected = ndimage.gaussian_filter(expected, sigma) if sigma else expected
-        np.testing.assert_allclose(found, expected, atol=2e-6)
+        np.testing.assert_allclose(found, expected, rtol=1e-3, atol=2e-6)
 
 
 def test_runs_of_shots_and_seeds() -> None:

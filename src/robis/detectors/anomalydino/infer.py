@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import torch
+
 from robis.detectors.anomalydino.tokens import make_encoder, unit_tokens
+from robis.detectors.inference import write_tile_maps
 from robis.detectors.jobs import InferJob
-from robis.detectors.memory_bank.stages import read_bank, write_distance_maps
+from robis.detectors.memory_bank.stages import distance_maps, read_bank
 from robis.encoders.devices import pick_device
 
 # Of tokens of length 1, half of the squared Euclidean distance is 1 - cosine.
 COSINE = 0.5
 
 
+@torch.inference_mode()
 def infer_split(job: InferJob) -> None:
-    """Write the raw map of every tile: cosine distances of its tokens to the bank, 0..2.
+    """Write the raw map of every tile, float16: cosine distances of its tokens to the bank, 0..2.
 
     Args:
-        job: see `write_distance_maps`; its input "model" is the file of `train_category`.
+        job: its option is smoothing_sigma, of the Gaussian that smooths maps, map pixels; 0: none. Its input "model" is
+            the file of `train_category`.
 
     Raises:
         WeightsError: the model is absent, damaged or made for another encoder or other blocks.
@@ -25,4 +30,5 @@ def infer_split(job: InferJob) -> None:
     network = make_encoder(job.encoder).to(device)
     features = unit_tokens(network)
     bank = read_bank(job, "anomalydino", features.widths[0], device)
-    write_distance_maps(job, bank, features, network, factor=COSINE)
+    tile_maps = distance_maps(bank, features, job.options["smoothing_sigma"], factor=COSINE)
+    write_tile_maps(tile_maps, job, input_size=network.input_size)

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import numpy as np
+from collections.abc import Callable
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from robis.detectors.inference import write_tile_maps
 from robis.detectors.jobs import InferJob, TrainJob
 from robis.detectors.memory_bank.bank import Bank
 from robis.detectors.model_files import open_model, write_history, write_model
 from robis.detectors.normal_tokens import Features
 from robis.detectors.smoothing import gaussian_filter
-from robis.encoders.encoder import Encoder
 
 
 def write_bank(tokens: Tensor, job: TrainJob, detector: str) -> None:
@@ -31,29 +30,29 @@ def read_bank(job: InferJob, detector: str, width: int, device: torch.device) ->
         return Bank.of(model.tensor("tokens", (None, width), device))
 
 
-@torch.inference_mode()
-def write_distance_maps(job: InferJob, bank: Bank, features: Features, network: Encoder, *, factor: float = 1) -> None:
-    """Write the raw map of every tile: float32 (N, m, m), at least 0, and the tile table beside it.
+def distance_maps(
+    bank: Bank, features: Features, sigma: float, *, factor: float = 1
+) -> Callable[[Tensor, int], Tensor]:
+    """What makes maps of tiles: squared Euclidean distances of their tokens to a bank.
 
     Args:
-        job: its option smoothing_sigma is that of `token_maps`. Distances are float32, whatever the precision.
         bank: normal tokens, on the device.
         features: makes tokens of tiles, of one block.
-        network: the encoder.
-        factor: what squared Euclidean distances are multiplied by.
+        sigma: see `token_maps`.
+        factor: what distances are multiplied by.
 
-    Raises:
-        DataError: a map is not finite.
+    Returns:
+        A function of uint8 tiles (B, s, s, 3) RGB and the side of a map, which gives float32 (B, side, side), at least
+        0. Distances are float32, whatever the precision.
     """
-    sigma = job.options["smoothing_sigma"]
 
-    def tile_maps(batch: Tensor, size: int) -> Tensor:
-        (tokens,) = features.tokens(batch)
+    def tile_maps(tiles: Tensor, size: int) -> Tensor:
+        (tokens,) = features.tokens(tiles)
         with torch.autocast(tokens.device.type, enabled=False):
             distances = bank.nearest(tokens.float().flatten(0, 1)).square().mul(factor)
             return token_maps(distances.view(-1, features.grid, features.grid), size, sigma)
 
-    write_tile_maps(tile_maps, job, input_size=network.input_size, dtype=np.float32)
+    return tile_maps
 
 
 def token_maps(distances: Tensor, size: int, sigma: float) -> Tensor:

@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import numpy as np
+import torch
+
+from robis.detectors.inference import write_tile_maps
 from robis.detectors.jobs import InferJob
-from robis.detectors.memory_bank.stages import read_bank, write_distance_maps
+from robis.detectors.memory_bank.stages import distance_maps, read_bank
 from robis.detectors.patchcore.patches import patch_features
 from robis.encoders.build import build_encoder
 from robis.encoders.devices import pick_device
 
 
+@torch.inference_mode()
 def infer_split(job: InferJob) -> None:
-    """Write the raw map of every tile: squared distances of its patches to the bank.
+    """Write the raw map of every tile, float32: squared distances of its patches to the bank.
 
     Args:
-        job: see `write_distance_maps`; its input "model" is the file of `train_category`.
+        job: its option is smoothing_sigma, of the Gaussian that smooths maps, map pixels; 0: none. Its input "model" is
+            the file of `train_category`.
 
     Raises:
         WeightsError: the model is absent, damaged or made for another encoder.
@@ -22,4 +28,7 @@ def infer_split(job: InferJob) -> None:
     device = pick_device(job.compute.device)
     network = build_encoder(**job.encoder).to(device)
     features = patch_features(network)
-    write_distance_maps(job, read_bank(job, "patchcore", features.widths[0], device), features, network)
+    bank = read_bank(job, "patchcore", features.widths[0], device)
+    tile_maps = distance_maps(bank, features, job.options["smoothing_sigma"])
+    # Squared distances of patches with large values exceed the range of float16.
+    write_tile_maps(tile_maps, job, input_size=network.input_size, dtype=np.float32)
