@@ -19,7 +19,7 @@ from robis.detectors.settings import parse
 from robis.workflow.project import Project
 
 OPTIONS: Mapping[str, Mapping[str, Any]] = {
-    "superadd": {"bank_size": 20_000, "rounds": 30},
+    "superadd": {"bank_size": 20_000},
     "patchcore": {"coreset_fraction": 0.01},
     "anomalydino": {"shots": 4},
     "subspace": {},
