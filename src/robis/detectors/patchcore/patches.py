@@ -39,8 +39,14 @@ def patches_of(maps: Sequence[Tensor]) -> Tensor:
     size = maps[0].shape[-2:]
     layers = []
     for values in maps:
-        neighborhoods = F.unfold(values.float(), PATCH, padding=PATCH // 2).transpose(1, 2)
+        # One tile after the other: neighborhoods take nine times the memory of the map.
+        layer = torch.cat([_neighborhoods(one) for one in values.float().split(1)])
         # Averaging and interpolation commute; this order needs the memory of the coarse grid.
-        layer = F.adaptive_avg_pool1d(neighborhoods, LAYER_WIDTH).transpose(1, 2).unflatten(2, values.shape[-2:])
         layers.append(F.interpolate(layer, size=size, mode="bilinear", align_corners=False))
     return F.adaptive_avg_pool1d(torch.cat(layers, 1).flatten(2).transpose(1, 2), WIDTH)
+
+
+def _neighborhoods(values: Tensor) -> Tensor:
+    """The neighborhoods of a map (1, C, h, w), each averaged down: (1, 1024, h, w)."""
+    flat = F.unfold(values, PATCH, padding=PATCH // 2).transpose(1, 2)
+    return F.adaptive_avg_pool1d(flat, LAYER_WIDTH).transpose(1, 2).unflatten(2, values.shape[-2:])
