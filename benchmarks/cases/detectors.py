@@ -29,16 +29,17 @@ OPTIONS: Mapping[str, Mapping[str, Any]] = {
 
 @dataclass(frozen=True)
 class Sizes:
-    """Numbers of normal and of test images, their height and width, and the detectors (default: all)."""
+    """Numbers of normal and of test images, their height and width, the detectors and stages (default: all)."""
 
     images: int = 300
     height: int = 300
     width: int = 400
     detectors: tuple[str, ...] = tuple(OPTIONS)
+    stages: tuple[str, ...] = ("train", "infer")
 
 
 FULL = Sizes()
-QUICK = Sizes(images=3, height=60, width=80, detectors=("subspace",))
+QUICK = Sizes(images=3, height=60, width=80, detectors=("subspace",), stages=("train",))
 
 
 def rows(options: harness.Options, sizes: Sizes) -> Iterator[harness.Fact]:
@@ -54,7 +55,7 @@ def rows(options: harness.Options, sizes: Sizes) -> Iterator[harness.Fact]:
             for split in ("train", "test"):
                 pipeline_of(name, str(options.folder), options.threads).crop_tiles(split)
         values: dict[str, str | float | None] = {"options": _shown(OPTIONS[name])}
-        for stage in ("train", "infer"):
+        for stage in sizes.stages:
             arguments = {"detector": name, "folder": str(options.folder), "threads": options.threads, "stage": stage}
             run = harness.run_alone(harness.Call("benchmarks.cases.detectors:run_of", arguments), options.threads)
             values |= {f"{stage}, s": round(run.seconds, 1), f"{stage}, CPU s": round(run.cpu_seconds, 1)}
