@@ -59,6 +59,7 @@ BENCHMARKS = {
     "musc": Benchmark("MuSc's scoring and neighborhoods, beside the published formulation"),
     "musc_gpu": Benchmark("MuSc's scoring of a whole split on a GPU, and the rate of its products"),
     "superadd": Benchmark("SuperADD's nearest distances and neighbors, beside the full distance matrix"),
+    "detectors": Benchmark("time and peak memory of detectors on 300 images, training and inference"),
     "winclip": Benchmark("WinCLIP's windows in batches, beside one at a time and anomalib"),
     "index": Benchmark("the index stage, beside decoding every image"),
     "report": Benchmark("the report of up to 10,000 images: time, memory, size, time to open"),

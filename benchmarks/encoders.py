@@ -50,6 +50,8 @@ COMMON: Config = {
     "rescore": {"method": "none"},
     "inp_former": {"batch_size": 4, "warmup_steps": 20},
     "dinomaly": {"batch_size": 4, "warmup_steps": 20, "easy_steps": 100},
+    "patchcore": {"coreset_fraction": 0.01},
+    "anomalydino": {"shots": 4},
 }
 
 DATA: Mapping[str, Config] = {

@@ -12,8 +12,9 @@ from benchmarks.plain.statistics import PATCH, patch_statistics
 from robis.detectors.batches import tile_batches
 from robis.detectors.inference import write_tile_maps
 from robis.detectors.jobs import InferJob
+from robis.detectors.memory_bank.bank import Bank
 from robis.detectors.scorers import TileScorer
-from robis.detectors.superadd.bank import Bank, token_maps
+from robis.detectors.superadd.maps import token_maps
 from robis.tiles.files import TileStore
 from robis.tiles.store import open_tiles
 

@@ -53,11 +53,11 @@ class Pipeline:
         references = {self._reference(key, split) for key in ("merge.normalize", "binarize.calibrate")}
         inferred = sorted({split, *filter(None, references)})
         for name in ["train", *inferred] if learns else inferred:
-            self._crop(name)
+            self.crop_tiles(name)
         if learns and self.infer is None:
-            self._train()
+            self.train()
         for name in inferred:
-            self._infer(name)
+            self.write_maps(name)
         for name in inferred:
             self._merge(name)
         self._mask(split)
@@ -80,7 +80,8 @@ class Pipeline:
     def _reference(self, key: str, split: str) -> str | None:
         return self.project.reference_split(key, detector=self.run, category=self.category, split=split)
 
-    def _crop(self, split: str) -> None:
+    def crop_tiles(self, split: str) -> None:
+        """Cut the images of a split."""
         samples, store = self._place(results.SAMPLES, split), self._store(split)
         options = self._options("index", split)
         held_out = {name: options.pop(name) for name in ("hold_out", "hold_out_every")}
@@ -90,7 +91,8 @@ class Pipeline:
         root = Path(options.pop("root"))
         crop_split(samples, root, store, Cutting(**options), threads=self.threads)
 
-    def _train(self) -> None:
+    def train(self) -> None:
+        """Train the detector on the tiles of the normal images."""
         options = self._options("train", "train")
         job = TrainJob(
             stores=(self._store("train"),),
@@ -102,7 +104,8 @@ class Pipeline:
         )
         DETECTORS[self.project.kind(self.run)].train(job)
 
-    def _infer(self, split: str) -> None:
+    def write_maps(self, split: str) -> None:
+        """Make the raw maps of a split's tiles."""
         options = self._options("infer", split)
         options.pop("shards", None)
         model = self._place(results.MODEL, split)

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from benchmarks.harness import Call, Options, Row, Work, compare, compare_processes, require
 from benchmarks.plain import superadd as plain
-from robis.detectors.superadd.bank import Bank, neighbor_distances
+from robis.detectors.memory_bank.bank import Bank, neighbor_distances
 
 NEIGHBORS = 100
 NAMES = ("plain", "robis")

@@ -127,7 +127,7 @@ def of_all(*names: str, detectors: tuple[str, ...] = tuple(DETECTORS)) -> set[st
             "BLUR_SIGMA = 5, 4.5",
             {"inp_former.infer", "dinomaly.infer"},
         ),
-        ("detectors/superadd/bank.py", "BLUR_REACH = ", "BLUR_REACH = 1 + ", {"superadd.infer"}),
+        ("detectors/superadd/maps.py", "BLUR_REACH = ", "BLUR_REACH = 1 + ", {"superadd.infer"}),
         ("detectors/superadd/blocks.py", "(3, 5, 8, 10)", "(3, 5, 8, 11)", {"superadd.train", "superadd.infer"}),
         ("tiles/windows.py", "1 - overlap", "1.0 - overlap", of_all("crop", "pack")),
         ("scoring/rscin.py", "total / len(k)", "total / (1 + len(k))", of_all("score_images")),

@@ -14,12 +14,12 @@ from PIL import Image
 from robis.config.sections import Dataset
 from robis.datasets.layouts import LAYOUTS
 from robis.detectors.registry import DETECTORS
-from robis.detectors.settings import Settings, parse
+from robis.detectors.settings import Settings, load, parse
 from robis.errors import RobisError
 from robis.workflow.checks import check_plan, without_effect
 from robis.workflow.params import Params
 from robis.workflow.project import Project
-from robis.workflow.stages import STAGES, stages
+from robis.workflow.stages import STAGES, readers, stages
 
 REPOSITORY = Path(__file__).parents[2]
 JOB = {"detector": "inp_former", "category": "nut", "split": "test_public"}
@@ -208,6 +208,55 @@ def test_held_out_training_images_replace_the_validation_split(project) -> None:
 def test_what_re_runs_where_tokens_are_joined(project, key: str, value: object, first: set[str]) -> None:
     base = {"detectors": ["superadd"], "tiling__window": "joined", "binarize__method": "lines"}
     assert stale(project(**base), project(**base | {key: value}), detector="superadd") - {"report"} == first
+
+
+# key -> another value, and the stages that read it, with two reference images.
+PATCHCORE_CHANGES: dict[str, tuple[object, set[str]]] = {
+    "patchcore.coreset_fraction": (0.2, {"train"}),
+    "patchcore.start_points": (5, {"train"}),
+    "patchcore.projected_width": (64, {"train"}),
+    "patchcore.smoothing_sigma": (2.0, {"infer"}),
+    "patchcore.seed": (1, {"train"}),
+}
+ANOMALYDINO_CHANGES: dict[str, tuple[object, set[str]]] = {
+    "anomalydino.shots": (1, {"train"}),
+    "anomalydino.seeds": (1, {"train"}),
+    "anomalydino.references": (["good/0", "good/1"], {"train"}),
+    "anomalydino.rotations": (3, {"train"}),
+    "anomalydino.smoothing_sigma": (2.0, {"infer"}),
+}
+
+
+@pytest.mark.parametrize(("key", "change"), [*PATCHCORE_CHANGES.items(), *ANOMALYDINO_CHANGES.items()])
+def test_what_re_runs_with_a_bank_of_tokens(project, key: str, change: tuple[object, set[str]]) -> None:
+    value, first = change
+    detector, _, option = key.partition(".")
+    base = {"detectors": [detector], "tiling__window": 64, "anomalydino__shots": 2}
+    one, other = project(**base), project(**base | {f"{detector}__{option}": value})
+    assert stale(one, other, detector=detector) - {"report"} == first
+    assert set(readers(key, [detector])) == first
+
+
+@pytest.mark.parametrize("key", ["anomalydino__references", "anomalydino__rotations"])
+def test_without_shots_no_references_are_drawn_and_rotated(project, key: str) -> None:
+    value, _ = ANOMALYDINO_CHANGES[key.replace("__", ".")]
+    base = {"detectors": ["anomalydino"], "tiling__window": 64}
+    changed = stale(project(**base), project(**base | {key: value}), detector="anomalydino")
+    assert changed <= {"report"}
+
+
+@pytest.mark.parametrize(("preset", "runs"), [("mvtec_ad_patchcore", 1), ("mvtec_ad_anomalydino", 15)])
+def test_presets_with_a_bank_of_tokens_plan(tmp_path: Path, preset: str, runs: int) -> None:
+    for place in ("train/good", "test/good", "test/bad", "ground_truth/bad"):
+        for number in range(16):
+            write_image(tmp_path / "nut" / place / f"{number:03}{'_mask' if place.startswith('ground') else ''}.png")
+    changes = {"dataset": {"root": str(tmp_path)}}
+    project = Project(load(REPOSITORY / "config" / f"{preset}.yaml", changes=changes), tmp_path / "results")
+    check_plan(project)
+    assert len(project.detectors) == runs
+    for run in project.detectors:
+        assert project.params("train", detector=run, category="nut").options()
+        assert project.params("infer", detector=run, category="nut", split="test").options()
 
 
 def test_maps_without_a_range_have_no_reference_for_one(project) -> None:

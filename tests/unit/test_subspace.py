@@ -14,10 +14,11 @@ from PIL import Image
 from safetensors.torch import load_file
 from sklearn.decomposition import PCA
 
+from robis.detectors.rotation import RotatedTiles
 from robis.detectors.settings import parse
 from robis.detectors.subspace.infer import infer_split, token_maps
 from robis.detectors.subspace.pca import TOKENS_AT_ONCE, Moments, Subspace
-from robis.detectors.subspace.tokens import RotatedTiles, joint_tokens, make_encoder, subspace_blocks
+from robis.detectors.subspace.tokens import joint_tokens, make_encoder, random_rotation, subspace_blocks
 from robis.detectors.subspace.train import train_category
 from robis.encoders.names import own_input_size
 from robis.errors import ConfigError, DataError
@@ -110,7 +111,7 @@ def test_tokens_are_averaged_over_blocks_or_joined_where_widths_differ() -> None
 
 def test_copies_are_rotated_by_up_to_345_degrees(rng: np.random.Generator) -> None:
     store = rng.integers(1, 256, (3, 16, 16, 3), dtype=np.uint8)
-    tiles = RotatedTiles(store, np.array([0, 2]), 4, seed=3)
+    tiles = RotatedTiles(store, np.array([0, 2]), 4, random_rotation(seed=3))
     assert len(tiles) == 10
     whole = tiles[0:10]
     assert (whole[0] == store[0]).all() and (whole[5] == store[2]).all()
@@ -122,7 +123,7 @@ def test_copies_are_rotated_by_up_to_345_degrees(rng: np.random.Generator) -> No
             assert matches, "no rotation gives this copy"
     assert len({tile.tobytes() for tile in whole}) == 10
     np.testing.assert_array_equal(np.concatenate([tiles[0:3], tiles[3:10]]), whole)
-    assert (RotatedTiles(store, np.array([0, 2]), 4, seed=4)[1:2] != whole[1:2]).any()
+    assert (RotatedTiles(store, np.array([0, 2]), 4, random_rotation(seed=4))[1:2] != whole[1:2]).any()
 
 
 @pytest.fixture

@@ -18,11 +18,12 @@ from scipy.ndimage import gaussian_filter
 from torch import Tensor
 
 from robis.detectors.inference import gather_maps
-from robis.detectors.superadd import bank as superadd
+from robis.detectors.memory_bank import bank as memory_bank
+from robis.detectors.memory_bank.bank import Bank, neighbor_distances
 from robis.detectors.superadd import infer as superadd_infer
 from robis.detectors.superadd import train as superadd_train
-from robis.detectors.superadd.bank import Bank, neighbor_distances, smooth, token_maps
 from robis.detectors.superadd.blocks import superadd_blocks
+from robis.detectors.superadd.maps import smooth, token_maps
 from robis.detectors.superadd.thinning import select, shares_of
 from robis.encoders.build import build_encoder
 from robis.errors import DataError, WeightsError
@@ -47,8 +48,8 @@ def exact_distances(queries: Tensor, bank: Tensor) -> Tensor:
 @pytest.fixture
 def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     """Several blocks in both directions, the last of them not full."""
-    monkeypatch.setattr(superadd, "QUERIES_AT_ONCE", 7)
-    monkeypatch.setattr(superadd, "BANK_AT_ONCE", 11)
+    monkeypatch.setattr(memory_bank, "QUERIES_AT_ONCE", 7)
+    monkeypatch.setattr(memory_bank, "BANK_AT_ONCE", 11)
 
 
 # Distances between tokens are about 1: float32's share of the offset's square is what is left of plain products.

@@ -17,6 +17,7 @@ from PIL import Image
 from robis.config.settings import every_key
 from robis.detectors.settings import Settings
 from robis.workflow.stages import followers, readers, stages
+from tests.unit.test_stages import ANOMALYDINO_CHANGES, PATCHCORE_CHANGES
 from tests.workflow.conftest import CONFIG, Workspace, changed_stages, copy_code, write_tiny_dataset
 from tests.workflow.test_dinomaly import DINOMALY_CHANGES
 from tests.workflow.test_subspace import SUBSPACE_CHANGES
@@ -128,7 +129,7 @@ def planned_after(finished: Workspace, config: Path) -> list[str]:
 
 def test_every_key_is_tried() -> None:
     tables = (CHANGES, ZERO_SHOT_CHANGES, SUPERADD_CHANGES, SUBSPACE_CHANGES, DINOMALY_CHANGES)
-    tried = set().union(*tables)
+    tried = set().union(*tables, PATCHCORE_CHANGES, ANOMALYDINO_CHANGES)
     assert tried | OTHER_RUNS | REPLACES_JOBS == set(every_key(Settings))
 
 

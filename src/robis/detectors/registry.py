@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from robis.config.registry import Registry
+from robis.detectors.anomalydino.detector import AnomalydinoDetector
 from robis.detectors.base import Detector
 from robis.detectors.dinomaly.detector import DinomalyDetector
 from robis.detectors.inp_former.detector import InpFormerDetector
 from robis.detectors.musc.detector import MuscDetector
+from robis.detectors.patchcore.detector import PatchcoreDetector
 from robis.detectors.subspace.detector import SubspaceDetector
 from robis.detectors.superadd.detector import SuperaddDetector
 from robis.detectors.winclip.detector import WinclipDetector
@@ -16,6 +18,8 @@ DETECTORS: Registry[Detector] = Registry(
     musc=MuscDetector(),
     winclip=WinclipDetector(),
     superadd=SuperaddDetector(),
+    patchcore=PatchcoreDetector(),
+    anomalydino=AnomalydinoDetector(),
     subspace=SubspaceDetector(),
     dinomaly=DinomalyDetector(),
 )

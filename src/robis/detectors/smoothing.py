@@ -1,11 +1,14 @@
-"""Gaussian smoothing of tile maps by a small kernel."""
+"""Gaussian smoothing of tile maps: by a small kernel, and as SciPy does it."""
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Literal
 
+import numpy as np
 import torch
 import torch.nn.functional as F
+from scipy.ndimage import gaussian_filter1d
 from torch import Tensor
 
 
@@ -27,3 +30,15 @@ def gaussian_blur(maps: Tensor, size: int, sigma: float, border: Literal["consta
     kernel = kernel / kernel.sum()
     padded = F.pad(maps, (reach, reach, reach, reach), mode=border)
     return F.conv2d(F.conv2d(padded, kernel.view(1, 1, -1, 1)), kernel.view(1, 1, 1, -1))
+
+
+def gaussian_filter(maps: Tensor, sigma: float) -> Tensor:
+    """SciPy's `gaussian_filter` of maps (B, H, W): cut at 4 sigmas; the border mirrors the map, its last pixels too."""
+    rows, columns = (_filter_matrix(side, sigma).to(maps) for side in maps.shape[-2:])
+    return rows @ maps @ columns.T
+
+
+@cache
+def _filter_matrix(side: int, sigma: float) -> Tensor:
+    """The filter of one axis as a matrix (side, side)."""
+    return torch.from_numpy(gaussian_filter1d(np.eye(side), sigma, axis=0)).float()

@@ -121,6 +121,9 @@ class CnnEncoder(Encoder):
     def _tokens(self, images: Tensor) -> list[Tensor]:
         return self._on_grid(self.maps(self._mirrored(images)))
 
+    def _layer_maps(self, images: Tensor) -> list[Tensor]:
+        return self.maps(images)
+
     def _tokens_and_embedding(self, images: Tensor) -> tuple[list[Tensor], Tensor]:
         """Tokens, and the network's last map averaged over the tile."""
         last, maps = self.cnn.forward_intermediates(self._mirrored(images), indices=list(self.blocks))

@@ -117,6 +117,18 @@ class Encoder(nn.Module, ABC):
         # A view of all tokens would keep them in memory for as long as the embedding.
         return tokens, embedding.clone()
 
+    @torch.no_grad()
+    def layer_maps(self, tiles: Tensor) -> list[Tensor]:
+        """Outputs of the chosen layers as the network has them: a CNN's neither averaged nor on one grid.
+
+        Args:
+            tiles: uint8 or float (B, s, s, 3) RGB, range 0..255.
+
+        Returns:
+            One (B, C, h, w) tensor per layer, a ViT's on the grid of its patches.
+        """
+        return self._layer_maps(self._normalized(tiles))
+
     @abstractmethod
     def load_weights(self, state: Mapping[str, Tensor], *, source: str, name: str) -> None:
         """Load weights in the key names of the library or of the model's own repository.
@@ -141,6 +153,10 @@ class Encoder(nn.Module, ABC):
     @abstractmethod
     def _tokens_and_embedding(self, images: Tensor) -> tuple[list[Tensor], Tensor]:
         """Tokens and embeddings of normalized images (B, 3, s, s)."""
+
+    def _layer_maps(self, images: Tensor) -> list[Tensor]:
+        """Outputs of the layers for normalized images (B, 3, s, s)."""
+        return [tokens.transpose(1, 2).unflatten(2, (self.grid, self.grid)) for tokens in self._tokens(images)]
 
     def _normalized(self, tiles: Tensor) -> Tensor:
         return tiles.permute(0, 3, 1, 2).to(self.mean.dtype).div(255).sub(self.mean).div(self.std)

@@ -1,4 +1,4 @@
-"""The tokens that SubspaceAD compares, and the rotated copies of its reference images."""
+"""The tokens that SubspaceAD compares, and the rotation of its reference images."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from robis.detectors.rotation import Rotate
 from robis.encoders.build import build_encoder
 from robis.encoders.encoder import Encoder
-from robis.io.arrays import release
 
 # Degrees up to which copies are rotated, as in the public code.
 MOST_ROTATED = 345.0
@@ -47,28 +47,11 @@ def joint_width(network: Encoder) -> int:
     return network.widths[0] if len(set(network.widths)) == 1 else sum(network.widths)
 
 
-class RotatedTiles:
-    """Tiles, each followed by rotated copies of it.
+def random_rotation(seed: int) -> Rotate:
+    """Rotates each copy by a random angle, which depends on the seed, the tile and the copy alone."""
 
-    The angle of a copy depends on the seed, the tile and the copy alone.
-    """
-
-    def __init__(self, store: np.ndarray, numbers: np.ndarray, copies: int, seed: int) -> None:
-        """Take the tiles of these numbers of a store, uint8 (N, s, s, 3) RGB, with so many copies each."""
-        self.store, self.numbers, self.copies, self.seed = store, numbers, copies, seed
-
-    def __len__(self) -> int:
-        return len(self.numbers) * (1 + self.copies)
-
-    def __getitem__(self, chosen: slice) -> np.ndarray:
-        tiles = np.stack([self._tile(*divmod(place, 1 + self.copies)) for place in range(*chosen.indices(len(self)))])
-        release(self.store)
-        return tiles
-
-    def _tile(self, place: int, copy: int) -> np.ndarray:
-        number = int(self.numbers[place])
-        tile = np.asarray(self.store[number])
-        if not copy:
-            return tile
-        angle = np.random.default_rng([self.seed, number, copy]).uniform(0, MOST_ROTATED)
+    def rotate(tile: np.ndarray, number: int, copy: int) -> np.ndarray:
+        angle = np.random.default_rng([seed, number, copy]).uniform(0, MOST_ROTATED)
         return np.asarray(Image.fromarray(tile).rotate(angle))
+
+    return rotate

@@ -11,11 +11,12 @@ from torch import Tensor
 from robis.detectors.batches import single_threaded, with_work
 from robis.detectors.inference import write_maps
 from robis.detectors.jobs import InferJob, ScorerJob
+from robis.detectors.memory_bank.bank import QUERIES_AT_ONCE, Bank
 from robis.detectors.model_files import open_model
 from robis.detectors.scorers import ImageScorer, TileScorer
-from robis.detectors.superadd.bank import QUERIES_AT_ONCE, Bank, token_maps
 from robis.detectors.superadd.blocks import superadd_blocks
 from robis.detectors.superadd.joined import Joining, joined_tokens
+from robis.detectors.superadd.maps import token_maps
 from robis.encoders.build import build_encoder
 from robis.encoders.devices import pick_device
 from robis.encoders.encoder import Encoder

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from robis.detectors.superadd.bank import neighbor_distances
+from robis.detectors.memory_bank.bank import neighbor_distances
 
 # A tenth of the mean distance to the neighbors: the first radius within which neighbors count.
 FIRST_RADIUS = 0.1

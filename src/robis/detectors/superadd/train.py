@@ -11,11 +11,12 @@ import torch
 from torch import Tensor
 
 from robis.detectors.jobs import TrainJob
+from robis.detectors.memory_bank.bank import BANK_AT_ONCE, QUERIES_AT_ONCE
 from robis.detectors.model_files import write_history, write_model
-from robis.detectors.superadd.bank import BANK_AT_ONCE, QUERIES_AT_ONCE
+from robis.detectors.normal_tokens import Tokens
 from robis.detectors.superadd.blocks import superadd_blocks
 from robis.detectors.superadd.thinning import SeededDraws, Thinning, select, shares_of, thin
-from robis.detectors.superadd.tokens import Tokens, open_tokens
+from robis.detectors.superadd.tokens import open_tokens
 from robis.encoders.build import build_encoder
 from robis.encoders.devices import pick_device
 from robis.io.arrays import release, scratch_array

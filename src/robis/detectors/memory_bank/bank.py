@@ -1,23 +1,19 @@
-"""SuperADD (arXiv 2605.14808): a bank of normal tokens, and the distance of a token to the nearest of them."""
+"""A bank of normal tokens, and the distance of a token to the nearest of them."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
-# Where the filter ends, in sigmas, as in SciPy: 33 x 33 map pixels.
-BLUR_REACH = 4.0
 # Distances are computed for so many tokens at a time, and with so many of the bank: 64 MB of products.
 QUERIES_AT_ONCE, BANK_AT_ONCE = 2048, 8192
 
 
 @dataclass(frozen=True)
 class Bank:
-    """Normal tokens of one block, ready for nearest-neighbor search.
+    """Normal tokens, ready for nearest-neighbor search.
 
     Distances are the same around any center. Around the tokens' own, the terms of |a - b|^2 = |a|^2 + |b|^2 - 2 ab are
     small, and float32 leaves enough of their difference: ViTs have channels that are large in all tokens alike.
@@ -88,35 +84,3 @@ def neighbor_distances(tokens: Tensor, neighbors: int) -> Tensor:
         nearest = squared.topk(distances.shape[1], dim=1, largest=False, sorted=False).values
         distances[start : start + step] = (nearest + bank.squares[start : start + step, None]).clamp_(min=0).sqrt_()
     return distances
-
-
-def token_maps(distances: Sequence[Tensor], size: tuple[int, int], sigma: float) -> Tensor:
-    """Anomaly maps from the distances of each block's tokens.
-
-    Bilinear to the map (corners not aligned: a token's value is at its center), mean of the blocks, Gaussian.
-
-    Args:
-        distances: per block float32 (B, g, h).
-        size: height and width of a map in map pixels.
-        sigma: of the Gaussian in map pixels; 0: none.
-
-    Returns:
-        float32 (B, *size).
-    """
-    maps = [F.interpolate(block[:, None], size=size, mode="bilinear", align_corners=False) for block in distances]
-    mean = torch.stack(maps).mean(0)
-    return (smooth(mean, sigma) if sigma else mean).squeeze(1)
-
-
-def smooth(maps: Tensor, sigma: float) -> Tensor:
-    """Gaussian filter of (B, 1, H, W) maps; what lies beyond the border has no weight."""
-    rows, cols = (_blur_weights(side, sigma, maps) for side in maps.shape[-2:])
-    return rows @ maps @ cols.T
-
-
-def _blur_weights(side: int, sigma: float, like: Tensor) -> Tensor:
-    """The filter of one axis as a matrix (side, side) whose rows add up to 1."""
-    place = torch.arange(side, dtype=like.dtype, device=like.device)
-    offsets = (place[:, None] - place[None, :]).abs()
-    weights = torch.exp(-(offsets**2) / (2 * sigma**2)) * (offsets <= int(BLUR_REACH * sigma + 0.5))
-    return weights / weights.sum(1, keepdim=True)

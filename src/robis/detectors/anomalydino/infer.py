@@ -1,0 +1,47 @@
+"""The infer stage of AnomalyDINO: a category's tokens and a split's tiles to raw tile maps."""
+
+from __future__ import annotations
+
+import torch
+
+from robis.detectors.anomalydino.tokens import make_encoder, unit_tokens
+from robis.detectors.inference import write_tile_maps
+from robis.detectors.jobs import InferJob, ScorerJob
+from robis.detectors.memory_bank.stages import distance_maps, read_bank
+from robis.detectors.scorers import TileScorer
+from robis.encoders.devices import pick_device
+
+# Of tokens of length 1, half of the squared Euclidean distance is 1 - cosine.
+COSINE = 0.5
+
+
+def infer_split(job: InferJob) -> None:
+    """Write the raw map of every tile, float16: cosine distances of its tokens to the bank, 0..2.
+
+    Args:
+        job: see `load_scorer`.
+
+    Raises:
+        WeightsError: see `load_scorer`.
+        DataError: a map is not finite.
+    """
+    write_tile_maps(load_scorer(job.scorer), job)
+
+
+@torch.inference_mode()
+def load_scorer(job: ScorerJob) -> TileScorer:
+    """A category's tokens, ready to score tiles.
+
+    Args:
+        job: its option is smoothing_sigma, of the Gaussian that smooths maps, map pixels; 0: none. Its input "model" is
+            the file of `train_category`.
+
+    Raises:
+        WeightsError: the model is absent, damaged or made for another encoder or other blocks.
+    """
+    device = pick_device(job.compute.device)
+    network = make_encoder(job.encoder).to(device)
+    features = unit_tokens(network)
+    bank = read_bank(job, "anomalydino", features.widths[0], device)
+    tile_maps = distance_maps(bank, features, job.options["smoothing_sigma"], factor=COSINE)
+    return TileScorer(tile_maps, network.input_size, network)

@@ -1,0 +1,1 @@
+"""Shared by detectors that compare tokens with a bank of normal tokens."""

@@ -1,0 +1,92 @@
+"""The tokens of all normal images of a category, numbered, and encoded on demand."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from robis.detectors.batches import Tiles, tile_batches
+from robis.detectors.checks import require_finite
+from robis.detectors.jobs import TrainJob
+from robis.encoders.devices import autocast
+from robis.errors import DataError
+
+
+@dataclass(frozen=True)
+class Features:
+    """What a detector takes of tiles.
+
+    Attributes:
+        tokens: turns uint8 tiles (B, s, s, 3) RGB into the tokens (B, grid * grid, C) of one or more blocks.
+        grid: tokens along one side of a tile.
+        widths: channels C of the tokens, for each block.
+    """
+
+    tokens: Callable[[Tensor], list[Tensor]]
+    grid: int
+    widths: Sequence[int]
+
+
+class Tokens(ABC):
+    """Tokens of a number of inputs, those of an input one after another.
+
+    Attributes:
+        count: how many tokens there are, of each block.
+        widths: channels of a token, for each block.
+        device: where they are encoded.
+    """
+
+    def __init__(self, count: int, widths: Sequence[int], device: torch.device) -> None:
+        self.count, self.widths, self.device = count, list(widths), device
+
+    @abstractmethod
+    def encoded(self, name: str) -> Iterator[tuple[int, list[Tensor]]]:
+        """One pass over the inputs: the number of a batch's first token, and its tokens (n, C) of each block.
+
+        name: of the pass, in lines about the progress.
+        """
+
+    def gather(self, wanted: np.ndarray, name: str) -> list[Tensor]:
+        """Tokens of these numbers, per block float32 (n, C) on the device, from one pass over the inputs.
+
+        wanted: numbers, each once, in any order. name: of the pass, in lines about the progress.
+        """
+        gathered = [torch.empty(len(wanted), width, device=self.device) for width in self.widths]
+        order = np.argsort(wanted)
+        ascending = wanted[order]
+        for start, tokens in self.encoded(name):
+            begin, end = np.searchsorted(ascending, [start, start + len(tokens[0])])
+            rows = torch.from_numpy(order[begin:end]).to(self.device)
+            chosen = torch.from_numpy(ascending[begin:end] - start).to(self.device)
+            for kept, raw in zip(gathered, tokens, strict=True):
+                kept[rows] = raw[chosen].float()
+        return gathered
+
+
+class TileTokens(Tokens):
+    """The tokens of tiles, each of which is encoded alone."""
+
+    def __init__(self, features: Features, tiles: Tiles, job: TrainJob, device: torch.device) -> None:
+        """Raises DataError where there are no tiles; encoding does for tokens that are not finite."""
+        require_some(len(tiles), job)
+        super().__init__(len(tiles) * features.grid**2, features.widths, device)
+        self.features, self.tiles, self.job = features, tiles, job
+
+    def encoded(self, name: str) -> Iterator[tuple[int, list[Tensor]]]:
+        for start, batch in tile_batches(self.tiles, self.job.compute, self.device, name):
+            with autocast(self.device, self.job.compute.precision):
+                tokens = self.features.tokens(batch)
+            for raw in tokens:
+                require_finite(raw, "tokens", range(start, start + len(raw)), self.job.store.tiles)
+            yield start * self.features.grid**2, [raw.flatten(0, 1) for raw in tokens]
+
+
+def require_some(count: int, job: TrainJob) -> None:
+    """Raise DataError where a training has no tiles."""
+    if not count:
+        raise DataError(f"{job.store.tiles}: the tile store is empty; expected at least one tile of a normal image.")

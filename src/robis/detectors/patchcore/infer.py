@@ -1,0 +1,47 @@
+"""The infer stage of PatchCore: a category's coreset and a split's tiles to raw tile maps."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+
+from robis.detectors.inference import write_tile_maps
+from robis.detectors.jobs import InferJob, ScorerJob
+from robis.detectors.memory_bank.stages import distance_maps, read_bank
+from robis.detectors.patchcore.patches import patch_features
+from robis.detectors.scorers import TileScorer
+from robis.encoders.build import build_encoder
+from robis.encoders.devices import pick_device
+
+
+def infer_split(job: InferJob) -> None:
+    """Write the raw map of every tile, float32: squared distances of its patches to the bank.
+
+    Args:
+        job: see `load_scorer`.
+
+    Raises:
+        WeightsError: see `load_scorer`.
+        DataError: a map is not finite.
+    """
+    write_tile_maps(load_scorer(job.scorer), job)
+
+
+@torch.inference_mode()
+def load_scorer(job: ScorerJob) -> TileScorer:
+    """A category's coreset, ready to score tiles.
+
+    Args:
+        job: its option is smoothing_sigma, of the Gaussian that smooths maps, map pixels; 0: none. Its input "model" is
+            the file of `train_category`.
+
+    Raises:
+        WeightsError: the model is absent, damaged or made for another encoder.
+    """
+    device = pick_device(job.compute.device)
+    network = build_encoder(**job.encoder).to(device)
+    features = patch_features(network)
+    bank = read_bank(job, "patchcore", features.widths[0], device)
+    tile_maps = distance_maps(bank, features, job.options["smoothing_sigma"])
+    # Squared distances of patches with large values exceed the range of float16.
+    return TileScorer(tile_maps, network.input_size, network, np.float32)
