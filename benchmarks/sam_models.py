@@ -17,10 +17,11 @@ def coarse_mask(height: int, width: int) -> np.ndarray:
     return mask
 
 
-def random_sam(name: str) -> Sam:
-    """A SAM of a size ("tiny" or one of segment-anything's) with random weights."""
+def random_sam(name: str, device: str = "cpu") -> Sam:
+    """A SAM of a size ("tiny" or one of segment-anything's) with random weights, which are drawn on the device."""
     torch.manual_seed(0)
-    sam = (tiny_sam() if name == "tiny" else sam_model_registry[name]()).eval()
+    with torch.device(device):
+        sam = (tiny_sam() if name == "tiny" else sam_model_registry[name]()).eval().requires_grad_(False).to(device)
     for key, parameter in sam.image_encoder.named_parameters():
         if "rel_pos" in key or "pos_embed" in key:  # zero in a new model
             torch.nn.init.normal_(parameter, std=0.1)
