@@ -4,4 +4,9 @@
 #   benchmarks/gpu_check.sh --rehearse      the same on a CPU, at tiny sizes
 set -eu
 cd "$(dirname "$0")/.."
-PYTHONPATH="src:.${PYTHONPATH:+:$PYTHONPATH}" exec "${PYTHON:-python3}" -m benchmarks.gpu_check "$@"
+PYTHON="${PYTHON:-python3}"
+"$PYTHON" -c 'import sys; sys.exit(sys.version_info < (3, 11))' || {
+    echo "robis needs Python 3.11 or newer; $PYTHON is $("$PYTHON" --version). Set PYTHON to another one." >&2
+    exit 1
+}
+PYTHONPATH="src:.${PYTHONPATH:+:$PYTHONPATH}" exec "$PYTHON" -m benchmarks.gpu_check "$@"

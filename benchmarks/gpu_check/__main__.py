@@ -8,10 +8,12 @@ from __future__ import annotations
 import argparse
 import faulthandler
 import os
+import signal
 import sys
 import tempfile
 import traceback
 from collections.abc import Sequence
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 
@@ -25,13 +27,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run what the command line asks for; 0 if nothing has failed."""
     options = _parser().parse_args(arguments)
     device = options.device or ("cpu" if options.rehearse else "cuda")
-    out = options.out.absolute()
-    run = Run(out, options.wheels.absolute(), device, options.rehearse, options.seconds)
-    if options.one:
-        return 0 if run_one(options.steps[0], run) else 1
-    # The machine tells the others' results.
+    run = partial(Run, options.out.absolute(), device=device, rehearse=options.rehearse, seconds=options.seconds)
+    if options.work:
+        return 0 if run_one(options.steps[0], run(options.work)) else 1
+    # Steps are processes of their own, which would go on.
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
+    # The machine is described first: without a GPU there is nothing else to do.
     names = ["machine", *(name for name in options.steps or STEPS if name != "machine")]
-    return 0 if run_steps(run, names) else 1
+    with tempfile.TemporaryDirectory(prefix="gpu_check_") as work:
+        return 0 if run_steps(run(Path(work)), names, options.wheels) else 1
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -47,7 +51,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--rehearse", action="store_true", help="tiny sizes on the CPU: shows that every step runs")
     add("--device", help="cuda, cuda:1, ... (default: cuda, with --rehearse cpu)")
     add("--seconds", type=float, default=SECONDS, help="time for all steps together (default: %(default)s)")
-    add("--one", action="store_true", help=argparse.SUPPRESS)
+    add("--work", type=Path, help=argparse.SUPPRESS)
     return parser
 
 
@@ -61,7 +65,7 @@ def run_one(name: str, run: Run) -> bool:
     """A step in this process; returns whether it has passed."""
     # Where a step hangs is worth knowing.
     faulthandler.dump_traceback_later(max(1.0, run.seconds - 3), file=sys.stderr)
-    with tempfile.TemporaryDirectory(dir=run.out, ignore_cleanup_errors=True) as folder:
+    with tempfile.TemporaryDirectory(dir=run.work, ignore_cleanup_errors=True) as folder:
         check = Check(run.device, run.rehearse, Path(folder), run.out / f"{name}.json", run.threads)
         try:
             import torch  # noqa: F401 (for devices)

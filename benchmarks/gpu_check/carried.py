@@ -9,9 +9,7 @@ from pathlib import Path
 
 
 def unpack(wheels: Path, target: Path) -> list[str]:
-    """Unpack wheels into a folder for the path of modules.
-
-    Left out is what is installed already, which belongs to the machine's other versions.
+    """Unpack wheels into a folder for the path of modules, except what is installed in that version or a later one.
 
     Args:
         wheels: folder of wheels, for any versions of Python; it need not exist.
@@ -22,7 +20,7 @@ def unpack(wheels: Path, target: Path) -> list[str]:
     """
     unpacked = []
     for wheel in fitting(wheels):
-        if not _is_installed(wheel.name.split("-")[0]):
+        if _is_needed(wheel.name):
             with zipfile.ZipFile(wheel) as archive:
                 archive.extractall(target)
             unpacked.append(wheel.name)
@@ -44,9 +42,12 @@ def fitting(wheels: Path) -> Iterator[Path]:
             yield file
 
 
-def _is_installed(name: str) -> bool:
+def _is_needed(file_name: str) -> bool:
+    from packaging.utils import parse_wheel_filename
+    from packaging.version import Version
+
+    name, version, *_ = parse_wheel_filename(file_name)
     try:
-        metadata.version(name)
+        return Version(metadata.version(name)) < version
     except metadata.PackageNotFoundError:
-        return False
-    return True
+        return True

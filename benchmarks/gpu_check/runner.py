@@ -28,17 +28,22 @@ class Run:
 
     Attributes:
         out: where results go.
-        wheels: folder of wheels that were brought along.
+        work: for files that nobody keeps.
         device: of all steps.
         rehearse: whether sizes are tiny; steps have no time limits of their own then.
         seconds: time for all steps together.
     """
 
     out: Path
-    wheels: Path
+    work: Path
     device: str = "cuda"
     rehearse: bool = False
     seconds: float = SECONDS
+
+    @property
+    def packages(self) -> Path:
+        """Where carried wheels are unpacked."""
+        return self.work / "packages"
 
     @property
     def threads(self) -> int:
@@ -47,14 +52,16 @@ class Run:
         return 1 if self.rehearse else min(MOST_THREADS, cores)
 
 
-def run_steps(run: Run, names: Sequence[str]) -> bool:
-    """Run steps; returns whether none has failed. A machine whose GPU torch does not see fails at once."""
+def run_steps(run: Run, names: Sequence[str], wheels: Path) -> bool:
+    """Run steps; returns whether none has failed. A machine whose GPU torch does not see fails at once.
+
+    wheels: folder of wheels that were brought along.
+    """
     ends = time.monotonic() + run.seconds
     run.out.mkdir(parents=True, exist_ok=True)
-    packages = run.out / "packages"
-    for name in carried.unpack(run.wheels, packages):
+    for name in carried.unpack(wheels, run.packages):
         say(f"unpacked {name}")
-    sys.path.insert(0, str(packages))
+    sys.path.insert(0, str(run.packages))
     records: dict[str, dict[str, Any]] = {}
     for name in names:
         left = ends - time.monotonic()
@@ -103,7 +110,7 @@ def _why_not(step: Step, seconds: float) -> str:
 
 def _start(run: Run, name: str, file: Path, seconds: float) -> str:
     """Run a step's process to its end or its limit; says how it ended, nothing if that was well."""
-    command = [sys.executable, "-m", "benchmarks.gpu_check", name, "--one", "--out", str(run.out)]
+    command = [sys.executable, "-m", "benchmarks.gpu_check", name, "--work", str(run.work), "--out", str(run.out)]
     command += ["--device", run.device, "--seconds", str(seconds), *(["--rehearse"] if run.rehearse else [])]
     with open(run.out / f"{name}.log", "wb") as log:
         process = subprocess.Popen(
@@ -136,7 +143,7 @@ def _end_group(process: subprocess.Popen[bytes]) -> None:
 
 def _environment(run: Run) -> dict[str, str]:
     """For a step: packages, threads, its limit, no downloads, and on a CPU the interpreter of Triton's kernels."""
-    folders = [str(REPOSITORY / "src"), str(REPOSITORY), str(run.out / "packages"), os.environ.get("PYTHONPATH", "")]
+    folders = [str(REPOSITORY / "src"), str(REPOSITORY), str(run.packages), os.environ.get("PYTHONPATH", "")]
     return {
         **os.environ,
         "PYTHONPATH": os.pathsep.join(filter(None, folders)),

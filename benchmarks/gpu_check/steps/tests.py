@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 
 import pytest
@@ -31,6 +32,8 @@ def run(check: Check) -> None:
     outcomes = Outcomes(check)
     folder = REPOSITORY / "tests" / "unit" / "test_on_a_gpu.py"
     options = ["-q", "-m", "gpu", "-p", "no:cacheprovider", f"--basetemp={check.folder / 'tests'}"]
+    # Plugins of the machine may not fit the carried pytest.
+    os.environ["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"
     code = pytest.main([*options, str(folder)], plugins=[outcomes])
     check.headline = ", ".join(f"{count} {outcome}" for outcome, count in outcomes.counts.items())
     if code or not outcomes.counts["passed"]:
