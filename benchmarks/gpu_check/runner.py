@@ -70,7 +70,7 @@ def run_steps(run: Run, names: Sequence[str], wheels: Path) -> bool:
         say(f"{name}: {records[name]['status']}. {records[name].get('headline', '')}")
         if name == "machine" and records[name]["status"] != PASSED:
             break
-    print(write_summary(run, records))
+    print(write_summary(run, records), end="")
     return all(record["status"] in (PASSED, SKIPPED) for record in records.values())
 
 
