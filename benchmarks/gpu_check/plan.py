@@ -32,7 +32,7 @@ STEPS = {
         "maps and masks of every detector, beside those of the CPU", 110, (*ENCODERS, "pandas", "pydantic")
     ),
     "kernel": Step("MuSc's Triton kernel, beside plain products", 45, ("triton",)),
-    "inp_former": Step("INP-Former, training and inference", 150, ENCODERS),
+    "inp_former": Step("INP-Former, training and inference", 150, ("safetensors",)),
     "musc": Step("MuSc's scoring of 200 images", 55),
     "superadd": Step("SuperADD's search and the choice of its bank", 35),
     "sam": Step("SAM on the GPU", 45, ("segment_anything", "safetensors")),

@@ -1,7 +1,7 @@
 """Nothing that a GPU computes mixes its tensors with those of the CPU.
 
 No GPU is needed: torch's fake tensors have a device, which every operation checks, but no values. They have no backward
-pass without a GPU; there the device "meta" stands for it.
+pass without a GPU; there the device "meta" stands for it, on which most operations check.
 """
 
 from __future__ import annotations
@@ -44,6 +44,7 @@ from tests import tiny_clip
 
 GPU = torch.device("cuda", 0)
 SIDE, BATCH, MAP = 32, 2, 16
+pytestmark = pytest.mark.skipif(torch.version.cuda is None, reason="this torch was built without CUDA")
 
 
 @pytest.fixture
