@@ -42,8 +42,8 @@ CLIP = {
 }
 # What is not as in the config by default: short trainings, without chance where devices draw other numbers.
 OPTIONS: dict[str, dict[str, Any]] = {
-    "inp_former": {"epochs": 5, "batch_size": 4, "warmup_steps": 2, "augment": False},
-    "dinomaly": {"steps": 12, "batch_size": 4, "warmup_steps": 2, "dropout": 0.0, "easy_steps": 4},
+    "inp_former": {"epochs": 3, "batch_size": 4, "warmup_steps": 2, "augment": False},
+    "dinomaly": {"steps": 6, "batch_size": 4, "warmup_steps": 2, "dropout": 0.0, "easy_steps": 4},
     "superadd": {"bank_size": 400, "rounds": 2, "neighbors": 20, "window": "image"},
     "subspace": {"shots": 0, "reference_seed": 0},
     "winclip": {"shots": 2, "reference_seed": 0},
@@ -84,7 +84,7 @@ def keep_tables_as_pickles() -> None:
 def make_tiles(check: Check, side: int) -> Tiles:
     """Images of the demo, each as one tile."""
     stores = []
-    for split, most in (("train", 2 if check.rehearse else 12), ("test_public", 2 if check.rehearse else 9)):
+    for split, most in (("train", 2 if check.rehearse else 8), ("test_public", 2 if check.rehearse else 5)):
         specs = [spec for spec in plan() if (spec.category, spec.split) == ("weave", split)]
         # Of the test split some have a defect.
         images = [draw(spec)[0] for spec in specs[-most:]]
