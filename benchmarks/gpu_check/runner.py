@@ -91,7 +91,7 @@ def run_step(run: Run, name: str, seconds: float) -> dict[str, Any]:
     else:
         say(f"{name}: {STEPS[name].shows}, at most {seconds:.0f} s")
         started = time.monotonic()
-        ended = _start(run, name, file, seconds)
+        ended = _start(run, name, seconds)
         record = read_json(file) or {"status": RUNNING}
         if record["status"] == RUNNING or (record["status"] == PASSED and ended):
             log = run.out / f"{name}.log"
@@ -108,7 +108,7 @@ def _why_not(step: Step, seconds: float) -> str:
     return f"{max(0, seconds):.0f} s are left" if seconds < LEAST_SECONDS else ""
 
 
-def _start(run: Run, name: str, file: Path, seconds: float) -> str:
+def _start(run: Run, name: str, seconds: float) -> str:
     """Run a step's process to its end or its limit; says how it ended, nothing if that was well."""
     command = [sys.executable, "-m", "benchmarks.gpu_check", name, "--work", str(run.work), "--out", str(run.out)]
     command += ["--device", run.device, "--seconds", str(seconds), *(["--rehearse"] if run.rehearse else [])]
