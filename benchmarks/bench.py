@@ -22,7 +22,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from benchmarks import harness, tables
+from benchmarks import devices, harness, tables
 
 RESULTS = harness.REPOSITORY / "benchmarks" / "results"
 DOCUMENT = harness.REPOSITORY / "docs" / "performance.md"
@@ -107,7 +107,9 @@ def _measure(options: argparse.Namespace) -> None:
     # Before NumPy is imported, whose libraries read these once.
     os.environ.update(dict.fromkeys(harness.THREAD_LIMITS, str(options.threads)))
     if options.device != "cpu":
-        _check_gpu(options.device)
+        import torch  # noqa: F401 (behind the limits)
+
+        devices.require_gpu(options.device)
     described = tables.machine(options.threads, options.device)
     measured: list[harness.Row | harness.Fact] = []
     failures = []
@@ -171,16 +173,6 @@ def _like(current: Any, value: str) -> Any:
     if isinstance(current, bool):
         return {"true": True, "false": False}[value] if value in ("true", "false") else bool(int(value))
     return type(current)(value)
-
-
-def _check_gpu(device: str) -> None:
-    import torch
-
-    if not torch.cuda.is_available():
-        raise SystemExit(f"--device {device}: torch finds no GPU. `--device cpu --quick` shows that a benchmark runs.")
-    torch.cuda.set_device(device)
-    # Float32 means float32 on both sides; torch's convolutions would round to TF32 otherwise.
-    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
 
 
 def _target(names: Sequence[str], device: str) -> Path | None:

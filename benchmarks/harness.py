@@ -17,6 +17,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
+from benchmarks import devices
+
 T = TypeVar("T")
 
 REPOSITORY = Path(__file__).parents[1]
@@ -164,31 +166,15 @@ def require(agrees: bool, what: str) -> None:
 
 def timed(function: Callable[[], Any], device: str = "cpu") -> Measured:
     """Run once. On a GPU the clock stops when the GPU has finished, and the peak is that of its allocator."""
-    held = _start_gpu(device) if device != "cpu" else None
+    held = devices.start_peak(device)
     used, started = _cpu_seconds(), time.perf_counter()
     result = function()
-    synchronize(device)
+    devices.synchronize(device)
     seconds, cpu_seconds = time.perf_counter() - started, _cpu_seconds() - used
-    peak = None if held is None else _gpu_peak(device) - held
-    return Measured(result, seconds, cpu_seconds, peak, held)
-
-
-def synchronize(device: str) -> None:
-    """Wait for a GPU; on the CPU there is nothing to wait for."""
-    if device != "cpu":
-        sys.modules["torch"].cuda.synchronize(device)
-
-
-def _start_gpu(device: str) -> float:
-    cuda = sys.modules["torch"].cuda
-    cuda.synchronize(device)
-    cuda.empty_cache()
-    cuda.reset_peak_memory_stats(device)
-    return float(cuda.memory_allocated(device)) / 1e6
-
-
-def _gpu_peak(device: str) -> float:
-    return float(sys.modules["torch"].cuda.max_memory_allocated(device)) / 1e6
+    peak = devices.peak(device)
+    if held is None or peak is None:
+        return Measured(result, seconds, cpu_seconds)
+    return Measured(result, seconds, cpu_seconds, (peak - held) / 1e6, held / 1e6)
 
 
 def _cpu_seconds() -> float:

@@ -18,7 +18,8 @@ from robis.detectors.inp_former.model import InpFormer, InpFormerLoss, initializ
 from robis.detectors.reconstruction.maps import tile_maps
 from robis.detectors.reconstruction.optimizer import StableAdamW
 from robis.detectors.reconstruction.step import Recipe, train_step
-from robis.encoders.build import build_encoder
+from robis.encoders.encoder import Choice
+from robis.encoders.vit import build_vit
 
 LEARNING_RATE = 1e-4
 LOSS = InpFormerLoss(coherence_weight=0.2, mining_power=3.0)
@@ -57,7 +58,8 @@ class Pair:
 
     def __init__(self, size: Size, device: torch.device, batch: int = 1) -> None:
         self.size, self.device, self.batch = size, device, batch
-        encoder = build_encoder(size.encoder, weights="random", input_size=size.side, blocks=size.blocks)
+        # Not by `build_encoder`, which knows CLIPs and so needs open_clip.
+        encoder = build_vit(Choice(size.encoder, "random", input_size=size.side, blocks=size.blocks))
         self.ours = InpFormer(encoder)
         initialize(self.ours, 0)
         _make_everything_count(self.ours)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
 
+from benchmarks import devices
 from benchmarks.harness import timed
 
 
@@ -43,16 +44,19 @@ def busy_share(function: Callable[[], Any], device: str) -> float | None:
 
     with profile(activities=[ProfilerActivity.CUDA]) as profiler:
         function()
-        torch.cuda.synchronize(device)
-    # Named ranges, such as the optimizer's, span gaps between kernels.
-    spans = [
+        devices.synchronize(device)
+    return covered_share(spans_on(torch.autograd.DeviceType.CUDA, profiler.events() or []))
+
+
+def spans_on(kind: Any, events: Iterable[Any]) -> list[tuple[float, float]]:
+    """Start and end of what ran on a kind of device, without named ranges such as the optimizer's, which span gaps."""
+    return [
         (event.time_range.start, event.time_range.end)
-        for event in profiler.events() or []
-        if event.device_type == torch.autograd.DeviceType.CUDA
+        for event in events
+        if event.device_type == kind
         and not getattr(event, "is_user_annotation", False)
         and not event.name.startswith(("Optimizer.", "ProfilerStep"))
     ]
-    return covered_share(spans)
 
 
 def covered_share(spans: list[tuple[float, float]]) -> float | None:

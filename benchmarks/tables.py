@@ -5,13 +5,13 @@ from __future__ import annotations
 import os
 import platform
 import statistics
-import sys
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from benchmarks import devices
 from benchmarks.harness import Fact, Row
 
 VERSIONS = (
@@ -23,7 +23,7 @@ VERSIONS = (
 def machine(threads: int, device: str = "cpu") -> dict[str, Any]:
     """Where and with what the figures are measured."""
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
-    gpu = {} if device == "cpu" else {"gpu": _gpu(device)}
+    gpu = {} if device == "cpu" else {"gpu": devices.described(device)}
     return {
         "cpu": _processor(),
         "cores": os.cpu_count(),
@@ -43,13 +43,6 @@ def _processor() -> str:
     lines = info.read_text(encoding="utf-8").splitlines() if info.exists() else []
     names = [line.split(":", 1)[1].strip() for line in lines if "model name" in line]
     return names[0] if names else platform.processor() or platform.machine()
-
-
-def _gpu(device: str) -> str:
-    """The GPU and what drives it, in words."""
-    torch = sys.modules["torch"]
-    about = torch.cuda.get_device_properties(device)
-    return f"{about.name}, {about.total_memory / 2**30:.0f} GiB, CUDA {torch.version.cuda}, no TF32"
 
 
 def installed(name: str) -> str | None:
@@ -98,22 +91,28 @@ def _short(seconds: Sequence[float]) -> list[float]:
 
 
 def markdown(results: Mapping[str, Any]) -> str:
-    """Tables of what `as_json` holds: the comparisons, then each table of facts."""
-    parts = [_described(results["machine"])]
+    """What `as_json` holds: the machine, then its tables."""
+    return f"{described(results['machine'])}\n\n{tables_of(results)}\n"
+
+
+def tables_of(results: Mapping[str, Any]) -> str:
+    """The comparisons, then each table of facts."""
+    parts = []
     if results["rows"]:
         parts.append(_comparisons(results["rows"]))
     for title in dict.fromkeys(fact["table"] for fact in results["facts"]):
         parts.append(_facts(title, [fact for fact in results["facts"] if fact["table"] == title]))
-    return "\n\n".join(parts) + "\n"
+    return "\n\n".join(parts)
 
 
-def _described(described: Mapping[str, Any]) -> str:
-    versions = ", ".join(f"{name} {version}" for name, version in described["versions"].items())
-    gpu = f"{described['gpu']}, " if "gpu" in described else ""
+def described(machine: Mapping[str, Any]) -> str:
+    """What `machine` gives, as two sentences."""
+    versions = ", ".join(f"{name} {version}" for name, version in machine["versions"].items())
+    gpu = f"{machine['gpu']}, " if "gpu" in machine else ""
     return (
-        f"{described['time']}: {gpu}{described['cpu']}, {described['threads']} of {described['cores']} cores, "
-        f"{described['memory_gb']:.0f} GB, {described['system']}, Python {described['python']}, {versions}. "
-        f"Load before: {described['load_before']}."
+        f"{machine['time']}: {gpu}{machine['cpu']}, {machine['threads']} of {machine['cores']} cores, "
+        f"{machine['memory_gb']:.0f} GB, {machine['system']}, Python {machine['python']}, {versions}. "
+        f"Load before: {machine['load_before']}."
     )
 
 
@@ -122,14 +121,14 @@ def _comparisons(rows: Sequence[Mapping[str, Any]]) -> str:
     memory = ["other, MB", "robis, MB"] if peaks else []
     head = ["stage", "work", "other side", "other, s", "robis, s", "times as fast", "by CPU s", *memory]
     head += ["target", "results"]
-    lines = [_line(head), _line(["---"] * len(head))]
+    lines = [line(head), line(["---"] * len(head))]
     for row in rows:
         target = "" if row["target"] is None else f"{row['target']:g}: {'met' if row['met'] else 'missed'}"
         cells = [row["stage"], row["work"], row["plain"], spread(row["plain_s"]), spread(row["ours_s"])]
         cells += [_rounded(row["ratio"]), _rounded(row["cpu_ratio"])]
         cells += [_cell(row.get(name)) for name in ("plain_mb", "ours_mb")] if peaks else []
         cells += [target, row["equal"] + (f"; {row['note']}" if row["note"] else "")]
-        lines.append(_line(cells))
+        lines.append(line(cells))
     return "\n".join(lines)
 
 
@@ -137,10 +136,10 @@ def _facts(title: str, facts: Sequence[Mapping[str, Any]]) -> str:
     columns = list(dict.fromkeys(name for fact in facts for name in fact["values"]))
     notes = any(fact["note"] for fact in facts)
     head = ["stage", *columns, *(["note"] if notes else [])]
-    lines = [f"{title}:", "", _line(head), _line(["---"] * len(head))]
+    lines = [f"{title}:", "", line(head), line(["---"] * len(head))]
     for fact in facts:
         values = [_cell(fact["values"].get(name)) for name in columns]
-        lines.append(_line([fact["stage"], *values, *([fact["note"]] if notes else [])]))
+        lines.append(line([fact["stage"], *values, *([fact["note"]] if notes else [])]))
     return "\n".join(lines)
 
 
@@ -166,7 +165,8 @@ def _magnitude(value: float) -> int:
     return int(f"{value:e}".split("e")[1]) if value else 0
 
 
-def _line(cells: Iterable[str]) -> str:
+def line(cells: Iterable[str]) -> str:
+    """A line of a table."""
     return f"| {' | '.join(cells)} |"
 
 

@@ -22,7 +22,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from benchmarks.harness import Fact, Options, require, say, synchronize
+from benchmarks.devices import peak, start_peak, synchronize
+from benchmarks.harness import Fact, Options, require, say
 from benchmarks.models import BASE, LEARNING_RATE, LOSS, TINY, Pair, Size, recipe, same_maps, same_steps, same_updates
 from benchmarks.rates import busy_share, matrix_rate, per_call
 from robis.detectors.batches import one_behind, tile_batches
@@ -133,7 +134,7 @@ class Bench:
             flops: per tile.
             held: bytes of its weights and optimizer state; what else lies on the device is not counted as its memory.
         """
-        before = self._start_peak()
+        before = start_peak(self.options.device)
         calls = per_call(function, self.options.device, self.sizes.seconds)
         middle = statistics.median(calls)
         reached = flops * self.sizes.batch / middle
@@ -143,17 +144,10 @@ class Bench:
             "TFLOP/s": reached / 1e12,
             "of the matrix rate": f"{reached / self.rates[precision]:.0%}",
         }
-        if before is not None:
-            peak = torch.cuda.max_memory_allocated(self.pair.device)
-            values["peak memory, GB"] = (peak - before + held) / 1e9
+        most = peak(self.options.device)
+        if before is not None and most is not None:
+            values["peak memory, GB"] = (most - before + held) / 1e9
         return values
-
-    def _start_peak(self) -> int | None:
-        if not self.options.on_gpu:
-            return None
-        torch.cuda.empty_cache()
-        torch.cuda.reset_peak_memory_stats(self.pair.device)
-        return torch.cuda.memory_allocated(self.pair.device)
 
 
 def attempt(table: str, name: str, function: Callable[[], dict[str, Any]]) -> Fact:

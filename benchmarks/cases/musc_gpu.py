@@ -15,6 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from benchmarks import devices
 from benchmarks.harness import Fact, Options, Row, Work, compare, require, timed
 from robis.detectors.musc.nearest import NONE_YET, PAIRS_AT_ONCE, Products, pair_maxima, products_for
 from robis.detectors.musc.scores import Scoring, layer_norm, mean_scores, mutual_scores, token_store
@@ -61,7 +62,7 @@ QUICK = Sizes(images=5, grid=4, width=16, layers=2, neighborhoods=(1, 3), precis
 @torch.inference_mode()
 def rows(options: Options, sizes: Sizes) -> Iterator[Row | Fact]:
     """The kernel beside plain products, the rate that it reaches, and a whole split."""
-    products = _Products(sizes, options.device)
+    products = PairProducts(sizes, options.device)
     row = products.compared(options)
     yield row
     milliseconds = 1000 * products.seconds(options.repeats)
@@ -79,7 +80,7 @@ def _describe(sizes: Sizes) -> str:
     )
 
 
-class _Products:
+class PairProducts:
     """The products of one layer and neighborhood."""
 
     def __init__(self, sizes: Sizes, device: str) -> None:
@@ -140,7 +141,7 @@ def _rates(sizes: Sizes, milliseconds: float, options: Options) -> dict[str, str
         f"torch's {sizes.matrix} x {sizes.matrix} product, TFLOP/s": library,
         "of torch's": f"{reached / library:.0%}",
     }
-    chip = torch.cuda.get_device_name(options.device) if options.on_gpu else ""
+    chip = devices.name(options.device)
     peak = next((value for name, value in PEAKS.items() if name in chip), None)
     if peak and sizes.precision != "float32":
         values["of the data sheet's peak"] = f"{reached / peak:.0%}"
@@ -150,7 +151,7 @@ def _rates(sizes: Sizes, milliseconds: float, options: Options) -> dict[str, str
 def _split(sizes: Sizes, milliseconds: float, options: Options) -> dict[str, str | float | None]:
     """The scoring of one split from tokens in memory to the mean over all rounds."""
     device, numbers = torch.device(options.device), np.arange(sizes.images)
-    memory = torch.cuda.mem_get_info(device)[0] * 3 // 4 if options.on_gpu else 1 << 30
+    memory = devices.free_bytes(options.device) * 3 // 4
     scoring = Scoring(sizes.neighborhoods, (0.0, 0.3), [numbers], memory, _room, device, TYPES[sizes.precision])
     tokens = sizes.grid**2
     stored = token_store([sizes.width] * sizes.layers, (sizes.images, tokens), numbers, scoring)
@@ -179,7 +180,7 @@ def _room(shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
     return torch.empty(shape, dtype=dtype)
 
 
-def _sweep(products: _Products, sizes: Sizes) -> Iterator[Fact]:
+def _sweep(products: PairProducts, sizes: Sizes) -> Iterator[Fact]:
     """Other launch sizes of the kernel; those that the chip cannot hold are noted."""
     from robis.detectors.musc import kernel
 

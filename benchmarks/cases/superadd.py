@@ -20,6 +20,7 @@ from robis.detectors.memory_bank.bank import Bank, neighbor_distances
 
 NEIGHBORS = 100
 NAMES = ("plain", "robis")
+PLAIN = "the full distance matrix"
 
 
 @dataclass(frozen=True)
@@ -46,24 +47,30 @@ QUICK = Sizes(width=16, queries=40, banks=(200,), parts=(150,))
 
 
 @torch.inference_mode()
-def rows(options: Options, sizes: Sizes) -> Iterator[Row]:
-    """Distances to banks of several sizes, neighbors within parts of several sizes."""
+def rows(options: Options, sizes: Sizes, *, in_processes: bool | None = None) -> Iterator[Row]:
+    """Distances to banks of several sizes, neighbors within parts of several sizes.
+
+    in_processes: whether each run is a process of its own; None: on the CPU.
+    """
+    row = _row_of_processes if (not options.on_gpu if in_processes is None else in_processes) else _row
     for bank in sizes.banks:
         what = f"distance of {sizes.queries} tokens to a bank of {bank}, width {sizes.width}"
         arguments = {"width": sizes.width, "queries": sizes.queries, "tokens": bank}
-        yield _row("nearest", what, arguments, options)
+        yield row("nearest", what, arguments, options)
     for part in sizes.parts:
         what = f"{NEIGHBORS} nearest neighbors of {part} tokens, width {sizes.width}"
-        yield _row("neighbors", what, {"width": sizes.width, "tokens": part}, options)
+        yield row("neighbors", what, {"width": sizes.width, "tokens": part}, options)
 
 
 def _row(kind: str, what: str, arguments: dict[str, Any], options: Options) -> Row:
-    work = Work("superadd", what, "the full distance matrix")
-    if options.on_gpu:
-        plain_side, our_side = (SIDES[kind](side=name, device=options.device, **arguments) for name in NAMES)
-        return compare(work, plain_side, our_side, agree_on_gpu, options.repeats, options.device)
+    plain_side, our_side = (SIDES[kind](side=name, device=options.device, **arguments) for name in NAMES)
+    work = Work("superadd", what, PLAIN)
+    return compare(work, plain_side, our_side, agree_of_tensors, options.repeats, options.device)
+
+
+def _row_of_processes(kind: str, what: str, arguments: dict[str, Any], options: Options) -> Row:
     plain_call, our_call = (Call(f"benchmarks.cases.superadd:{kind}", {"side": name, **arguments}) for name in NAMES)
-    return compare_processes(work, plain_call, our_call, agree, options)
+    return compare_processes(Work("superadd", what, PLAIN), plain_call, our_call, agree, options)
 
 
 def nearest(side: str, width: int, queries: int, tokens: int, device: str = "cpu") -> Callable[[], Tensor]:
@@ -105,6 +112,6 @@ def agree(plain_distances: np.ndarray, our_distances: np.ndarray) -> str:
     return f"differ by at most {difference:.0e}"
 
 
-def agree_on_gpu(plain_distances: Tensor, our_distances: Tensor) -> str:
-    """The same for tensors on a GPU."""
+def agree_of_tensors(plain_distances: Tensor, our_distances: Tensor) -> str:
+    """The same for tensors, which may be on a GPU."""
     return agree(plain_distances.cpu().numpy(), our_distances.cpu().numpy())

@@ -17,7 +17,18 @@ from benchmarks.models import TINY, Pair, same_maps, same_steps, same_updates
 from tests.conftest import REPOSITORY
 
 # What a machine with torch, timm, NumPy and OpenCV need not have.
-ABSENT = ("snakemake", "pydantic", "pyarrow", "pandas", "tifffile", "tensorboard", "numba", "scipy", "segment_anything")
+ABSENT = (
+    "open_clip",
+    "snakemake",
+    "pydantic",
+    "pyarrow",
+    "pandas",
+    "tifffile",
+    "tensorboard",
+    "numba",
+    "scipy",
+    "segment_anything",
+)
 HIDING = f"""
 import runpy, sys
 from importlib.machinery import PathFinder

@@ -16,7 +16,6 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from robis.detectors.musc import infer as musc_infer
-from robis.detectors.musc import nearest
 from robis.detectors.musc.nearest import plan_memory
 from robis.detectors.musc.scores import (
     Scoring,
@@ -323,43 +322,6 @@ print("robis.detectors.musc.kernel" in sys.modules)
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"
-
-
-@pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
-def test_the_kernel_on_a_gpu(dtype: torch.dtype) -> None:
-    from robis.detectors.musc import kernel as musc_kernels
-
-    generator = torch.Generator().manual_seed(0)
-    x, y = (F.normalize(torch.randn(3, 1369, 1024, generator=generator), dim=-1).to("cuda", dtype) for _ in range(2))
-    pairs = torch.cartesian_prod(torch.arange(3), torch.arange(3)).repeat(1, 2).int().cuda()
-    results = []
-    for products in (musc_kernels.pair_maxima, nearest.pair_maxima):
-        rows, cols = (torch.full((3, 3, 1369), -2.0, device="cuda") for _ in range(2))
-        products(x, y, pairs, rows, cols)
-        results.append((rows.cpu(), cols.cpu()))
-    for found, expected in zip(*results, strict=True):
-        torch.testing.assert_close(found, expected, rtol=0, atol=1e-5)
-    exact = torch.einsum("atc,bsc->abts", x.double(), y.double())
-    torch.testing.assert_close(results[0][0].double(), exact.amax(3).cpu(), rtol=0, atol=1e-5)
-    torch.testing.assert_close(results[0][1].double(), exact.amax(2).transpose(0, 1).cpu(), rtol=0, atol=1e-5)
-
-
-@pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
-@pytest.mark.parametrize("share", [2.0, 0.5, 0.01])
-def test_scores_on_a_gpu(share: float) -> None:
-    raw = random_tokens(2, 9, grid=9, width=64)
-    memory = int(share * plan_memory(np.arange(9), 81, 64, 4, PLENTY).bytes)
-    options = {
-        "memory": memory,
-        "scratch": lambda shape, kind: torch.empty(shape, dtype=kind),
-        "device": torch.device("cuda"),
-    }
-    torch.testing.assert_close(scores_of(raw, **options), scores_of(raw), rtol=0, atol=1e-5)
-    for dtype, error in ((torch.float16, 1e-3), (torch.bfloat16, 1e-2)):
-        torch.testing.assert_close(scores_of(raw, **options, dtype=dtype), scores_of(raw), rtol=0, atol=error)
 
 
 infer_split, gather_shards = inferring(musc_infer.infer_split), gathering(musc_infer.gather_shards)

@@ -201,18 +201,6 @@ def test_sam_loads_in_float32_for_inference_also_from_half_precision(
     assert torch.equal(sam.state_dict()[key], state[key].half().float())
 
 
-@pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
-@pytest.mark.parametrize("precision", ["bf16", "fp16"])
-def test_sam_in_mixed_precision_is_near_float32(tiny_checkpoint: Path, tiny_model: str, precision: str) -> None:
-    sam = load_sam(tiny_model, tiny_checkpoint, device="cuda")
-    coarse = np.zeros((90, 120), dtype=bool)
-    coarse[10:30, 5:40] = True
-    image = texture(0, (90, 120))
-    mixed = SamRefiner(sam, 3, False, precision)(image, coarse)
-    assert (mixed != SamRefiner(sam, 3, False)(image, coarse)).mean() < 0.05
-
-
 def test_on_the_cpu_precision_changes_nothing(tiny_checkpoint: Path, tiny_model: str) -> None:
     sam = load_sam(tiny_model, tiny_checkpoint, device="cpu")
     coarse = np.zeros((40, 50), dtype=bool)

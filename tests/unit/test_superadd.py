@@ -395,17 +395,3 @@ def test_no_tiles_and_tokens_that_are_not_finite_are_refused(tmp_path: Path) -> 
     with pytest.raises(DataError, match=r"tile 0 gives tokens that are not finite\. Set infer\.precision to float32"):
         train(tmp_path, encoder=ENCODER | {"weights": str(tmp_path / "vit.safetensors")})
     assert not (tmp_path / "model" / "model.safetensors").exists()
-
-
-@pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
-def test_distances_and_choice_on_a_gpu() -> None:
-    bank, queries = random_tokens(20_000, 64, offset=100), random_tokens(3_000, 64, offset=100, seed=1)
-    found = Bank.of(bank.cuda()).nearest(queries.cuda()).cpu().double()
-    torch.testing.assert_close(found, exact_distances(queries, bank), rtol=0, atol=1e-3)
-    part = bank[:2000]
-    chosen = [
-        select(tokens, 300, neighbors=20, radius_growth=1.1, rng=np.random.default_rng(0))
-        for tokens in (part, part.cuda())
-    ]
-    assert len(set(chosen[0].tolist()) & set(chosen[1].tolist())) > 295

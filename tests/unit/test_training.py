@@ -415,14 +415,3 @@ def test_maps_stay_float32_under_mixed_precision(tiles: np.ndarray) -> None:
 def test_nothing_is_compiled_on_the_cpu(tmp_path: Path, tiles: np.ndarray, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch, "compile", lambda model: pytest.fail("torch.compile on the CPU"))
     run(tmp_path, tiles, replace(RECIPE, compile=True, steps=2))
-
-
-@pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
-@pytest.mark.parametrize("compiled", [False, True])
-def test_bf16_training_on_a_gpu(tmp_path: Path, tiles: np.ndarray, compiled: bool) -> None:
-    recipe = replace(RECIPE, precision="bf16", compile=compiled)
-    model = small_model().cuda()
-    rows = train(model, LOSS, tiles, recipe, TrainingState(tmp_path / "state.pt", tmp_path / "events", "gpu"))
-    assert np.isfinite(rows["loss"]).all()
-    assert rows["loss"].iloc[-1] < rows["loss"].iloc[0]

@@ -146,7 +146,8 @@ class CnnEncoder(Encoder):
 def _placing(stage: StageMap, first: float, encoder: CnnEncoder) -> Tensor:
     """The matrix that brings one axis of a stage's map to the encoder's grid."""
     size, grid = encoder.input_size, encoder.grid
-    return onto_grid(first - encoder.margin, stage.step, stage.count, size=size, grid=grid, average=AVERAGED)
+    place = onto_grid(first - encoder.margin, stage.step, stage.count, size=size, grid=grid, average=AVERAGED)
+    return place.to(encoder.mean.device)
 
 
 def build_cnn(choice: Choice) -> Encoder:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
 
@@ -41,8 +43,18 @@ def compute_type(device: torch.device, precision: str) -> torch.dtype:
     return _REDUCED.get(precision, torch.float32) if device.type == "cuda" else torch.float32
 
 
-def autocast(device: torch.device, precision: str) -> torch.autocast:
-    """Mixed precision ("bf16", "fp16") on a GPU; on the CPU, and for "float32", everything stays float32."""
+@contextmanager
+def autocast(device: torch.device, precision: str) -> Iterator[None]:
+    """Mixed precision ("bf16", "fp16") on a GPU; on the CPU, and for "float32", everything stays float32.
+
+    Convolutions of float32 values too: by default cuDNN rounds them to the ten bits of TF32.
+    """
     kind = compute_type(device, precision)
     reduced = kind != torch.float32
-    return torch.autocast(device.type, kind if reduced else torch.bfloat16, enabled=reduced)
+    before = torch.backends.cudnn.allow_tf32
+    torch.backends.cudnn.allow_tf32 = False
+    try:
+        with torch.autocast(device.type, kind if reduced else torch.bfloat16, enabled=reduced):
+            yield
+    finally:
+        torch.backends.cudnn.allow_tf32 = before

@@ -68,16 +68,17 @@ class SamRefiner:
         pixels = torch.as_tensor(resized, device=device).permute(2, 0, 1)[None]
         with autocast(device, self.precision):
             embedding = sam.image_encoder(sam.preprocess(pixels))
-        sparse, dense = sam.prompt_encoder(
-            points=None, boxes=torch.as_tensor(prompts, dtype=torch.float32, device=device), masks=None
-        )
-        low_resolution, _ = sam.mask_decoder(
-            image_embeddings=embedding.float(),
-            image_pe=sam.prompt_encoder.get_dense_pe(),
-            sparse_prompt_embeddings=sparse,
-            dense_prompt_embeddings=dense,
-            multimask_output=self.multimask,
-        )
+        with autocast(device, "float32"):
+            sparse, dense = sam.prompt_encoder(
+                points=None, boxes=torch.as_tensor(prompts, dtype=torch.float32, device=device), masks=None
+            )
+            low_resolution, _ = sam.mask_decoder(
+                image_embeddings=embedding.float(),
+                image_pe=sam.prompt_encoder.get_dense_pe(),
+                sparse_prompt_embeddings=sparse,
+                dense_prompt_embeddings=dense,
+                multimask_output=self.multimask,
+            )
         logits = sam.postprocess_masks(low_resolution, input_size=resized.shape[:2], original_size=shape)
         union: np.ndarray = (logits > sam.mask_threshold).flatten(0, 1).any(dim=0).cpu().numpy()
         return union

@@ -1,0 +1,1 @@
+"""Everything of robis that runs on a GPU, checked and measured in ten minutes: `benchmarks/gpu_check.sh`."""
