@@ -13,10 +13,11 @@ import torch
 import torch.nn.functional as F
 
 from benchmarks.sam_models import coarse_mask, random_sam
+from robis.detectors.memory_bank.bank import Bank
 from robis.detectors.musc import nearest
 from robis.detectors.musc.nearest import plan_memory
+from robis.detectors.patchcore.coreset import k_center
 from robis.detectors.reconstruction.loop import TrainingState, train
-from robis.detectors.superadd.bank import Bank
 from robis.detectors.superadd.thinning import select
 from robis.refinement.sam import SamRefiner
 from tests.unit.test_musc import PLENTY, random_tokens, scores_of
@@ -121,3 +122,8 @@ def test_sam_in_mixed_precision_is_near_float32(precision: str) -> None:
     exact = SamRefiner(sam, 3, False)(image, coarse)
     assert exact.any() and not exact.all()
     assert (SamRefiner(sam, 3, False, precision)(image, coarse) != exact).mean() < 0.05
+
+
+def test_a_coreset_is_that_of_the_cpu(rng: np.random.Generator) -> None:
+    points, starts = torch.from_numpy(rng.standard_normal((5000, 128)).astype(np.float32)), np.arange(10)
+    assert k_center(points.to(DEVICE), 300, starts).tolist() == k_center(points, 300, starts).tolist()

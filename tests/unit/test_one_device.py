@@ -22,6 +22,7 @@ from robis.detectors.batches import in_passes
 from robis.detectors.dinomaly.model import Dinomaly, DinomalyLoss
 from robis.detectors.inp_former.model import InpFormer, InpFormerLoss
 from robis.detectors.jobs import Compute
+from robis.detectors.memory_bank.bank import Bank, neighbor_distances
 from robis.detectors.musc.nearest import lowest_mean, nearest_cosines
 from robis.detectors.musc.nearest import pair_maxima as plain_pair_maxima
 from robis.detectors.musc.scores import Scoring, layer_norm, lnamd, token_store
@@ -30,8 +31,8 @@ from robis.detectors.reconstruction.optimizer import StableAdamW
 from robis.detectors.subspace.infer import token_maps as subspace_maps
 from robis.detectors.subspace.pca import Moments, Subspace
 from robis.detectors.subspace.tokens import joint_tokens
-from robis.detectors.superadd.bank import Bank, neighbor_distances, token_maps
 from robis.detectors.superadd.joined import Joining, joined_tokens
+from robis.detectors.superadd.maps import token_maps
 from robis.detectors.winclip.scores import score
 from robis.detectors.winclip.scores import tile_maps as winclip_maps
 from robis.detectors.winclip.tiles import embed

@@ -206,10 +206,3 @@ def test_the_preset_has_the_published_constants() -> None:
     constants = {"coreset_fraction": 0.1, "start_points": 10, "projected_width": 128, "smoothing_sigma": 4.0, "seed": 0}
     assert settings.patchcore.model_dump() == constants  # type: ignore[attr-defined]
     assert settings.encoder.blocks == [2, 3] == list(default_stages("wide_resnet50_2", 5))
-
-
-@pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
-def test_a_gpu_chooses_the_same(rng: np.random.Generator) -> None:
-    points, starts = torch.from_numpy(rng.standard_normal((5000, 128)).astype(np.float32)), np.arange(10)
-    assert k_center(points.cuda(), 300, starts).tolist() == k_center(points, 300, starts).tolist()
