@@ -17,6 +17,7 @@ from robis.detectors.reconstruction.loop import TrainingState, train
 from robis.detectors.reconstruction.maps import tile_maps
 from robis.detectors.reconstruction.network import two_groups
 from robis.detectors.reconstruction.step import Recipe
+from robis.detectors.registry import DETECTORS
 from robis.detectors.settings import parse
 from robis.encoders.build import build_encoder
 from robis.encoders.encoder import Encoder
@@ -283,6 +284,12 @@ def test_start_weights(encoder: Encoder) -> None:
             assert value.std().item() == pytest.approx(0.01, rel=0.05) and value.abs().max() <= 0.03
         else:
             assert (value == (1 if name.endswith("weight") else 0)).all(), name
+
+
+def test_a_single_block_is_refused_when_planning() -> None:
+    settings = parse({"detectors": ["dinomaly"], "encoder": {"name": "efficientnet_lite0", "blocks": [3]}})
+    with pytest.raises(ConfigError, match=r"encoder\.blocks: found \[3\]; dinomaly needs at least 2 blocks\."):
+        DETECTORS["dinomaly"].check_options(settings)
 
 
 def test_a_single_block_is_refused() -> None:

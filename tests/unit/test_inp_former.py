@@ -11,6 +11,8 @@ from torch import Tensor, nn
 
 from robis.detectors.inp_former.model import InpFormer, initialize, load_checkpoint, soft_mining_loss
 from robis.detectors.reconstruction.maps import anomaly_maps, tile_maps
+from robis.detectors.registry import DETECTORS
+from robis.detectors.settings import parse
 from robis.encoders.build import build_encoder
 from robis.encoders.encoder import Encoder
 from robis.encoders.weights import read_state
@@ -250,6 +252,12 @@ def test_checkpoints_that_do_not_fit_name_the_first_key(encoder: Encoder) -> Non
     more = published_checkpoint() | {"decoder.8.attn.q.weight": torch.zeros(384, 384)}
     with pytest.raises(WeightsError, match=r"decoder\.8\.attn\.q\.weight.*does not"):
         load_checkpoint(model, more, source="model.pth", encoder=NAME)
+
+
+def test_a_single_block_is_refused_when_planning() -> None:
+    settings = parse({"detectors": ["inp_former"], "encoder": {"name": "efficientnet_lite0", "blocks": [3]}})
+    with pytest.raises(ConfigError, match=r"encoder\.blocks: found \[3\]; inp_former needs at least 2 blocks\."):
+        DETECTORS["inp_former"].check_options(settings)
 
 
 def test_a_single_block_is_refused() -> None:

@@ -23,3 +23,10 @@ def require_timm(settings: SharedSettings, detector: str) -> None:
             f"encoder.name: found {settings.encoder.name!r}; {detector} needs a vision transformer of timm, such as "
             f"dinov2_reg_vitb14."
         )
+
+
+def require_two_blocks(settings: SharedSettings, detector: str) -> None:
+    """Raise ConfigError where the config names a single block of the encoder."""
+    blocks = settings.encoder.blocks
+    if blocks is not None and len(blocks) < 2:
+        raise ConfigError(f"encoder.blocks: found {list(blocks)}; {detector} needs at least 2 blocks.")

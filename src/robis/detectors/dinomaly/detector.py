@@ -9,7 +9,7 @@ from robis.config.settings import SharedSettings
 from robis.config.stage import Option, Stage, section
 from robis.detectors.base import Detector
 from robis.detectors.dinomaly.options import DinomalyOptions
-from robis.detectors.inputs import BATCHES, MAP_SIZE, SHARDS, TOKENS, require_timm
+from robis.detectors.inputs import BATCHES, MAP_SIZE, SHARDS, TOKENS, require_timm, require_two_blocks
 from robis.detectors.jobs import InferJob, ScorerJob, TrainJob
 
 if TYPE_CHECKING:
@@ -48,6 +48,7 @@ class DinomalyDetector(Detector):
 
     def check_options(self, settings: SharedSettings) -> None:
         require_timm(settings, self.name)
+        require_two_blocks(settings, self.name)
 
     def train(self, job: TrainJob) -> None:
         from robis.detectors.dinomaly.train import train_category

@@ -11,7 +11,7 @@ from robis.config.stage import Derived, Job, Option, Stage, section
 from robis.detectors.base import Detector, Plan
 from robis.detectors.inp_former.options import InpFormerOptions
 from robis.detectors.inp_former.suggestion import InpFormerSuggestion
-from robis.detectors.inputs import BATCHES, MAP_SIZE, SHARDS, TOKENS, require_timm
+from robis.detectors.inputs import BATCHES, MAP_SIZE, SHARDS, TOKENS, require_timm, require_two_blocks
 from robis.detectors.jobs import InferJob, ScorerJob, TrainJob
 from robis.io.weights import check_file
 
@@ -73,6 +73,7 @@ class InpFormerDetector(Detector):
 
     def check_options(self, settings: SharedSettings) -> None:
         require_timm(settings, self.name)
+        require_two_blocks(settings, self.name)
 
     def check_plan(self, plan: Plan) -> None:
         if model := _given_model(plan.settings, plan.category):
