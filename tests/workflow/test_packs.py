@@ -9,6 +9,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from robis.cli import main
 from robis.evaluation.metrics import METRICS
 from robis.packs.format import read_manifest
 from robis.workflow.stages import SHARED
@@ -41,6 +42,12 @@ def test_a_pack_says_that_all_masks_equal_the_workflows(packed: Workspace) -> No
     assert manifest.metrics == {name: row[name] for name in METRICS}
     verdicts = pd.read_parquet(packed.results / "inp_former" / "verdicts" / "nut" / "test_public.parquet")
     assert manifest.limit and manifest.limit.value == verdicts["limit"][0]
+
+
+def test_the_metrics_end_with_the_comparison(packed: Workspace, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["metrics", str(packed.results)]) == 0
+    said = "inp_former/nut: Masks of 5 of 5 images of test_public equal the workflow's."
+    assert f"Packs, compared with the run by inspecting its images:\n  {said}\n" in capsys.readouterr().out
 
 
 def test_packs_are_stale_with_the_run_and_with_their_own_options_alone(packed: Workspace, tmp_path: Path) -> None:

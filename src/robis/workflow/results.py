@@ -38,6 +38,7 @@ HELD_OUT_SCORES = "results/{dataset}/{detector}/held_out_scores/{category}/{spli
 METRICS = "results/{dataset}/{detector}/metrics/{category}/{split}.parquet"
 CURVES = "results/{dataset}/{detector}/curves/{category}/{split}.parquet"
 PACK = "results/{dataset}/{detector}/packs/{category}"
+PACK_MANIFEST = f"{PACK}/pack.json"
 SUBMISSION = "results/{dataset}/{detector}/submission.tar.gz"
 
 REPORT = "results/{dataset}/report/index.html"

@@ -17,7 +17,7 @@ KEYS = ["detector", "category", "split"]
 
 
 def finished_text(folder: Path) -> str:
-    """Metrics where there is ground truth, then the report's summary and where the report is.
+    """Metrics where there is ground truth, the report's summary, whether packs repeat the masks, the report's place.
 
     Args:
         folder: results/NAME.
@@ -39,8 +39,24 @@ def finished_text(folder: Path) -> str:
         parts.append("The report is of other results than these. Run `snakemake` to renew it and its verdicts.")
     else:
         parts.append(summary.read_text(encoding="utf-8").rstrip())
+    parts += _checks_of_packs(folder)
     page = results.place(results.REPORT, folder)
     return "\n\n".join([*parts, *([f"Report: {page.resolve()}"] if page.is_file() else [])])
+
+
+def _checks_of_packs(folder: Path) -> list[str]:
+    """What each pack's comparison with the run says, as one text; nothing where there are no packs."""
+    files = results.places(results.PACK_MANIFEST, folder)
+    if not files:
+        return []
+    from robis.packs.format import read_manifest  # torch with it
+
+    lines = ["Packs, compared with the run by inspecting its images:"]
+    for file in files:
+        manifest = read_manifest(file.parent)
+        said = manifest.check.in_words(manifest.split) if manifest.check else "not compared."
+        lines.append(f"  {manifest.run}/{manifest.category}: {said}")
+    return ["\n".join(lines)]
 
 
 def _is_current(metrics: pd.DataFrame, reported: Path) -> bool:
