@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
+import sys
 import tomllib
 from pathlib import Path
 
@@ -32,6 +33,32 @@ def test_every_dependency_is_pinned_and_has_its_reason() -> None:
         for name in names:
             assert name in pins()
             assert f"`{name}`" in reasons, f"docs/dependencies.md gives no reason for {name}"
+
+
+# Packages whose modules have another name.
+MODULES = {
+    "cv2": "opencv-python-headless",
+    "open_clip": "open_clip_torch",
+    "PIL": "pillow",
+    "segment_anything": "segment-anything",
+    "yaml": "pyyaml",
+}
+# What declared packages require and offer to their users: torch on a GPU, Snakemake and pydantic.
+WITH_OTHERS = {
+    "annotated_types",
+    "triton",
+    "snakemake_interface_executor_plugins",
+    "snakemake_interface_logger_plugins",
+}
+
+
+def test_what_the_package_imports_is_declared() -> None:
+    files = [*(REPOSITORY / "src").rglob("*.py"), *(REPOSITORY / "workflow_scripts").glob("*.py")]
+    nodes = [node for file in files for node in ast.walk(ast.parse(file.read_text(encoding="utf-8")))]
+    names = {name.name for node in nodes if isinstance(node, ast.Import) for name in node.names}
+    names |= {node.module for node in nodes if isinstance(node, ast.ImportFrom) and node.module and not node.level}
+    modules = {name.split(".")[0] for name in names} - set(sys.stdlib_module_names) - WITH_OTHERS - {"robis"}
+    assert {MODULES.get(module, module).lower() for module in modules} <= set(declared()["runtime"])
 
 
 @pytest.mark.parametrize("name", ["cpu", "gpu"])
