@@ -130,7 +130,7 @@ def test_a_changed_key_plans_what_the_table_says(superadd: Workspace, tmp_path: 
     changed.configfile.write_text(yaml.safe_dump(SUPERADD | {section: SUPERADD[section] | {name: value}}))
     assert changed.planned("all", "metrics") == sorted(jobs)
     read = {stage for stage, condition in readers(key, ["superadd"]).items()}
-    assert set(jobs) - {"infer_shard"} == followers(read, ["superadd"]) - {"submit"}
+    assert set(jobs) - {"infer_shard"} == followers(read, ["superadd"]) - {"submit", "pack"}
 
 
 def published(folder: Path) -> dict[str, Any]:

@@ -36,7 +36,8 @@ def given_settings(workflow: Workflow, config: Mapping[str, Any], default: str) 
             Snakemake converts values silently, and takes the second of two equal keys.
         default: config file where none is given.
     """
-    if workflow.modifier.is_module:
+    # The main workflow is one without a parent.
+    if workflow.modifier.parent_modifier is not None:
         return parse(config)
     return load(*(workflow.overwrite_configfiles or [default]), changes=workflow.config_settings.config)
 
