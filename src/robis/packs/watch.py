@@ -69,7 +69,7 @@ class Watcher:
         if out.resolve() in (folder.resolve(), *folder.resolve().parents):
             raise DataError(f"{out}: masks would come into the watched folder {folder}. Give another --out.")
         self.pack, self.folder, self.out = pack, folder, out
-        self._patience, self._any_size, self._report = patience or Patience(), any_size, report
+        self._patience, self._any_size, self._report = patience, any_size, report
         self.anomalous = self.failed = 0
         self._journal, self._outputs = Journal(out, pack.digest), Outputs(out)
         self._states: dict[str, State] = {}

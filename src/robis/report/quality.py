@@ -19,7 +19,7 @@ from robis.scoring.limits import Choice, LabeledScores, Limit, best_choice, chan
 
 # Below this image AUROC, scores separate in part only.
 SEPARATES = 0.9
-# Below this number of images of a class, the interval is too narrow to rely on.
+# With fewer images of a class, or fewer held-out images, neither an interval nor a proposed limit can be relied on.
 FEW_IMAGES = 10
 # A limit is worth a remark if it improves the share of caught minus that of flagged images by this.
 CLEARLY_BETTER = 0.1
