@@ -12,12 +12,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-import open_clip
 import torch
 import torch.nn.functional as F
-from open_clip.model import convert_to_custom_text_state_dict, resize_pos_embed, set_model_preprocess_cfg
-from open_clip.pretrained import get_pretrained_cfg, hf_hub_download, list_pretrained_tags_by_model
-from open_clip.tokenizer import HFTokenizer
 from torch import Tensor
 
 from robis.encoders.encoder import Choice, Encoder, TokenLayout, check_blocks
@@ -25,8 +21,15 @@ from robis.encoders.fitting import check_state
 from robis.encoders.names import CLIP_ARCHITECTURES, clip_config, is_pretrained_tag, own_input_size, quarter_blocks
 from robis.encoders.timm_models import without_network
 from robis.encoders.weights import first_line, read_state
+from robis.encoders.without_compiler import compiler_left_out
 from robis.errors import ConfigError, WeightsError, one_of
 from robis.io.weights import check_file
+
+with compiler_left_out():
+    import open_clip
+    from open_clip.model import convert_to_custom_text_state_dict, resize_pos_embed, set_model_preprocess_cfg
+    from open_clip.pretrained import get_pretrained_cfg, hf_hub_download, list_pretrained_tags_by_model
+    from open_clip.tokenizer import HFTokenizer
 
 # What OpenAI's files hold beside the parameters.
 _NO_PARAMETERS = ("input_resolution", "context_length", "vocab_size")

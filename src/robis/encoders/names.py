@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from robis.config.registry import Registry
+from robis.encoders.without_compiler import compiler_left_out
 from robis.errors import ConfigError
 from robis.io.text import EncodingError, decoded
 
@@ -233,7 +234,8 @@ def own_input_size(name: str) -> int:
 @cache
 def _timm_config(name: str) -> Any:
     """What timm knows of a model's published weights: input size, name of the first layer."""
-    import timm  # slow to import, and seldom needed
+    with compiler_left_out():
+        import timm  # slow to import, and seldom needed
 
     try:
         config = timm.get_pretrained_cfg(name) if timm.is_model(name.split(".")[0]) else None
@@ -286,7 +288,8 @@ def unknown_encoder(name: str) -> ConfigError:
 
 
 def _library_names() -> list[str]:
-    import timm  # slow to import; an unknown name ends the run anyway
+    with compiler_left_out():
+        import timm  # slow to import; an unknown name ends the run anyway
 
     return [*timm.list_models(), *(file.stem for file in _configs_folder().glob("*.json"))]
 

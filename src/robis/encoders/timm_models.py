@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
-import timm
 import torch
 
 from robis.encoders.names import ARCHITECTURES, WITHOUT_NETWORK
 from robis.encoders.weights import first_line
+from robis.encoders.without_compiler import compiler_left_out
 from robis.errors import ConfigError, WeightsError
+
+with compiler_left_out():
+    import timm
 
 
 def timm_name(name: str) -> str:

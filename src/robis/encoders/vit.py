@@ -10,9 +10,6 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from timm.layers import PatchEmbed
-from timm.layers import resample_abs_pos_embed as resize_with_antialiasing
-from timm.models import eva, vision_transformer
 from torch import Tensor
 
 from robis.encoders.encoder import Choice, Encoder, TokenLayout, check_blocks, load_chosen_weights
@@ -20,7 +17,13 @@ from robis.encoders.fitting import check_nothing_dropped, check_state
 from robis.encoders.names import ARCHITECTURES, default_blocks
 from robis.encoders.timm_models import create, timm_name
 from robis.encoders.weights import first_line
+from robis.encoders.without_compiler import compiler_left_out
 from robis.errors import ConfigError, WeightsError
+
+with compiler_left_out():
+    from timm.layers import PatchEmbed
+    from timm.layers import resample_abs_pos_embed as resize_with_antialiasing
+    from timm.models import eva, vision_transformer
 
 # What repositories store beside the encoder: classification and training heads.
 _HEADS = ("head.", "fc_norm.", "dino_head.", "ibot_head.", "projectors.", "local_cls_norm.")

@@ -8,17 +8,20 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from segment_anything import sam_model_registry
-from segment_anything.modeling import Sam
-from segment_anything.utils.transforms import ResizeLongestSide
 
 from robis.arrays.morphology import fill_holes, largest_components
 from robis.encoders.devices import autocast, pick_device
 from robis.encoders.fitting import check_state
 from robis.encoders.weights import read_state
+from robis.encoders.without_compiler import compiler_left_out
 from robis.errors import ConfigError, one_of
 from robis.refinement.methods import CHECKPOINTS, SOURCE, check_checkpoint, default_checkpoint
 from robis.refinement.sam_attention import without_score_matrices
+
+with compiler_left_out():
+    from segment_anything import sam_model_registry
+    from segment_anything.modeling import Sam
+    from segment_anything.utils.transforms import ResizeLongestSide
 
 SAM_BUILDERS: dict[str, Callable[[], Sam]] = {name: sam_model_registry[name] for name in CHECKPOINTS}
 

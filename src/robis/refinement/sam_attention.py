@@ -8,9 +8,13 @@ Here scores are made, weighted and used up in blocks that stay in the cache.
 from __future__ import annotations
 
 import torch
-from segment_anything.modeling import Sam
-from segment_anything.modeling.image_encoder import Attention, get_rel_pos
 from torch import Tensor, nn
+
+from robis.encoders.without_compiler import compiler_left_out
+
+with compiler_left_out():
+    from segment_anything.modeling import Sam
+    from segment_anything.modeling.image_encoder import Attention, get_rel_pos
 
 # Scores at a time: 8 MB.
 SCORES = 1 << 21
