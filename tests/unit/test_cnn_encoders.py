@@ -19,7 +19,7 @@ from robis.encoders import names
 from robis.encoders.build import build_encoder
 from robis.encoders.cnn import CnnEncoder
 from robis.encoders.encoder import Encoder
-from robis.encoders.geometry import onto_grid
+from robis.encoders.geometry import measure_stages, onto_grid
 from robis.encoders.names import ARCHITECTURES, packaged_file
 from robis.errors import ConfigError, WeightsError
 from tests.tiny_clip import write_config
@@ -219,6 +219,22 @@ def test_half_precision_files_are_widened(tmp_path: Path) -> None:
     assert isinstance(encoder, CnnEncoder)
     for key, value in encoder.cnn.state_dict().items():
         assert torch.equal(value, halves[key].to(value.dtype)) and value.dtype == state[key].dtype
+
+
+@pytest.mark.parametrize("size", [40, 128, 1003])
+def test_large_images_are_measured_on_small_ones(size: int) -> None:
+    """Means of 8 and of 16 pixels after two pixels of padding: their first values stand for pixels 2 and 6."""
+    sides = []
+
+    def maps(images: Tensor) -> list[Tensor]:
+        sides.append(images.shape[-1])
+        return [F.avg_pool2d(F.pad(images, [2] * 4), step) for step in (8, 16)]
+
+    stages = measure_stages(maps, [8, 16], size, torch.device("cpu"))
+    for stage, step, first in zip(stages, (8, 16), (2.0, 6.0), strict=True):
+        assert (stage.step, stage.count) == (step, (size + 4) // step)
+        assert stage.first == pytest.approx((first, first), abs=0.5)
+    assert max(sides) <= 10 * 16
 
 
 def test_onto_grid_by_hand() -> None:

@@ -54,11 +54,11 @@ def measure_stages(
     Raises:
         ValueError: a map's values lie closer together or farther apart than `steps` say.
     """
-    counts = _counts(maps, steps, size, device)
-    # Larger by whole steps: padding stays the same at the first values, and borders do not cut off what spots cause.
-    side = size
-    while side < _CELLS * max(steps):
-        side += max(steps)
+    # Whole steps more or less: padding stays the same at the first values. Large enough that borders do not cut off
+    # what spots cause, and no larger, as every job that makes an encoder measures it.
+    least = _CELLS * max(steps)
+    side = least + (size - least) % max(steps)
+    counts = _counts(maps, steps, size, min(size, side), device)
     images, spots, places = _images(side, steps)
     before, after = maps(images.to(device)), maps((images + spots).to(device))
     stages = []
@@ -71,15 +71,17 @@ def measure_stages(
 
 
 def _counts(
-    maps: Callable[[Tensor], Sequence[Tensor]], steps: Sequence[int], size: int, device: torch.device
+    maps: Callable[[Tensor], Sequence[Tensor]], steps: Sequence[int], size: int, measured: int, device: torch.device
 ) -> list[int]:
-    """Values along a side of each map."""
+    """Values along a side of each map, from images of `measured` pixels, whole steps less than `size`."""
     more = max(steps)
-    small, large = (maps(torch.zeros(1, 3, side, side, device=device)) for side in (size, size + more))
-    counts = [values.shape[-1] for values in small]
-    for count, values, step in zip(counts, large, steps, strict=True):
-        if (values.shape[-1] - count) * step != more:
-            raise ValueError(f"{more} more pixels make {values.shape[-1] - count} more values; expected {more // step}")
+    small, large = (maps(torch.zeros(1, 3, side, side, device=device)) for side in (measured, measured + more))
+    counts = []
+    for values, more_values, step in zip(small, large, steps, strict=True):
+        added = more_values.shape[-1] - values.shape[-1]
+        if added * step != more:
+            raise ValueError(f"{more} more pixels make {added} more values; expected {more // step}")
+        counts.append(values.shape[-1] + (size - measured) // step)
     return counts
 
 
