@@ -10,11 +10,12 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from robis import __version__
 from robis.errors import DataError, RobisError
 from robis.io.names import composed, on_disk
+from robis.packs.arguments import add_commands
 
 if TYPE_CHECKING:
     from robis.config.settings import SharedSettings
@@ -135,7 +136,7 @@ def _parser() -> argparse.ArgumentParser:
     explain.add_argument("--configfile", type=Path, nargs="+", metavar="FILE", help="config files, as for snakemake")
     explain.set_defaults(run=_explain)
 
-    _add_inspect(commands)
+    add_commands(commands)
     rescore = commands.add_parser("rescore", help="smooth image scores over images that look alike (MuSc's RsCIN)")
     rescore.add_argument("scores", type=_path, help="CSV or Parquet with a column `score`; other columns are kept")
     rescore.add_argument(
@@ -172,48 +173,6 @@ def _parser() -> argparse.ArgumentParser:
     check.add_argument("--threads", type=int, default=os.cpu_count() or 1, help="default: %(default)s, one per core")
     check.set_defaults(run=_check_submission)
     return parser
-
-
-def _add_inspect(commands: Any) -> None:
-    inspect = commands.add_parser(
-        "inspect",
-        help="masks and verdicts of single images, or of a folder that fills up, by a pack of `snakemake packs`",
-        description="Exit status: 0 all images are normal, 10 some are anomalous, 1 some could not be inspected, "
-        "2 wrong arguments. Without images it says what the pack is, and whether its masks equal the run's.",
-    )
-    inspect.add_argument("pack", type=_path, help="its folder: results/NAME/DETECTOR/packs/CATEGORY")
-    inspect.add_argument("images", type=_path, nargs="*", metavar="IMAGE", help="images, or folders of images")
-    inspect.add_argument("--out", type=Path, help="folder for maps (TIFF), masks (PNG) and results (JSON lines)")
-    inspect.add_argument(
-        "--watch", type=Path, metavar="DIR", help="inspect each image that comes into DIR once, until Ctrl-C; see --out"
-    )
-    inspect.add_argument("--json", action="store_true", help="print JSON lines")
-    inspect.add_argument("--any-size", action="store_true", help="accept images of very different sizes")
-    inspect.add_argument("--device", default="auto", help="auto, cpu, cuda, ... (default: %(default)s)")
-    inspect.add_argument("--threads", type=int, help="threads of a CPU (default: one per core)")
-    inspect.add_argument("--encoder-weights", type=_path, metavar="FILE", help="the encoder's weights, if elsewhere")
-    inspect.set_defaults(run=_inspect)
-
-
-def _inspect(options: argparse.Namespace) -> int:
-    from robis.packs.command import InspectOptions, about, inspect_images, watch_folder
-    from robis.packs.format import read_manifest
-    from robis.packs.pack import load_pack
-
-    if options.threads is not None and options.threads < 1:
-        raise DataError(f"--threads: found {options.threads}; expected 1 or more.")
-    if options.images and options.watch:
-        raise DataError("--watch: takes no IMAGE. Give images, or a folder to watch.")
-    if not options.images and not options.watch:
-        manifest = read_manifest(options.pack)
-        print(manifest.model_dump_json() if options.json else about(manifest))
-        return 0
-    weights = options.encoder_weights
-    pack = load_pack(options.pack, device=options.device, threads=options.threads, encoder_weights=weights)
-    how = InspectOptions(options.out, options.json, options.any_size)
-    if options.watch:
-        return watch_folder(pack, options.watch, how)
-    return inspect_images(pack, options.images, how)
 
 
 def _path(text: str) -> Path:

@@ -24,6 +24,8 @@ from robis.io.images import read_image
 from robis.io.maps import read_map, read_written_mask
 from robis.io.samples import read_samples
 from robis.io.tables import read_table
+from robis.packs.export import export_pack
+from robis.packs.exported import OnnxScorer
 from robis.packs.format import MANIFEST, read_manifest, write_manifest
 from robis.packs.inspection import regions_of
 from robis.packs.pack import Pack, load_pack
@@ -136,6 +138,37 @@ def test_every_way_through_the_stages_gives_the_masks_of_the_workflow(way: str, 
         compare_with_workflow(jobs, run, load_pack(folder, device="cpu", threads=2)) for run, folder in folders.items()
     ]
     assert any(map(any, marked)), "no mask has a pixel"
+
+
+@pytest.mark.parametrize("case", [*ALONE, "CNN"])
+def test_every_detector_has_its_maps_and_masks_in_onnx_runtime(case: str, packed: Packed, tmp_path: Path) -> None:
+    name, changes = WAYS.get(case, (case, {}))
+    jobs, folders = packed(name, **changes)
+    # Of few-shot runs the one with references.
+    folder = list(folders.values())[-1]
+    images = sorted((jobs.project.root / "nut" / SPLIT).rglob("*.png"))
+    file, check = export_pack(folder, tmp_path / "x.onnx", images[:2], threads=1)
+    assert (check.images, check.equal_masks, check.differing_pixels, check.generated) == (2, 2, 0, False)
+    assert 0 <= check.map_difference < 1e-4
+    library = load_pack(folder, device="cpu", threads=1)
+    pack = load_pack(folder, device="cpu", threads=2, runtime="onnx", exported=file)
+    for image in images:
+        expected, result = library.inspect(image), pack.inspect(image)
+        np.testing.assert_array_equal(result.mask, expected.mask)
+        # Rounding to float16 enlarges a difference to 1 / 1024.
+        assert result.score == pytest.approx(expected.score, rel=2e-3)
+        assert_the_same_in_onnx(library, pack, read_image(image))
+
+
+def assert_the_same_in_onnx(library: Pack, pack: Pack, image: np.ndarray) -> None:
+    """The maps of the last tile, before they are rounded, and its score differ by at most 1e-4 of their maximum."""
+    settings = library.manifest.settings
+    tile = settings.crop.tile(image, settings.crop.windows(*image.shape[:2])[-1])[None].copy()
+    with torch.inference_mode():
+        outputs = library.scorer.tile_function(settings.scorer.size)(torch.from_numpy(tile))
+    assert isinstance(pack.scorer, OnnxScorer)
+    for values, expected in zip(pack.scorer.session.run(None, {"tile": tile}), outputs, strict=True):
+        np.testing.assert_allclose(values, expected.numpy(), rtol=0, atol=1e-4 * float(expected.abs().max()))
 
 
 def test_the_places_of_a_cnns_stages_are_not_measured_again(packed: Packed, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -292,7 +325,7 @@ def test_other_weights_of_the_encoder_are_refused(folder: Path, tmp_path: Path) 
 def test_weights_of_the_encoder_that_lie_elsewhere_are_asked_for(folder: Path, tmp_path: Path) -> None:
     manifest = read_manifest(folder)
     encoder = manifest.settings.scorer.encoder
-    built = load_pack(folder, device="cpu")._scorer.encoder
+    built = load_pack(folder, device="cpu").scorer.encoder
     assert built is not None
     weights = tmp_path / "vit.safetensors"
     save_file({name.removeprefix("vit."): values for name, values in built.state_dict().items()}, weights)

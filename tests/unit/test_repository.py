@@ -58,7 +58,7 @@ def test_what_the_package_imports_is_declared() -> None:
     names = {name.name for node in nodes if isinstance(node, ast.Import) for name in node.names}
     names |= {node.module for node in nodes if isinstance(node, ast.ImportFrom) and node.module and not node.level}
     modules = {name.split(".")[0] for name in names} - set(sys.stdlib_module_names) - WITH_OTHERS - {"robis"}
-    assert {MODULES.get(module, module).lower() for module in modules} <= set(declared()["runtime"])
+    assert {MODULES.get(module, module).lower() for module in modules} <= {*declared()["runtime"], *declared()["onnx"]}
 
 
 @pytest.mark.parametrize("name", ["cpu", "gpu"])

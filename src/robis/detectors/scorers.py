@@ -20,11 +20,14 @@ from robis.detectors.batches import in_passes, with_work
 from robis.detectors.checks import require_finite
 from robis.detectors.jobs import Compute, MapScale
 from robis.encoders.devices import autocast, named_device
+from robis.errors import DataError
 from robis.tiles.merge import whole_map_size
 from robis.tiles.store import map_size
 
 # Types that raw maps are stored as.
 MapType = type[np.float16] | type[np.float32]
+# From one tile uint8 (1, s, s, 3) RGB to its map float32 (1, m, m), and to its score (1,) where the detector gives one.
+TileFunction = Callable[[Tensor], tuple[Tensor, ...]]
 
 
 @dataclass(frozen=True)
@@ -47,9 +50,11 @@ class Scorer(ABC):
 
     Attributes:
         encoder: the frozen network as it computes; None for a detector without one.
+        dtype: of stored maps.
     """
 
     encoder: nn.Module | None
+    dtype: MapType
 
     @abstractmethod
     def raw_maps(self, tiles: np.ndarray, compute: Compute, size: MapScale, source: str | Path) -> RawMaps:
@@ -65,10 +70,17 @@ class Scorer(ABC):
             DataError: a map is not finite.
         """
 
+    @abstractmethod
+    def tile_function(self, size: MapScale) -> TileFunction:
+        """What another runtime would compute: `raw_maps` of one tile as a function of tensors, before it is stored.
+
+        Raises DataError where the detector does not score tile by tile.
+        """
+
 
 @dataclass(frozen=True)
 class TileScorer(Scorer):
-    """A detector that scores tile by tile. Another runtime would replace `tile_maps` and nothing else.
+    """A detector that scores tile by tile.
 
     Attributes:
         tile_maps: turns uint8 (B, s, s, 3) RGB tiles on the device into (B, size, size) maps, given the size. Each map
@@ -98,10 +110,14 @@ class TileScorer(Scorer):
             parts.append(stored(values, range(start, start + len(values)), source, self.dtype))
         return RawMaps(np.concatenate(parts))
 
+    def tile_function(self, size: MapScale) -> TileFunction:
+        side = map_size(size.window, size.scale, self.input_size)
+        return lambda tile: (self.tile_maps(tile, side).float(),)
+
 
 @dataclass(frozen=True)
 class ImageScorer(Scorer):
-    """A detector that scores whole images (`tiling.window: joined`); its maps are float32.
+    """A detector that scores whole images (`tiling.window: joined`).
 
     Attributes:
         image_map: turns a uint8 (H, W, 3) RGB image on the device into a map (h, w), given (h, w).
@@ -110,6 +126,7 @@ class ImageScorer(Scorer):
 
     image_map: Callable[[Tensor, tuple[int, int]], Tensor]
     encoder: nn.Module | None = None
+    dtype: MapType = np.float32
 
     def map_of(self, image: np.ndarray, device: torch.device, size: tuple[int, int]) -> np.ndarray:
         """The map float32 (h, w) of an image uint8 (H, W, 3) RGB, of this size in map pixels."""
@@ -123,6 +140,12 @@ class ImageScorer(Scorer):
         values = self.map_of(image, named_device(compute.device), whole_map_size(height, width, size.scale))[None]
         require_finite(values, "map values", [0], source)
         return RawMaps(values, covers_image=True)
+
+    def tile_function(self, size: MapScale) -> TileFunction:
+        raise DataError(
+            "tiling.window: found 'joined', which joins the tokens of a whole image, of any size; expected tiles. Use "
+            "a run with another window."
+        )
 
 
 def batches_of(tiles: np.ndarray, compute: Compute, device: torch.device) -> list[tuple[int, Tensor]]:

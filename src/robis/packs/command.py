@@ -51,7 +51,7 @@ def inspect_images(pack: Pack, images: Sequence[Path], options: InspectOptions) 
     Raises:
         DataError: a path does not exist, or a folder has no image.
     """
-    files = [item for image in images for item in _listed(image)]
+    files = [item for image in images for item in listed(image)]
     outputs = Outputs(options.out) if options.out else None
     lines = []
     for path, name in files:
@@ -122,8 +122,11 @@ def about(manifest: Manifest) -> str:
     return "\n".join(lines)
 
 
-def _listed(path: Path) -> list[tuple[Path, str]]:
-    """The images that a path stands for, with the names that their outputs are made of."""
+def listed(path: Path) -> list[tuple[Path, str]]:
+    """The images that a path stands for, with the names that their outputs are made of.
+
+    Raises DataError where there is none.
+    """
     if not path.is_dir():
         if not path.exists():
             raise DataError(f"{path}: no such file or folder. Give images, or folders of images.")

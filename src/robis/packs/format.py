@@ -32,11 +32,13 @@ MANIFEST = "pack.json"
 FORMAT = 1
 
 
-class _Part(BaseModel):
+class Part(BaseModel):
+    """A part of a written description: nothing is missing in it, and nothing unknown."""
+
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-class ScorerSettings(_Part):
+class ScorerSettings(Part):
     """What `Detector.scorer` takes besides files.
 
     Attributes:
@@ -53,14 +55,14 @@ class ScorerSettings(_Part):
     size: MapScale
 
 
-class MergeSettings(_Part):
+class MergeSettings(Part):
     """See `merge_split`."""
 
     scale: float
     blend: str
 
 
-class PackSettings(_Part):
+class PackSettings(Part):
     """The settings of the run that matter when an image is inspected.
 
     Attributes:
@@ -77,21 +79,21 @@ class PackSettings(_Part):
     empties_masks: bool
 
 
-class PackedFile(_Part):
+class PackedFile(Part):
     """A file of the pack and the digest of its content."""
 
     file: str
     sha256: str
 
 
-class Sides(_Part):
+class Sides(Part):
     """The smallest and the largest height and width, in pixels, of the images that the pack was made with."""
 
     height: tuple[int, int]
     width: tuple[int, int]
 
 
-class Check(_Part):
+class Check(Part):
     """The pack compared with the workflow on images of its split.
 
     Attributes:
@@ -114,7 +116,7 @@ class Check(_Part):
         return f"{equal}, {self.differing_pixels} pixels differ." if self.differing_pixels else f"{equal}."
 
 
-class Manifest(_Part):
+class Manifest(Part):
     """The content of `pack.json`.
 
     Attributes:
@@ -169,7 +171,7 @@ def read_manifest(folder: Path) -> Manifest:
     """
     path = folder / MANIFEST
     values = _read_json(path)
-    _check_format(path, values)
+    check_format(path, values, FORMAT)
     digest = values.pop("digest", None)
     try:
         manifest = Manifest.model_validate(values)
@@ -228,14 +230,15 @@ def _read_json(path: Path) -> dict[str, Any]:
     return values
 
 
-def _check_format(path: Path, values: Mapping[str, Any]) -> None:
+def check_format(path: Path, values: Mapping[str, Any], latest: int) -> None:
+    """Raise DataError where the values of a file have no version of their format, or a newer one than `latest`."""
     version = values.get("format")
     if not isinstance(version, int) or isinstance(version, bool):
-        raise DataError(f"{path}: format: found {version!r}; expected the version of the format, at most {FORMAT}.")
-    if version > FORMAT:
+        raise DataError(f"{path}: format: found {version!r}; expected the version of the format, at most {latest}.")
+    if version > latest:
         raise DataError(
             f"{path}: format {version} was written by robis {values.get('robis', 'of a later version')}; this robis "
-            f"{__version__} reads formats up to {FORMAT}. Install the version that wrote it, or make the pack again."
+            f"{__version__} reads formats up to {latest}. Install the version that wrote it, or make it again."
         )
 
 

@@ -20,14 +20,17 @@ from robis.detectors.jobs import Compute, ScorerJob
 from robis.detectors.registry import DETECTORS
 from robis.detectors.scorers import RawMaps, Scorer
 from robis.encoders.names import is_pretrained_tag
-from robis.errors import DataError, WeightsError, one_of
+from robis.errors import ConfigError, DataError, WeightsError, one_of
 from robis.io.images import read_image
+from robis.packs.exported import EXPORTED, load_exported
 from robis.packs.format import MANIFEST, Manifest, PackSettings, ScorerSettings, digest_of, read_manifest
 from robis.packs.inspection import Inspection, regions_of
 from robis.refinement.stage import final_mask
 from robis.scoring.image_scores import image_score
 from robis.tiles.merge import merged_map
 
+# What can compute raw maps: the library, and ONNX Runtime.
+RUNTIMES = ("torch", "onnx")
 # Sides of an image may differ by this factor from those that the pack was made with.
 SIDE_TOLERANCE = 2.0
 # Bytes of maps after which MEBin's compiled code pays for its loading.
@@ -40,11 +43,13 @@ class Pack:
     Attributes:
         manifest: what the pack says of itself.
         digest: of the whole pack.
+        scorer: the loaded detector; compute: how it computes.
+        source: the folder, for messages.
     """
 
     def __init__(self, manifest: Manifest, scorer: Scorer, compute: Compute, source: Path) -> None:
         """Take a loaded scorer; `load_pack` is the usual way."""
-        self.manifest, self._scorer, self._compute, self._source = manifest, scorer, compute, source
+        self.manifest, self.scorer, self.compute, self.source = manifest, scorer, compute, source
         self.digest = digest_of(manifest)
         self._refine = manifest.settings.refine.build()
         self._turn = threading.Lock()
@@ -74,7 +79,7 @@ class Pack:
         tiles = np.stack([settings.crop.tile(pixels, window) for window in windows])
         clock.step("cut")
         with self._turn:
-            raw = self._scorer.raw_maps(tiles, self._compute, settings.scorer.size, name)
+            raw = self.scorer.raw_maps(tiles, self.compute, settings.scorer.size, name)
         clock.step("infer")
         places = None if raw.covers_image else [(w.x, w.y, w.width, w.height) for w in windows]
         merging = settings.merge.model_dump()
@@ -96,7 +101,7 @@ class Pack:
             return image_score(anomaly_map, fraction)
         if raw.scores is None:
             raise DataError(
-                f"{self._source}: settings.top_fraction is {fraction!r}, but {self.manifest.detector} gives no scores "
+                f"{self.source}: settings.top_fraction is {fraction!r}, but {self.manifest.detector} gives no scores "
                 f"of its own. Make the pack again with `snakemake packs`."
             )
         return float(raw.scores.max())
@@ -125,7 +130,13 @@ class Pack:
 
 
 def load_pack(
-    path: str | Path, *, device: str = "auto", threads: int | None = None, encoder_weights: str | Path | None = None
+    path: str | Path,
+    *,
+    device: str = "auto",
+    threads: int | None = None,
+    encoder_weights: str | Path | None = None,
+    runtime: str = RUNTIMES[0],
+    exported: str | Path | None = None,
 ) -> Pack:
     """Load a pack, which `snakemake packs` writes.
 
@@ -134,14 +145,28 @@ def load_pack(
         device: "auto", "cpu", "cuda", ...
         threads: that a CPU computes with; None: one per core.
         encoder_weights: file of the encoder's weights, where it lies elsewhere than for the run.
+        runtime: "torch" (the library), or "onnx": ONNX Runtime computes the file of `robis export`, which has the
+            encoder in it.
+        exported: that file, where it lies elsewhere than in the folder.
 
     Raises:
-        DataError: no pack, a newer format, a missing key, or a file of another content.
+        ConfigError: an unknown runtime or device, or packages that are not installed.
+        DataError: no pack, a newer format, a missing key, or a file of another content or another pack.
         WeightsError: the encoder's weights are absent, or are not those of the pack.
     """
+    if runtime not in RUNTIMES:
+        raise ConfigError(f"runtime: {runtime!r} is unknown. {one_of(runtime, RUNTIMES)}")
+    if exported and runtime != "onnx":
+        raise ConfigError("--exported: has no effect without --runtime onnx.")
+    if encoder_weights and runtime == "onnx":
+        raise ConfigError("--encoder-weights: has no effect with --runtime onnx, whose file has the encoder in it.")
     folder = Path(path)
     manifest = read_manifest(folder)
     settings = manifest.settings
+    compute = compute_of(settings.scorer, device, threads)
+    if runtime == "onnx":
+        file = Path(exported) if exported else folder / EXPORTED
+        return Pack(manifest, load_exported(file, manifest, device, compute.threads), compute, folder)
     _check_weights(folder, settings.scorer.encoder, encoder_weights)
     scorer = load_scorer(folder, manifest.detector, settings, _files(folder, manifest), device, encoder_weights)
     digest = encoder_digest(scorer.encoder)
@@ -152,7 +177,7 @@ def load_pack(
             f"was made with ({str(manifest.encoder_digest)[:12]}). Give the file of those weights with "
             f"--encoder-weights, or make the pack again with `snakemake packs`."
         )
-    return Pack(manifest, scorer, compute_of(settings.scorer, device, threads), folder)
+    return Pack(manifest, scorer, compute, folder)
 
 
 def load_scorer(

@@ -16,9 +16,9 @@ from robis.detectors.batches import in_passes, with_work
 from robis.detectors.checks import require_finite
 from robis.detectors.jobs import Compute, InferJob, MapScale, ScorerJob
 from robis.detectors.model_files import open_model
-from robis.detectors.scorers import RawMaps, Scorer, batches_of, stored
+from robis.detectors.scorers import MapType, RawMaps, Scorer, TileFunction, batches_of, stored
 from robis.detectors.winclip.scores import score, tile_maps
-from robis.detectors.winclip.tiles import embed_batch, stored_type
+from robis.detectors.winclip.tiles import embed, embed_batch, stored_type
 from robis.detectors.winclip.windows import check_scales, field_of
 from robis.encoders.clip import ClipEncoder, build_clip_encoder
 from robis.encoders.devices import named_device, pick_device
@@ -104,13 +104,17 @@ class TileScores:
         def of_pass(flat: Tensor) -> tuple[Tensor, Tensor]:
             parts = flat.split([shape.numel() for shape in shapes.values()], dim=1)
             features = {name: part.unflatten(1, shapes[name]) for name, part in zip(shapes, parts, strict=True)}
-            options: dict[str, Any] = {"grid": self.grid, "scales": self.scales, "temperature": self.temperature}
-            whole, maps = score(features, self.text, self.references, **options)
-            return whole, tile_maps(maps, input_size=input_size, size=size)
+            return self.at_once(features, input_size=input_size, size=size)
 
         flat = torch.cat([vectors[name].float().flatten(1) for name in self.names], dim=1)
         whole, maps = (torch.cat(parts)[: len(flat)] for parts in zip(*in_passes(of_pass, flat, compute), strict=True))
         return whole.cpu().numpy(), maps.cpu().numpy()
+
+    def at_once(self, features: Mapping[str, Tensor], *, input_size: int, size: int) -> tuple[Tensor, Tensor]:
+        """Scores float32 (B,) and maps float32 (B, size, size) of vectors by name."""
+        options: dict[str, Any] = {"grid": self.grid, "scales": self.scales, "temperature": self.temperature}
+        whole, maps = score(features, self.text, self.references, **options)
+        return whole, tile_maps(maps, input_size=input_size, size=size)
 
 
 @dataclass(frozen=True)
@@ -120,10 +124,12 @@ class WinclipScorer(Scorer):
     Attributes:
         encoder: the image tower.
         scores: from its vectors to maps.
+        dtype: see `Scorer`.
     """
 
     encoder: ClipEncoder
     scores: TileScores
+    dtype: MapType = MAP_TYPE
 
     @torch.inference_mode()
     def raw_maps(self, tiles: np.ndarray, compute: Compute, size: MapScale, source: str | Path) -> RawMaps:
@@ -138,8 +144,19 @@ class WinclipScorer(Scorer):
                 vectors[name] = values if stored_type(how.precision) == np.float32 else values.half()
             of_batch, maps_of_batch = self.scores.of(vectors, how, input_size=input_size, size=side)
             whole.append(of_batch)
-            maps.append(stored(maps_of_batch, numbers, source, MAP_TYPE))
+            maps.append(stored(maps_of_batch, numbers, source, self.dtype))
         return RawMaps(np.concatenate(maps), scores=np.concatenate(whole))
+
+    def tile_function(self, size: MapScale) -> TileFunction:
+        input_size = self.encoder.input_size
+        side = map_size(size.window, size.scale, input_size)
+
+        def scored(tile: Tensor) -> tuple[Tensor, ...]:
+            vectors = embed(self.encoder, tile, self.scores.scales)
+            whole, maps = self.scores.at_once(vectors, input_size=input_size, size=side)
+            return maps, whole
+
+        return scored
 
 
 def load_scorer(job: ScorerJob) -> WinclipScorer:
