@@ -13,6 +13,7 @@ rule report:
         metrics=reported("metrics"),
         curves=reported("curves"),
         history=reported("history"),
+        pack=reported("pack"),
     output:
         page=results.REPORT,
         assets=directory(results.REPORT_ASSETS),

@@ -96,6 +96,28 @@ def files_of(results: Path, runs: Sequence[Sequence[str]]) -> list[RunFiles]:
     return [made_files(results / run, category, split) for run, category, split in runs]
 
 
+def with_pack(results: Path, check: dict[str, int] | None) -> list[RunFiles]:
+    """The runs of a report, the first of which has a pack with this check."""
+    pack = results / "inp_former" / "packs" / "nut"
+    pack.mkdir(parents=True)
+    (pack / "pack.json").write_text(json.dumps({"split": "test", "check": check}))
+    first, *others = files_of(results, RUNS)
+    return [replace(first, pack=pack), *others]
+
+
+def test_the_page_says_whether_packs_give_the_masks_of_their_runs(results: Path) -> None:
+    assert "Packs" not in Page(build(results)).text
+    check = {"images": 4, "equal_masks": 3, "equal_maps": 4, "equal_scores": 4, "differing_pixels": 7}
+    page = Page(build(results, runs=with_pack(results, check)))
+    said = "inp_former, nut: Masks of 3 of 4 images of test equal the workflow's, 7 pixels differ."
+    assert page.text.count(said) == 1
+
+
+def test_a_pack_that_was_not_compared_is_damaged(results: Path) -> None:
+    with pytest.raises(DataError, match=r"packs/nut/pack.json: .* Make it again with `snakemake --forcerun pack`"):
+        build(results, runs=with_pack(results, None))
+
+
 def data_file(page: Path, name: str) -> Any:
     """The content of a data file, as the page's script gets it."""
     text = (page.parent / "assets" / f"{name}.js").read_text(encoding="ascii")

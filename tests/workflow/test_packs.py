@@ -60,6 +60,20 @@ def test_packs_are_stale_with_the_run_and_with_their_own_options_alone(packed: W
     assert changed.planned("packs") == ["evaluate", "pack", "refine", "score_images"]
 
 
+def test_the_report_reads_packs_where_the_config_says_so(packed: Workspace, tmp_path: Path) -> None:
+    reporting = Workspace(packed.folder)
+    reporting.configfile = tmp_path / "config.yaml"
+    with_packs = ALONE | {"report": {"packs": True}}
+    packed.write_config(with_packs, to=reporting.configfile)
+    reporting.snakemake(cores=1)
+    said = "inp_former, nut: Masks of 5 of 5 images of test_public equal the workflow&#39;s."
+    assert (packed.results / "report" / "index.html").read_text().count(said) == 1
+    # No stale sentence: another pack, another report; and another report without the option.
+    packed.write_config(with_packs | {"packs": {"checked_images": 2}}, to=reporting.configfile)
+    assert reporting.planned() == ["pack", "report"]
+    assert packed.planned() == ["report"]
+
+
 def test_the_table_of_stages_follows_the_rule(packed: Workspace) -> None:
     output = packed.snakemake("--rulegraph", "--forceall", "packs")
     names = dict(re.findall(r'(\d+)\[label = "(\w+)"', output))

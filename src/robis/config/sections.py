@@ -412,6 +412,10 @@ class Report(Section):
     overlays: bool = Field(
         False, description="Whether to write each image with the outline of its final mask, below report/overlays/."
     )
+    packs: bool = Field(
+        False,
+        description="Whether to say if the masks of each run's pack equal the run's. The report then makes packs.",
+    )
     compare: list[Text] = Field(
         [], description="Other results folders (results/NAME) whose runs are shown next to these, image by image."
     )

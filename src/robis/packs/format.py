@@ -21,6 +21,7 @@ from robis.binarization.stage import Calibration, Thresholding
 from robis.detectors.jobs import Compute, MapScale
 from robis.encoders.weights import read_state
 from robis.errors import DataError, first_few
+from robis.evaluation.agreement import Check
 from robis.io.atomic import atomic_file
 from robis.io.weights import sha256
 from robis.refinement.methods import Refining
@@ -91,29 +92,6 @@ class Sides(Part):
 
     height: tuple[int, int]
     width: tuple[int, int]
-
-
-class Check(Part):
-    """The pack compared with the workflow on images of its split.
-
-    Attributes:
-        images: how many were compared.
-        equal_masks, equal_maps, equal_scores: of how many the final mask, the anomaly map and the score were equal.
-        differing_pixels: mask pixels that differ, in all images.
-    """
-
-    images: int
-    equal_masks: int
-    equal_maps: int
-    equal_scores: int
-    differing_pixels: int
-
-    def in_words(self, split: str) -> str:
-        """What was compared and how it came out, in a sentence."""
-        if not self.images:
-            return "The masks were not compared with the workflow's (packs.checked_images is 0)."
-        equal = f"Masks of {self.equal_masks} of {self.images} images of {split} equal the workflow's"
-        return f"{equal}, {self.differing_pixels} pixels differ." if self.differing_pixels else f"{equal}."
 
 
 class Manifest(Part):

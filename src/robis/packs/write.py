@@ -14,6 +14,7 @@ from robis import __version__
 from robis.binarization.stage import Calibration, SplitMaps
 from robis.detectors.scorers import Scorer
 from robis.errors import DataError
+from robis.evaluation.agreement import Check
 from robis.evaluation.metrics import METRICS
 from robis.io.atomic import atomic_folder
 from robis.io.maps import read_map, read_written_mask
@@ -23,7 +24,6 @@ from robis.io.tables import read_table
 from robis.io.weights import sha256
 from robis.packs.format import (
     FORMAT,
-    Check,
     Manifest,
     PackSettings,
     Sides,

@@ -30,6 +30,7 @@ class RunFiles:
         metrics: table of metrics; None where no label is known.
         curves: table of curves; None where no label is known.
         history: table of the training; None where nothing was trained.
+        pack: folder of the run's pack, which is compared on this split; None where packs are not reported.
         masks_link: address of the folder of final masks from the report's folder, for readers of the report.
         compared: whether it is a run of another results folder (`report.compare`), which may lack images.
     """
@@ -48,6 +49,7 @@ class RunFiles:
     metrics: Path | None = None
     curves: Path | None = None
     history: Path | None = None
+    pack: Path | None = None
     masks_link: str = ""
     compared: bool = False
 

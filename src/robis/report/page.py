@@ -30,6 +30,7 @@ from robis.report.images import images_table
 from robis.report.inputs import PageFacts, ReportFiles, RunFiles
 from robis.report.overlays import write_overlays
 from robis.report.overview import FIRST_METRIC, HEADINGS, MEAN, SplitTables, split_tables, without_seeds
+from robis.report.packs import pack_sentences
 from robis.report.published import comparisons
 from robis.report.quality import Statement, statements, summary_text
 from robis.report.runs import Group, curves_of, groups_of, known, metrics_of
@@ -101,6 +102,7 @@ def build_report(
         "groups": entries,
         "result_columns": _result_columns(entries),
         "remarks": remarks,
+        "packs": pack_sentences(runs),
         "statements": said,
         "paths": {name: _relative(getattr(outputs, name), outputs.page) for name in outputs.__dataclass_fields__},
     }

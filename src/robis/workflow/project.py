@@ -25,7 +25,7 @@ from robis.workflow.compared import compared_runs
 from robis.workflow.fingerprints import file_digest, fingerprint
 from robis.workflow.home import SCRIPTS
 from robis.workflow.image_facts import ImageFacts
-from robis.workflow.packs import frozen
+from robis.workflow.packs import frozen, pack_split
 from robis.workflow.params import Params
 from robis.workflow.planned import PlannedJob
 from robis.workflow.provenance import settings_record
@@ -246,6 +246,8 @@ class Project:
             files = replace(files, history=history)
             if not self.judges(detector=run, category=category, split=split):
                 files = replace(files, verdicts=None, held_out_scores=None)
+            if not self.settings.report.packs or split != pack_split(self, category):
+                files = replace(files, pack=None)
             runs.append(files)
         return [*runs, *compared_runs(self.settings.report.compare, {run.part: run.samples for run in runs})]
 

@@ -25,6 +25,7 @@ PATTERNS = {
     "metrics": results.METRICS,
     "curves": results.CURVES,
     "history": results.HISTORY,
+    "pack": results.PACK,
 }
 FILES = tuple(PATTERNS)
 

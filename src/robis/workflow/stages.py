@@ -149,8 +149,11 @@ SHARED: dict[str, Stage] = {
     "report": Stage(
         "robis.report.page:build_report",
         reads=(
-            *section("report", Report, but=("compare",)),
-            *options("report.compare", "detectors", "dataset.categories", "dataset.splits", passed=False),
+            *section("report", Report, but=("compare", "packs")),
+            # `packs` by reading what `pack` writes.
+            *options(
+                "report.compare", "report.packs", "detectors", "dataset.categories", "dataset.splits", passed=False
+            ),
             Option("verdict.limit", passed=False),
             *options("encoder.name", "encoder.weights", passed=False),
         ),
