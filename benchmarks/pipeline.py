@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from robis.detectors.jobs import InferJob, MapScale, TrainJob
 from robis.detectors.registry import DETECTORS
 from robis.evaluation.stage import EvaluatedRun, SplitFiles, evaluate_split
 from robis.io.tables import read_table
+from robis.packs.write import RunFiles
 from robis.refinement.methods import Refining
 from robis.refinement.stage import refine_split
 from robis.scoring.image_scores import Scoring, score_images
@@ -48,6 +50,28 @@ class Pipeline:
 
     def metrics(self, split: str) -> dict[str, Any]:
         """All metrics of a split, by name."""
+        self._write_scores(split)
+        return self._evaluate(split)
+
+    def packed_files(self, split: str) -> RunFiles:
+        """Do what a pack needs, and give its files."""
+        self._write_scores(split)
+        place = partial(self._place, split=split)
+        scaling = self._reference("merge.normalize", split)
+        reference = self._reference("binarize.calibrate", split) or split
+        return RunFiles(
+            inputs={"model": place(results.MODEL)},
+            range_maps=self._maps(scaling).maps if scaling else None,
+            reference=self._split_maps(reference),
+            split=self._split_maps(split),
+            masks=place(results.MASKS),
+            scores=place(results.IMAGE_SCORES),
+            verdicts=None,
+            metrics=None,
+        )
+
+    def _write_scores(self, split: str) -> None:
+        """Everything up to the masks and image scores of a split."""
         names = {"detector": self.run, "category": self.category, "split": split}
         learns = self.infer is not None or self.project.trains(**names)
         references = {self._reference(key, split) for key in ("merge.normalize", "binarize.calibrate")}
@@ -61,7 +85,10 @@ class Pipeline:
         for name in inferred:
             self._merge(name)
         self._mask(split)
-        return self._evaluate(split)
+        self._score(split)
+
+    def _split_maps(self, split: str) -> SplitMaps:
+        return SplitMaps(self._place(results.SAMPLES, split), self._place(results.ANOMALY_MAPS, split))
 
     def _options(self, stage: str, split: str) -> dict[str, Any]:
         run = None if stage in ("index", "crop") else self.run
@@ -132,10 +159,8 @@ class Pipeline:
 
     def _mask(self, split: str) -> None:
         """Coarse masks, then final ones."""
-        maps, reference = (
-            SplitMaps(self._place(results.SAMPLES, name), self._place(results.ANOMALY_MAPS, name))
-            for name in (split, self._reference("binarize.calibrate", split) or split)
-        )
+        maps = self._split_maps(split)
+        reference = self._split_maps(self._reference("binarize.calibrate", split) or split)
         coarse = self._place(results.COARSE_MASKS, split)
         binarize_split(
             maps,
@@ -150,14 +175,21 @@ class Pipeline:
         masks = self._place(results.MASKS, split)
         refine_split(samples, root, coarse, masks, Refining(**options), threads=self.threads)
 
-    def _evaluate(self, split: str) -> dict[str, Any]:
-        """Image scores, then all metrics."""
+    def _scored(self, split: str) -> tuple[Path, Path, Path, Path]:
+        """Samples, anomaly maps, masks and image scores of a split."""
         patterns = (results.SAMPLES, results.ANOMALY_MAPS, results.MASKS, results.IMAGE_SCORES)
         samples, maps, masks, scores = (self._place(pattern, split) for pattern in patterns)
+        return samples, maps, masks, scores
+
+    def _score(self, split: str) -> None:
+        samples, maps, masks, scores = self._scored(split)
         options = self._options("score_images", split)
         options.pop("embeddings", None)
         table = self._maps(split).table
         score_images(samples, maps, masks, table, scores, Scoring(**options), threads=self.threads)
+
+    def _evaluate(self, split: str) -> dict[str, Any]:
+        samples, maps, masks, scores = self._scored(split)
         metrics, options = self._place(results.METRICS, split), self._options("evaluate", split)
         root = Path(options.pop("root"))
         evaluate_split(

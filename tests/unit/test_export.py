@@ -21,15 +21,7 @@ from robis.packs.exported import EXPORTED, KEY, read_description
 from robis.packs.format import read_manifest
 from robis.packs.pack import load_pack
 from tests.unit.test_detector_contract import SPLIT, data, own_process  # noqa: F401
-from tests.unit.test_packs import WAYS, Packed, edited, packed  # noqa: F401
-
-
-def test_tokens_of_whole_images_are_refused(packed: Packed) -> None:  # noqa: F811
-    name, changes = WAYS["joined"]
-    (folder,) = packed(name, **changes)[1].values()
-    with pytest.raises(DataError, match=r"superadd cannot be exported. tiling.window: found 'joined'"):
-        export_pack(folder, None, [])
-    assert not (folder / EXPORTED).exists()
+from tests.unit.test_packs import Packed, edited, packed  # noqa: F401
 
 
 @pytest.fixture(scope="module")
@@ -56,6 +48,14 @@ def test_the_command_writes_the_file_and_says_how_it_compares(
     said = capsys.readouterr().out
     assert f"Wrote {out}" in said
     assert f"Masks of {len(images)} of {len(images)} images are equal." in said
+    check = read_description(out, read_manifest(folder)).check
+    assert (check.images, check.equal_masks, check.differing_pixels, check.generated) == (
+        len(images),
+        len(images),
+        0,
+        False,
+    )
+    assert 0 < check.map_difference < 1e-4
     assert main(["inspect", str(folder), "--runtime", "onnx", "--exported", str(out)]) == 0
     assert "Tile maps of ONNX Runtime differ from the library's by at most" in capsys.readouterr().out
     # Nothing of the machine that wrote it.

@@ -25,7 +25,7 @@ from robis.io.maps import read_map, read_written_mask
 from robis.io.samples import read_samples
 from robis.io.tables import read_table
 from robis.packs.export import export_pack
-from robis.packs.exported import OnnxScorer
+from robis.packs.exported import EXPORTED, OnnxScorer
 from robis.packs.format import MANIFEST, read_manifest, write_manifest
 from robis.packs.inspection import regions_of
 from robis.packs.pack import Pack, load_pack
@@ -140,7 +140,8 @@ def test_every_way_through_the_stages_gives_the_masks_of_the_workflow(way: str, 
     assert any(map(any, marked)), "no mask has a pixel"
 
 
-@pytest.mark.parametrize("case", [*ALONE, "CNN"])
+# Dinomaly: test_export.
+@pytest.mark.parametrize("case", [*(name for name in ALONE if name != "dinomaly"), "CNN"])
 def test_every_detector_has_its_maps_and_masks_in_onnx_runtime(case: str, packed: Packed, tmp_path: Path) -> None:
     name, changes = WAYS.get(case, (case, {}))
     jobs, folders = packed(name, **changes)
@@ -158,6 +159,14 @@ def test_every_detector_has_its_maps_and_masks_in_onnx_runtime(case: str, packed
         # Rounding to float16 enlarges a difference to 1 / 1024.
         assert result.score == pytest.approx(expected.score, rel=2e-3)
         assert_the_same_in_onnx(library, pack, read_image(image))
+
+
+def test_tokens_of_whole_images_are_not_exported(packed: Packed) -> None:
+    name, changes = WAYS["joined"]
+    (folder,) = packed(name, **changes)[1].values()
+    with pytest.raises(DataError, match=r"superadd cannot be exported. tiling.window: found 'joined'"):
+        export_pack(folder, None, [])
+    assert not (folder / EXPORTED).exists()
 
 
 def assert_the_same_in_onnx(library: Pack, pack: Pack, image: np.ndarray) -> None:

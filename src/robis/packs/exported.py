@@ -174,14 +174,18 @@ def start_session(content: bytes, device: str, threads: int, source: Path) -> An
     options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
     # Errors and no warnings, which are about the graph's form.
     options.log_severity_level = 3
-    providers = [CPU] if device == "cpu" or not has_cuda else [CUDA, CPU]
+    # As the library computes: by default CUDA rounds float32 to the ten bits of TF32.
+    cuda = [(CUDA, {"use_tf32": "0"})] if has_cuda and device != "cpu" else []
     try:
-        return runtime.InferenceSession(content, options, providers=providers)
+        session = runtime.InferenceSession(content, options, providers=[*cuda, CPU])
     except Exception as error:  # its exceptions share no base class
         raise DataError(
             f"{source}: ONNX Runtime {runtime.__version__} cannot load it ({first_line(error)}). Install the version "
             f"of constraints.txt."
         ) from error
+    if device == "cuda" and CUDA not in session.get_providers():
+        raise ConfigError("--device: found cuda, but ONNX Runtime cannot use the GPU here; expected auto or cpu.")
+    return session
 
 
 def onnx_runtime() -> Any:
