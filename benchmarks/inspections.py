@@ -18,7 +18,7 @@ LIBRARY, ONNX, OPENVINO = "library", "ONNX Runtime", "OpenVINO"
 
 def inspections(folder: str, images: str, runtime: str, count: int, threads: int) -> Callable[[], dict[str, float]]:
     """What loads a pack and inspects: seconds to the first result ("first"), of the fastest of the others ("next"), and
-    CPU seconds of one of the others ("cpu"), which other work on the machine changes less.
+    CPU seconds of one of the others ("cpu"), which other work on the machine changes less; and the first "score".
 
     Args:
         folder: of the pack, with its exported file.
@@ -35,13 +35,14 @@ def inspections(folder: str, images: str, runtime: str, count: int, threads: int
 def _inspect(folder: Path, files: list[Path], runtime: str, threads: int) -> dict[str, float]:
     started = time.perf_counter()
     pack = _load(folder, runtime, threads)
-    pack.inspect(files[0])
+    score = pack.inspect(files[0]).score
     ends, used = [time.perf_counter()], time.process_time()
     for file in files[1:]:
         pack.inspect(file)
         ends.append(time.perf_counter())
     cpu = (time.process_time() - used) / (len(files) - 1)
-    return {"first": ends[0] - started, "next": min(end - before for before, end in pairwise(ends)), "cpu": cpu}
+    fastest = min(end - before for before, end in pairwise(ends))
+    return {"first": ends[0] - started, "next": fastest, "cpu": cpu, "score": score}
 
 
 def _load(folder: Path, runtime: str, threads: int) -> Pack:

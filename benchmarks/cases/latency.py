@@ -26,6 +26,8 @@ from robis.packs.write import PackedRun, write_pack
 from robis.workflow.packs import pack_settings
 from robis.workflow.project import Project
 
+# At most, as a fraction: two steps of float16.
+SCORES_DIFFER = 2e-3
 # Detector and encoder.
 RUNS: Mapping[str, Mapping[str, Any]] = {
     "superadd, efficientnet_lite0": {"detectors": ["superadd"], "encoder": {"name": "efficientnet_lite0"}},
@@ -72,7 +74,7 @@ def rows(options: harness.Options, sizes: Sizes) -> Iterator[harness.Fact]:
             folder, tiles = _packed(project, options.folder / f"pack of {name}, {window}", options.threads)
             for threads in sizes.threads:
                 line = f"{name}, {tiles} tile{'' if tiles == 1 else 's'}, {threads} core{'' if threads == 1 else 's'}"
-                yield harness.Fact(table, line, _columns(_measured(options, sizes, folder, threads)))
+                yield harness.Fact(table, line, columns(_measured(options, sizes, folder, threads)))
 
 
 def _measured(options: harness.Options, sizes: Sizes, folder: Path, threads: int) -> dict[str, list[dict[str, float]]]:
@@ -85,10 +87,12 @@ def _measured(options: harness.Options, sizes: Sizes, folder: Path, threads: int
             arguments = {"folder": str(folder), "images": images, "runtime": runtime, "count": sizes.inspected}
             call = harness.Call("benchmarks.inspections:inspections", arguments | {"threads": threads})
             figures[runtime].append(harness.run_alone(call, threads).result)
+    scores = [figure["score"] for of_runtime in figures.values() for figure in of_runtime]
+    harness.require(max(scores) - min(scores) <= SCORES_DIFFER * max(scores), f"{folder}: scores are {scores}")
     return figures
 
 
-def _columns(figures: Mapping[str, list[dict[str, float]]]) -> dict[str, str | float | None]:
+def columns(figures: Mapping[str, list[dict[str, float]]]) -> dict[str, str | float | None]:
     """Of each runtime the fastest first and next image, the median of CPU time with its range, and ratios."""
     values: dict[str, str | float | None] = {}
     fastest = {runtime: 1000 * min(figure["next"] for figure in figures[runtime]) for runtime in figures}

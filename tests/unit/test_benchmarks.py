@@ -12,12 +12,12 @@ import pytest
 
 from benchmarks import bench, harness, rates, tables
 from benchmarks.bench import BENCHMARKS
-from benchmarks.cases import index, musc, submission, superadd
+from benchmarks.cases import index, latency, musc, submission, superadd
 from benchmarks.cases.metrics import equal_metrics
 from benchmarks.harness import Call, DifferentResultsError, Fact, Measured, Options, Row, Timings, Work
 
 # Benchmarks that have tests of their own.
-ELSEWHERE = ("infer", "train", "gpu", "memory", "jobs")
+ELSEWHERE = ("infer", "train", "gpu", "memory", "jobs", "latency")
 SLOW = dict.fromkeys(("incremental", "plan", "whole"), pytest.mark.workflow)
 # Benchmark -> targets of its rows in quick mode.
 TARGETS: dict[str, list[float | None]] = {
@@ -69,6 +69,18 @@ def test_memory_is_measured_for_few_and_many_images() -> None:
     for fact in facts:
         few, many, libraries = (float(fact.values[name] or 0) for name in ("2 images", "8 images", "imports"))
         assert libraries > 20 and few >= libraries and many < few + 50
+
+
+def test_latency_has_the_fastest_times_and_ratios_to_the_library() -> None:
+    figures = {
+        "library": [{"first": 3, "next": 0.2, "cpu": 0.3}, {"first": 2, "next": 0.4, "cpu": 0.1}],
+        "ONNX Runtime": [{"first": 1, "next": 0.1, "cpu": 0.1}, {"first": 4, "next": 0.5, "cpu": 0.1}],
+    }
+    assert latency.columns(figures) == {
+        **{"library, first, s": 2, "library, ms": 200, "library, CPU ms": "200 (100-300)"},
+        **{"ONNX Runtime, first, s": 1, "ONNX Runtime, ms": 100, "ONNX Runtime, CPU ms": "100 (100-100)"},
+        **{"library / ONNX Runtime, ms": 2.0, "library / ONNX Runtime, CPU ms": 2.0},
+    }
 
 
 def test_stages_without_a_model_do_not_import_torch() -> None:

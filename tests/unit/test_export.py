@@ -12,6 +12,7 @@ import onnx
 import pytest
 
 import robis
+from benchmarks.inspections import LIBRARY, ONNX, inspections
 from robis.cli import main
 from robis.detectors.scorers import TileScorer
 from robis.errors import ConfigError, DataError
@@ -75,6 +76,14 @@ def test_inspect_runs_the_file_of_the_pack_without_the_encoder_of_the_library(
     for line, wanted in zip(lines, expected, strict=True):
         assert line["is_anomalous"] == wanted["is_anomalous"]
         assert [region["box"] for region in line["regions"]] == [region["box"] for region in wanted["regions"]]
+
+
+@pytest.mark.parametrize("runtime", [LIBRARY, ONNX])
+def test_the_benchmark_of_latency_inspects_with_a_runtime(source: tuple[Path, list[Path]], runtime: str) -> None:
+    folder, images = source
+    figures = inspections(str(folder), str(images[0].parent), runtime, 3, 1)()
+    assert figures["score"] == pytest.approx(load_pack(folder, device="cpu").inspect(images[0]).score, rel=2e-3)
+    assert figures["first"] > 0 and figures["next"] > 0 and figures["cpu"] > 0
 
 
 def test_generated_images_are_compared_where_none_are_given(source: tuple[Path, list[Path]]) -> None:
