@@ -105,6 +105,9 @@ def changed_file(folder: Path, change: str) -> None:
     if change == "weights":
         tensor = max(model.graph.initializer, key=lambda tensor: len(tensor.raw_data))
         tensor.raw_data = tensor.raw_data[:-1] + bytes([tensor.raw_data[-1] ^ 1])
+    elif change == "check":
+        described["check"]["differing_pixels"] = 1
+        model.metadata_props[0].value = json.dumps(described)
     elif change == "no metadata":
         del model.metadata_props[:]
     elif change == "newer":
@@ -118,6 +121,7 @@ def changed_file(folder: Path, change: str) -> None:
     ("change", "message"),
     [
         ("weights", "its content is not what `robis export` wrote"),
+        ("check", "its content is not what `robis export` wrote"),
         ("no metadata", f"not written by `robis export`: its metadata has no entry '{KEY}'"),
         ("newer", "format 2 was written by robis 9.8.7; this robis .* reads formats up to 1"),
         ("a missing key", "its metadata is damaged"),

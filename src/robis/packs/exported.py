@@ -61,9 +61,9 @@ class Description(Part):
         format: version of this description.
         robis: the version of robis that wrote the file.
         dataset, run, category: of the pack; pack: its digest.
-        content: digest of the file without its metadata.
         map_type: type that raw maps are stored as.
         check: see `ExportCheck`.
+        digest: of all the above and the file without its metadata.
     """
 
     format: int
@@ -72,9 +72,14 @@ class Description(Part):
     run: str
     category: str
     pack: str
-    content: str
     map_type: Literal["float16", "float32"]
     check: ExportCheck
+    digest: str = ""
+
+    def digest_with(self, content: bytes) -> str:
+        """The digest that belongs to a file with this content."""
+        said = self.model_dump_json(exclude={"digest"}).encode()
+        return hashlib.sha256(hashlib.sha256(content).digest() + said).hexdigest()
 
 
 @dataclass(frozen=True)
@@ -116,7 +121,7 @@ def load_exported(path: Path, manifest: Manifest, device: str, threads: int) -> 
     model = _read(path, manifest)
     description = _described(model, path)
     content = content_of(model)
-    if _digest(content) != description.content:
+    if description.digest_with(content) != description.digest:
         raise DataError(f"{path}: its content is not what `robis export` wrote (the digest differs). {_again()}")
     if description.pack != digest_of(manifest):
         raise DataError(
@@ -142,11 +147,11 @@ def describe(model: Any, manifest: Manifest, dtype: MapType, check: ExportCheck)
         run=manifest.run,
         category=manifest.category,
         pack=digest_of(manifest),
-        content=_digest(content_of(model)),
         map_type="float16" if dtype == np.float16 else "float32",
         check=check,
     )
-    model.metadata_props.add(key=KEY, value=description.model_dump_json())
+    whole = description.model_copy(update={"digest": description.digest_with(content_of(model))})
+    model.metadata_props.add(key=KEY, value=whole.model_dump_json())
 
 
 def content_of(model: Any) -> bytes:
@@ -237,7 +242,3 @@ def _described(model: Any, path: Path) -> Description:
 
 def _again() -> str:
     return "Export the pack again with `robis export PACK`."
-
-
-def _digest(content: bytes) -> str:
-    return hashlib.sha256(content).hexdigest()
