@@ -29,6 +29,14 @@ def photo(rng: np.random.Generator, size: tuple[int, int]) -> np.ndarray:
     return np.clip(np.rint(picture), 0, 255).astype(np.uint8)
 
 
+def write_photos(root: Path, images: int, size: tuple[int, int]) -> None:
+    """Write so many pictures (`photo`) as PNG to each of root/part/train and root/part/test."""
+    rng = np.random.default_rng(0)
+    for place in ("train", "test"):
+        for number in range(images):
+            write_png(root / "part" / place / f"{number:04}.png", photo(rng, size))
+
+
 def tile_maps(rng: np.random.Generator, count: int, side: int, tokens: int = 37) -> np.ndarray:
     """Raw maps of tiles: float16 (count, side, side), smooth as maps of tokens are, 0..1."""
     maps = np.empty((count, side, side), np.float16)

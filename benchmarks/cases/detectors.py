@@ -11,8 +11,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from benchmarks import harness, inputs
 from benchmarks.pipeline import Pipeline
 from robis.detectors.settings import parse
@@ -44,11 +42,7 @@ QUICK = Sizes(images=3, height=60, width=80, detectors=("subspace",), stages=("t
 
 def rows(options: harness.Options, sizes: Sizes) -> Iterator[harness.Fact]:
     """Whole images with efficientnet_lite0, 1024 tokens each."""
-    rng = np.random.default_rng(0)
-    for place in ("train", "test"):
-        for number in range(sizes.images):
-            picture = inputs.photo(rng, (sizes.height, sizes.width))
-            inputs.write_png(options.folder / "data" / "part" / place / f"{number:04}.png", picture)
+    inputs.write_photos(options.folder / "data", sizes.images, (sizes.height, sizes.width))
     table = f"Detectors with efficientnet_lite0, {sizes.images} normal and {sizes.images} test images"
     for number, name in enumerate(sizes.detectors):
         if not number:

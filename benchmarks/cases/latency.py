@@ -13,8 +13,6 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from benchmarks import harness, inputs
 from benchmarks.inspections import LIBRARY, ONNX, OPENVINO
 from benchmarks.pipeline import Pipeline
@@ -62,11 +60,7 @@ QUICK = Sizes(64, 80, ("image",), images=3, inspected=2, threads=(1,), runs=(1,)
 
 def rows(options: harness.Options, sizes: Sizes) -> Iterator[harness.Fact]:
     """A line for each run, window and number of threads; the runtimes in turns."""
-    rng = np.random.default_rng(0)
-    for place in ("train", "test"):
-        for number in range(sizes.images):
-            picture = inputs.photo(rng, (sizes.height, sizes.width))
-            inputs.write_png(options.folder / "data" / "part" / place / f"{number:04}.png", picture)
+    inputs.write_photos(options.folder / "data", sizes.images, (sizes.height, sizes.width))
     table = f"One image of {sizes.height} x {sizes.width} by a pack: seconds to the first result, ms of each next image"
     for name in [list(RUNS)[number] for number in sizes.runs]:
         for window in sizes.windows:
