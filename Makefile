@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/ready
 
-.PHONY: help setup demo test test-cluster cluster browser storage lint format config wheel bench bench-gpu clean
+.PHONY: help setup demo test test-cluster cluster browser storage lint format config wheel docs bench bench-gpu clean
 
 help:
 	@echo "make demo    set up, generate images, run the whole pipeline, print metrics and the report's path"
@@ -13,6 +13,7 @@ help:
 	@echo "make format  rewrite the code in the project's style"
 	@echo "make config  rewrite config/schema.json, the commented configs and docs/config.md from the settings"
 	@echo "make wheel   build dist/robis-*.whl, which runs without a checkout"
+	@echo "make docs    build the documentation site, build/site/index.html"
 	@echo "make bench   compare every stage with its straightforward formulation (docs/performance.md)"
 	@echo "make bench-gpu  measure training and inference on a GPU; needs no setup if torch and timm are installed"
 	@echo "make clean   delete data and results of the demo, nothing else"
@@ -63,6 +64,16 @@ config: setup
 
 wheel: setup
 	$(BIN)/python -m hatchling build --target wheel
+
+# A copy of the pages as they are: MkDocs refuses a folder that holds what it writes.
+PAGES := README.md CONTRIBUTING.md CHANGELOG.md CITATION.cff config/README.md benchmarks/README.md docs examples/tutorial.ipynb
+
+docs: setup
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[docs]'
+	rm -rf build && mkdir -p build/pages
+	tar -cf - $(PAGES) | tar -xf - -C build/pages
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
+	@echo "Open build/site/index.html"
 
 bench: setup
 	$(BIN)/python -m benchmarks.bench $(ARGS)
