@@ -37,7 +37,7 @@ class Sizes:
 
 
 FULL = Sizes()
-QUICK = Sizes(images=2, encoder="config/clip_tiny.json", shots=1)
+QUICK = Sizes(images=2, encoder="benchmarks/cases/clip_tiny.json", shots=1)
 
 
 @torch.inference_mode()

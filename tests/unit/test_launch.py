@@ -6,12 +6,15 @@ import sys
 from pathlib import Path
 
 import pytest
+import yaml
 
+from robis.encoders.names import own_input_size
 from robis.errors import ConfigError
 from robis.workflow.launch import command
 from tests.conftest import REPOSITORY
 
 SNAKEMAKE = [sys.executable, "-m", "snakemake", "--snakefile", str(REPOSITORY / "Snakefile")]
+PRESETS = sorted((REPOSITORY / "config").glob("*.yaml"))
 DEMO = str(REPOSITORY / "config" / "demo.yaml")
 
 
@@ -55,3 +58,11 @@ def test_an_unknown_profile_is_left_to_snakemake() -> None:
 def test_a_config_that_does_not_exist_is_named() -> None:
     with pytest.raises(ConfigError, match=r"parts\.yaml: no such config file.*robis init FOLDER.*demo, demo_zero"):
         command(Path("parts.yaml"))
+
+
+@pytest.mark.parametrize("preset", PRESETS, ids=lambda file: file.stem)
+def test_the_encoders_of_a_preset_are_known_in_any_folder(preset: Path) -> None:
+    config = yaml.safe_load(preset.read_text())
+    changes = [entry["set"].get("encoder.name") for entry in config.get("overrides", [])]
+    for name in filter(None, [config.get("encoder", {}).get("name"), *changes]):
+        assert own_input_size(name) > 0
