@@ -11,6 +11,9 @@ DEFAULT_CONFIG = "config/config.yaml"
 include: "rules/common.smk"
 
 
+container: CONTAINER
+
+
 if not workflow.overwrite_configfiles:
 
     configfile: DEFAULT_CONFIG

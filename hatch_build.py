@@ -6,7 +6,7 @@ from typing import Any
 
 from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
-FILES = ("Snakefile", "rules", "workflow_scripts", "envs", "profiles", "config")
+FILES = ("Snakefile", "rules", "workflow_scripts", "profiles", "config")
 
 
 class WorkflowFiles(BuildHookInterface):

@@ -16,8 +16,6 @@ rule binarize:
     threads: 2
     resources:
         mem_mb=2000,
-    conda:
-        "../envs/cpu.yaml"
     message:
         "Binarize anomaly maps of {wildcards.category}/{wildcards.split}"
     script:

@@ -13,8 +13,6 @@ rule crop:
     threads: 2
     resources:
         mem_mb=2000,
-    conda:
-        "../envs/cpu.yaml"
     message:
         "Cut {wildcards.category}/{wildcards.split} into tiles"
     script:

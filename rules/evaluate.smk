@@ -16,8 +16,6 @@ rule evaluate:
     threads: 2
     resources:
         mem_mb=2000,
-    conda:
-        "../envs/cpu.yaml"
     message:
         "Evaluate {wildcards.detector} on {wildcards.category}/{wildcards.split}"
     script:

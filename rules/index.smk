@@ -10,8 +10,6 @@ rule index:
     threads: 2
     resources:
         mem_mb=1000,
-    conda:
-        "../envs/cpu.yaml"
     message:
         "Check the images and masks of {wildcards.category}/{wildcards.split}"
     script:

@@ -19,8 +19,6 @@ rule infer:
     threads: 4
     resources:
         mem_mb=8000,
-    conda:
-        "../envs/gpu.yaml"
     message:
         "Infer tile maps of {wildcards.category}/{wildcards.split} with {wildcards.detector}"
     script:

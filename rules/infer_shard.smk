@@ -15,8 +15,6 @@ rule infer_shard:
     threads: 4
     resources:
         mem_mb=8000,
-    conda:
-        "../envs/gpu.yaml"
     message:
         "Infer part {wildcards.shard} of {wildcards.category}/{wildcards.split} with {wildcards.detector}"
     script:

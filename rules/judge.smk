@@ -19,8 +19,6 @@ rule judge:
     threads: 1
     resources:
         mem_mb=2000,
-    conda:
-        "../envs/cpu.yaml"
     message:
         "Judge images of {wildcards.category}/{wildcards.split}"
     script:

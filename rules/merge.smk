@@ -15,8 +15,6 @@ rule merge:
     threads: 2
     resources:
         mem_mb=2000,
-    conda:
-        "../envs/cpu.yaml"
     message:
         "Merge tile maps of {wildcards.category}/{wildcards.split}"
     script:

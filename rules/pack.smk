@@ -13,8 +13,6 @@ rule pack:
     threads: 4
     resources:
         mem_mb=8000,
-    conda:
-        "../envs/gpu.yaml"
     message:
         "Pack {wildcards.detector} of {wildcards.category} for inspection"
     script:

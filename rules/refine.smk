@@ -14,8 +14,6 @@ rule refine:
     threads: 2
     resources:
         mem_mb=8000,
-    conda:
-        "../envs/gpu.yaml"
     message:
         "Refine masks of {wildcards.category}/{wildcards.split}"
     script:

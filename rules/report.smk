@@ -53,8 +53,6 @@ rule report:
     threads: 2
     resources:
         mem_mb=2000,
-    conda:
-        "../envs/cpu.yaml"
     message:
         "Build the report of {wildcards.dataset}"
     script:

@@ -16,8 +16,6 @@ rule score_images:
     threads: 1
     resources:
         mem_mb=1000,
-    conda:
-        "../envs/cpu.yaml"
     message:
         "Score images of {wildcards.category}/{wildcards.split}"
     script:

@@ -14,8 +14,6 @@ rule submit:
     threads: 2
     resources:
         mem_mb=2000,
-    conda:
-        "../envs/cpu.yaml"
     message:
         "Check and pack the submission of {wildcards.detector}"
     script:

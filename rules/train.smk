@@ -14,8 +14,6 @@ rule train:
     threads: 4
     resources:
         mem_mb=8000,
-    conda:
-        "../envs/gpu.yaml"
     message:
         "Train {wildcards.detector} on {wildcards.category}"
     script:

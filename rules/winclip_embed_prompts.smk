@@ -10,8 +10,6 @@ rule winclip_embed_prompts:
     threads: 2
     resources:
         mem_mb=4000,
-    conda:
-        "../envs/gpu.yaml"
     message:
         "Embed the prompts of {wildcards.category}"
     script:

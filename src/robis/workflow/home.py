@@ -1,7 +1,8 @@
-"""Where the files of the workflow are: the Snakefile, rules, scripts, environments, profiles and configs."""
+"""Where the files of the workflow are: the Snakefile, rules, scripts, profiles and configs."""
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 # A wheel carries them inside the package (pyproject.toml); a checkout has them at its top.
@@ -11,3 +12,5 @@ SNAKEFILE = HOME / "Snakefile"
 SCRIPTS = HOME / "workflow_scripts"
 PROFILES = HOME / "profiles"
 CONFIGS = HOME / "config"
+# The image in which `--sdm apptainer` runs the jobs: a file, in the current folder by default, or an address.
+CONTAINER = os.environ.get("ROBIS_CONTAINER", "robis.sif")
