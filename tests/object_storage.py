@@ -2,9 +2,9 @@
 
 Not part of `make test`: it takes minutes, and boto3 requires an older python-dateutil than constraints.txt has.
 
-    python3 -m venv --system-site-packages .venv-s3        # with the Python of .venv, and:
-    .venv-s3/bin/pip install snakemake-storage-plugin-s3 'moto[server]'
-    PYTHONPATH=src:$(echo .venv/lib/python3*/site-packages) .venv-s3/bin/python -m tests.object_storage
+    python3 -m venv .venv-s3
+    .venv-s3/bin/pip install -e '.[dev]' snakemake-storage-plugin-s3 'moto[server]'
+    .venv-s3/bin/python -m tests.object_storage
 """
 
 from __future__ import annotations
