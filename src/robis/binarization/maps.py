@@ -23,10 +23,14 @@ def binarize(
         reference: the maps that thresholds are taken from, such as those of normal images; None: `maps` themselves.
 
     Raises:
-        DataError: no maps, or one has no pixels, or values that are negative or not finite.
+        DataError: no maps, or one has no pixels, or values that are negative or not finite; or no reference, or too
+            few maps in it, for the promise of method "rate".
     """
     checked = _checked(maps, "maps")
-    statistics = MapStatistics.of_maps(checked if reference is None else _checked(reference, "reference"))
+    if reference is None and options.votes.rate:
+        raise DataError("reference: found None; method 'rate' takes its threshold from maps of held-out normal images.")
+    references = checked if reference is None else _checked(reference, "reference")
+    statistics = MapStatistics.of_maps(references, erosion_size=options.peak_erosion)
     calibration = Calibration.of(statistics, options)
     return [coarse_mask(each, calibration, options, compiled=len(checked) > 1) for each in checked]
 

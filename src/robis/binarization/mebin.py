@@ -126,7 +126,10 @@ def level_table(lowest_max: np.float16, highest_max: np.float16, threshold_step:
 
 
 def eroded(image: np.ndarray, size: int) -> np.ndarray:
-    """Minimum filter of a uint8 image (H, W) over size x size pixels, with OpenCV's anchor, ignoring the outside."""
+    """Minimum filter over size x size pixels of a uint8 or uint16 image (H, W).
+
+    It has OpenCV's anchor and ignores what lies outside of the image.
+    """
     return cv2.erode(image, np.ones((size, size), np.uint8)) if size > 1 else image
 
 

@@ -14,6 +14,8 @@ from robis.arrays.float16 import above
 from robis.binarization.closing import close_and_fill
 from robis.binarization.lines import LineClosing, mask_closed_by_lines
 from robis.binarization.mebin import Estimate, eroded, estimate
+from robis.binarization.promise import COLUMNS as PROMISE_COLUMNS
+from robis.binarization.promise import Promise, kept_threshold
 from robis.binarization.statistics import MapStatistics, read_valid_map
 from robis.errors import ConfigError, DataError, one_of
 from robis.io.atomic import atomic_folder
@@ -37,6 +39,7 @@ class Method:
     mean_std: bool = False
     mebin: bool = False
     percentile: bool = False
+    rate: bool = False
     erodes: bool = True
     lines: bool = False
 
@@ -44,6 +47,7 @@ class Method:
 METHODS: dict[str, Method] = {
     "mean_std": Method(mean_std=True),
     "mebin": Method(mebin=True),
+    "rate": Method(rate=True),  # see `robis.binarization.promise`
     "robis": Method(mean_std=True, mebin=True),  # RoBiS (arXiv 2505.21152): the union of both
     "percentile": Method(percentile=True, erodes=False),  # SuperADD's threshold (arXiv 2605.14808), our closing
     "lines": Method(percentile=True, erodes=False, lines=True),  # SuperADD, as its public code
@@ -62,6 +66,7 @@ COLUMNS = {
     "stable_first": "Int64",
     "stable_last": "Int64",
     "area": "float64",
+    **PROMISE_COLUMNS,
 }
 
 
@@ -75,6 +80,7 @@ class Thresholding:
         threshold_step: gray levels between two of MEBin's thresholds.
         min_interval: thresholds that a stable interval of MEBin must span.
         erosion_size: side of the erosion block in map pixels; 1 erodes nothing.
+        rate, confidence: what is promised, see `robis.binarization.promise` (rate).
         percentile: of the pixels of all maps (percentile, lines).
         percentile_factor: what it is multiplied by.
         closing_sizes, closing_threshold_factor: see `close_and_fill` (percentile); no sizes: nothing is closed.
@@ -86,6 +92,8 @@ class Thresholding:
     threshold_step: int = 4
     min_interval: int = 4
     erosion_size: int = 6
+    rate: float = 0.01
+    confidence: float = 0.95
     percentile: float = 95.0
     percentile_factor: float = 1.421
     closing_sizes: Sequence[int] = ()
@@ -101,6 +109,11 @@ class Thresholding:
     @property
     def votes(self) -> Method:
         return METHODS[self.method]
+
+    @property
+    def peak_erosion(self) -> int:
+        """The erosion after which the peaks of maps decide whether their masks are empty."""
+        return self.erosion_size if self.votes.rate else 1
 
 
 @dataclass(frozen=True)
@@ -140,19 +153,20 @@ def binarize_split(
         thresholds: table that is written, one row per image: the threshold that made the mask (map units, compared in
             float32), the votes that it is the lowest of (null where the method has no such vote), the estimated
             number of defects (MEBin's, otherwise the 8-connected components of the mask), the levels between which
-            that number is stable, and the mask's share of the image.
+            that number is stable, the mask's share of the image, and what the threshold promises (`Promise`).
         options: how.
         threads: maps binarized at a time.
 
     Raises:
-        DataError: a map is missing or cannot be used, or the maps of another split give no threshold.
+        DataError: a map is missing or cannot be used, or the maps of another split give no threshold or are too few.
         DiskFullError: there is no room for the masks.
     """
     paths = split.paths()
-    statistics = MapStatistics.of(reference.paths().values(), threads)
+    statistics = MapStatistics.of(reference.paths().values(), threads, erosion_size=options.peak_erosion)
     if reference != split:
         _check_reference(statistics, reference.maps, options)
     calibration = Calibration.of(statistics, options)
+    promised = calibration.promise.columns() if calibration.promise else dict.fromkeys(PROMISE_COLUMNS)
     compiled = sum(path.stat().st_size for path in paths.values()) > WORTH_COMPILING
 
     def binarize(sample_id: str) -> dict[str, object]:
@@ -169,6 +183,7 @@ def binarize_split(
             "stable_first": mebin.stable_first if mebin else None,
             "stable_last": mebin.stable_last if mebin else None,
             "area": cv2.countNonZero(mask) / mask.size,
+            **promised,
         }
 
     with atomic_folder(masks) as folder:
@@ -182,34 +197,41 @@ class Calibration:
 
     Attributes:
         lowest_max, highest_max: see `MapStatistics`; float16 values.
-        mean_std, percentile: thresholds in map units; None where the method has no such vote.
+        mean_std, percentile, rate: thresholds in map units; None where the method has no such vote.
+        promise: what the threshold `rate` promises.
     """
 
     lowest_max: float
     highest_max: float
     mean_std: float | None = None
     percentile: float | None = None
+    rate: float | None = None
+    promise: Promise | None = None
 
     @classmethod
     def of(cls, statistics: MapStatistics, options: Thresholding) -> Calibration:
-        mean_std = percentile = None
+        """From the statistics of the reference maps, their peaks after `options.peak_erosion`. Raises DataError."""
+        mean_std = percentile = rate = promise = None
         if options.votes.mean_std:
             mean, std = statistics.mean_std()
             mean_std = float(mean + np.float32(options.std_factor) * std)
         if options.votes.percentile:
             percentile = options.percentile_factor * statistics.percentile(options.percentile)
-        return cls(float(statistics.lowest_max), float(statistics.highest_max), mean_std, percentile)
+        if options.votes.rate:
+            rate, promise = kept_threshold(statistics.peaks, options.rate, options.confidence)
+        maxima = (float(statistics.lowest_max), float(statistics.highest_max))
+        return cls(*maxima, mean_std, percentile, rate, promise)
 
     @classmethod
     def of_maps(cls, reference: SplitMaps, options: Thresholding, threads: int = 1) -> Calibration:
         """Taken from the maps of another split. Raises DataError where they give no threshold."""
-        statistics = MapStatistics.of(reference.paths().values(), threads)
+        statistics = MapStatistics.of(reference.paths().values(), threads, erosion_size=options.peak_erosion)
         _check_reference(statistics, reference.maps, options)
         return cls.of(statistics, options)
 
     def lowest(self, mebin: Estimate | None) -> np.float32:
         """The lowest vote. In float32: NumPy would round a Python number to the map's float16 to compare them."""
-        candidates = (self.mean_std, mebin.threshold if mebin else None, self.percentile)
+        candidates = (self.mean_std, mebin.threshold if mebin else None, self.percentile, self.rate)
         return np.float32(min(value for value in candidates if value is not None))
 
 

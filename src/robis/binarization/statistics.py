@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from robis.arrays.float16 import FINITE_VALUES, histogram
+from robis.binarization.mebin import eroded
 from robis.errors import DataError
 from robis.io.damage import damaged
 from robis.io.maps import read_map
@@ -28,32 +29,42 @@ class MapStatistics:
     Attributes:
         pixels: int64 (31744,), the number of pixels per value, indexed by its bits, which sort as the values do.
         lowest_max, highest_max: the smallest and the largest of the maps' maxima.
+        peaks: float16 (N,), the maximum of each map after erosion: the lowest threshold above which its eroded mask
+            has no pixel, since erosion by a flat block commutes with thresholding.
     """
 
     pixels: np.ndarray
     lowest_max: np.float16
     highest_max: np.float16
+    peaks: np.ndarray
 
     @classmethod
-    def of(cls, paths: Iterable[Path], threads: int = 1) -> MapStatistics:
-        """Read maps, `threads` at a time. Raises DataError where there are none or one cannot be used."""
-        return cls._of_counts(threaded(_count, paths, threads))
+    def of(cls, paths: Iterable[Path], threads: int = 1, *, erosion_size: int = 1) -> MapStatistics:
+        """Read maps, `threads` at a time. Raises DataError where there are none or one cannot be used.
+
+        Args:
+            paths: the maps.
+            threads: maps read at a time.
+            erosion_size: side of the block that erodes maps before their peaks are taken, in map pixels.
+        """
+        return cls._of_counts(threaded(lambda path: _count(read_valid_map(path), erosion_size), paths, threads))
 
     @classmethod
-    def of_maps(cls, maps: Iterable[np.ndarray]) -> MapStatistics:
-        """Take maps as `valid_map` gives them. Raises DataError where there are none."""
-        return cls._of_counts(histogram(each.view(np.uint16)) for each in maps)
+    def of_maps(cls, maps: Iterable[np.ndarray], *, erosion_size: int = 1) -> MapStatistics:
+        """Take maps as `valid_map` gives them; see `of`. Raises DataError where there are none."""
+        return cls._of_counts(_count(each, erosion_size) for each in maps)
 
     @classmethod
-    def _of_counts(cls, counts_of_maps: Iterable[np.ndarray]) -> MapStatistics:
+    def _of_counts(cls, counts_of_maps: Iterable[tuple[np.ndarray, np.float16]]) -> MapStatistics:
         pixels = np.zeros(FINITE_VALUES, np.int64)
-        maxima = []
-        for counts in counts_of_maps:
+        maxima, peaks = [], []
+        for counts, peak in counts_of_maps:
             pixels += counts
             maxima.append(_values()[np.flatnonzero(counts)[-1]])
+            peaks.append(peak)
         if not maxima:
             raise DataError("No anomaly maps to take statistics from; expected at least one.")
-        return cls(pixels, min(maxima), max(maxima))
+        return cls(pixels, min(maxima), max(maxima), np.array(peaks, np.float16))
 
     @property
     def is_flat(self) -> bool:
@@ -102,8 +113,10 @@ def valid_map(anomaly_map: np.ndarray, path: str | Path, *, stage: str | None = 
     return np.abs(anomaly_map)
 
 
-def _count(path: Path) -> np.ndarray:
-    return histogram(read_valid_map(path).view(np.uint16))
+def _count(anomaly_map: np.ndarray, erosion_size: int) -> tuple[np.ndarray, np.float16]:
+    """How many pixels have each value, and the map's peak. The bits of the values sort as the values do."""
+    bits = np.ascontiguousarray(anomaly_map).view(np.uint16)
+    return histogram(bits), eroded(bits, erosion_size).max().view(np.float16)
 
 
 def _values() -> np.ndarray:

@@ -15,7 +15,6 @@ from robis.errors import one_of
 
 # Keys of earlier versions -> what they are called now.
 RENAMED = {
-    "binarize.rate": "threshold_step",
     "binarize.erosion": "erosion_size",
     "binarize.closing": "closing_sizes",
     "binarize.closing_growth": "closing_threshold_factor",

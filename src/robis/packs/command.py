@@ -114,6 +114,8 @@ def about(manifest: Manifest) -> str:
         f"encoder: {encoder}",
         f"limit of the score: {limit}",
     ]
+    if manifest.calibration.promise:
+        lines.append(f"promise: {manifest.calibration.promise.in_words()}")
     if manifest.metrics:
         values = (f"{name} {100 * value:.1f} %" for name, value in manifest.metrics.items() if value is not None)
         lines.append(f"metrics of {manifest.split}: {', '.join(values)}")

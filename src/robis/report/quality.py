@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pandas as pd
 
+from robis.binarization.promise import Promise, promises_in_words, read_promise
 from robis.evaluation.separation import Separation, separation
 from robis.report.causes import Cause, Conditions, Evidence, causes
 from robis.report.gallery import Measured
@@ -40,6 +41,7 @@ class Judged:
         scores: float (N,), as the metrics rank them.
         limit: None where images are judged by their final masks.
         compared: scores of the held-out and the labeled images; None without a limit.
+        promise: what the threshold of the masks promises (binarize.method: rate).
     """
 
     name: str
@@ -48,6 +50,7 @@ class Judged:
     scores: np.ndarray
     limit: Limit | None
     compared: LabeledScores | None = None
+    promise: Promise | None = None
 
     @property
     def labeled(self) -> bool:
@@ -89,10 +92,15 @@ def judged_images(groups: Sequence[Group], measured: Sequence[Measured]) -> dict
     for group, masks in zip(groups, measured, strict=True):
         labels = [known(label) for label in group.samples["label"]]
         for run in (run for run in group.runs if not run.compared):
-            results = [str(result) for result in masks.results[run.name]]
-            scores = group.tables[run.name]["rescored"].to_numpy(np.float64)
-            name = f"{group.category}/{group.split}"
-            part = Judged(name, results, labels, scores, group.limit(run.name), _labeled_scores(group, run.name))
+            part = Judged(
+                name=f"{group.category}/{group.split}",
+                results=[str(result) for result in masks.results[run.name]],
+                labels=labels,
+                scores=group.tables[run.name]["rescored"].to_numpy(np.float64),
+                limit=group.limit(run.name),
+                compared=_labeled_scores(group, run.name),
+                promise=read_promise(run.thresholds),
+            )
             runs.setdefault(run.name, []).append(part)
     return runs
 
@@ -114,7 +122,7 @@ def statement(run: str, parts: Sequence[Judged]) -> Statement:
     unlabeled = [part for part in parts if not part.labeled]
     if not both:
         level, text = _without_labels(run, parts)
-        return Statement(run, level, text, [*([_catches(labeled)] if labeled else []), *_about_limits(parts)])
+        return Statement(run, level, text, [*([_catches(labeled)] if labeled else []), *_about(parts)])
     measured = separation([(part.scores_of("normal"), part.scores_of(ANOMALOUS)) for part in both])
     level, text = _with_labels(run, measured, both)
     details = [_catches(labeled)]
@@ -124,7 +132,7 @@ def statement(run: str, parts: Sequence[Judged]) -> Statement:
         details += _better_limit(labeled)
     if unlabeled:
         details.append(_without_labels("It", unlabeled)[1])
-    return Statement(run, level, text, [*details, *_about_limits(parts)])
+    return Statement(run, level, text, [*details, *_about(parts)])
 
 
 def _with_labels(run: str, measured: Separation, parts: Sequence[Judged]) -> tuple[str, str]:
@@ -205,6 +213,11 @@ def _without_labels(run: str, parts: Sequence[Judged]) -> tuple[str, str]:
 
 def _probability(value: float) -> str:
     return "below 0.001" if value < 0.001 else f"{value:.3f}"
+
+
+def _about(parts: Sequence[Judged]) -> list[str]:
+    """What the limits are, and what the masks' thresholds promise."""
+    return [*_about_limits(parts), *promises_in_words((part.name, part.promise) for part in parts)]
 
 
 def _about_limits(parts: Sequence[Judged]) -> list[str]:

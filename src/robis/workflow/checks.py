@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from robis.binarization.promise import images_needed, rank_of, too_few
 from robis.config.overrides import as_list
 from robis.config.settings import SharedSettings
 from robis.datasets.index import nothing_found
@@ -51,6 +52,7 @@ def check_plan(project: Project) -> None:
         _check_files(settings)
     _check_shared_models(project)
     _check_images(project)
+    _check_promises(project)
     for detector, category, split in project.runs:
         _check_numbers(project, detector, category, split)
 
@@ -186,6 +188,7 @@ def _check_options(project: Project, kind: str, settings: SharedSettings) -> Non
             f"{' or '.join(joining)}."
         )
     _check_raw_maps(settings)
+    _check_promise(kind, settings)
     if settings.score_images.top_fraction == "own" and not detector.rates_images:
         raise ConfigError(
             f"score_images.top_fraction: {kind} gives images no score of its own. Set a share of the map's pixels."
@@ -207,6 +210,42 @@ def _check_raw_maps(settings: SharedSettings) -> None:
         raise ConfigError(
             "merge.normalize: none does not go with report.heatmap_range: split, whose colors span 0 to 255. Set "
             "report.heatmap_range: single."
+        )
+
+
+def _check_promise(kind: str, settings: SharedSettings) -> None:
+    """A promised rate needs maps of held-out images that are made as those of inspected images are."""
+    if settings.binarize.method != "rate":
+        return
+    if settings.binarize.calibrate == "split":
+        raise ConfigError(
+            "binarize.calibrate: found 'split'; binarize.method: rate takes its threshold from held-out normal images. "
+            "Set it to auto or validation."
+        )
+    if DETECTORS[kind].compares_tiles:
+        raise ConfigError(
+            f"binarize.method: found 'rate'; {kind} compares the images of a split with each other, so that held-out "
+            f"images say nothing about those of another split. Use another method or detector."
+        )
+
+
+def _check_promises(project: Project) -> None:
+    """Raise ConfigError that lists the categories with too few held-out images for the rate that is promised."""
+    lines: dict[str, str] = {}
+    every = []
+    for detector, category, split in project.runs:
+        binarize = project.effective(detector=detector, category=category, split=split).binarize
+        images = len(project.samples(category, "validation")) if binarize.method == "rate" else 0
+        if binarize.method == "rate" and rank_of(images, binarize.rate, binarize.confidence) is None:
+            lines[category] = f"{category}: {too_few(images, binarize.rate, binarize.confidence)}"
+            lent = images if project.hold_out(category) else 0
+            normal = lent + len(project.samples(category, "train"))
+            every.append(normal // images_needed(binarize.rate, binarize.confidence))
+    if lines:
+        lend = f" dataset.hold_out_every: {min(every)} holds out enough training images." if min(every) >= 2 else ""
+        raise ConfigError(
+            f"binarize.rate: too few held-out normal images:\n{first_few(list(lines.values()))}\nSet a rate that the "
+            f"images allow, or add normal images.{lend}"
         )
 
 

@@ -65,6 +65,8 @@ def effective(
     window = published.get("tiling.window")
     if isinstance(window, int) and shortest_side and (side := shortest_side()):
         published["tiling.window"] = max(SMALLEST_WINDOW, min(window, side))
+    if of_job.binarize.calibrate == "auto":
+        published["binarize.calibrate"] = "validation" if of_job.binarize.method == "rate" else "split"
     return of_job.with_values(published)
 
 

@@ -12,7 +12,7 @@ from robis.encoders.steps import tokens_per_side
 from robis.tiles.windows import origins
 
 Size = tuple[int, int]
-ERODES = When("binarize.method", ("mebin", "mean_std", "robis", "lines"))
+ERODES = When("binarize.method", ("mebin", "mean_std", "robis", "rate", "lines"))
 WINDOWS = When("tiling.window", (NUMBER,))
 
 

@@ -18,6 +18,7 @@ from robis.workflow.scales import ERODES, WINDOWS
 _NO_VALIDATION = "where the dataset has no validation images of its own"
 _MEBIN = When("binarize.method", ("mebin", "robis"))
 _MEAN_STD = When("binarize.method", ("mean_std", "robis"))
+_RATE = When("binarize.method", ("rate",))
 _PERCENTILE = When("binarize.method", ("percentile",))
 _LINES = When("binarize.method", ("lines",))
 _CUT = When("tiling.window", (NUMBER, "image"))
@@ -90,6 +91,7 @@ SHARED: dict[str, Stage] = {
             Option("binarize.std_factor", when=_MEAN_STD),
             *options("binarize.threshold_step", "binarize.min_interval", when=_MEBIN),
             Option("binarize.erosion_size", when=ERODES),
+            *options("binarize.rate", "binarize.confidence", when=_RATE),
             *options(
                 "binarize.percentile",
                 "binarize.percentile_factor",

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from robis.binarization.promise import promises_in_words, read_promise
 from robis.errors import DataError
 from robis.evaluation.metrics import METRICS
 from robis.evaluation.tables import format_table
@@ -34,6 +35,7 @@ def finished_text(folder: Path) -> str:
     metrics, settings = metrics_and_settings(files) if files else (None, [])
     parts = [] if metrics is None else [format_table(metrics, settings)]
     if not summary.is_file():
+        parts += _promises(folder)
         parts.append("Run `snakemake` up to the report for a verdict on every image.")
     elif metrics is not None and not _is_current(metrics, results.place(results.REPORT_METRICS, folder)):
         parts.append("The report is of other results than these. Run `snakemake` to renew it and its verdicts.")
@@ -42,6 +44,14 @@ def finished_text(folder: Path) -> str:
     parts += _checks_of_packs(folder)
     page = results.place(results.REPORT, folder)
     return "\n\n".join([*parts, *([f"Report: {page.resolve()}"] if page.is_file() else [])])
+
+
+def _promises(folder: Path) -> list[str]:
+    """What the thresholds of all runs promise, as one text; nothing without a promise. The report says it, too."""
+    files = results.places(results.THRESHOLDS, folder)
+    named = ((f"{file.parts[-4]} {file.parent.name}/{file.stem}", read_promise(file)) for file in files)
+    lines = promises_in_words(named)
+    return ["\n".join(lines)] if lines else []
 
 
 def _checks_of_packs(folder: Path) -> list[str]:
