@@ -292,6 +292,10 @@ def test_mean_std_takes_its_threshold_from_the_calibration_folder(tmp_path: Path
         "stable_first",
         "stable_last",
         "area",
+        "promised_rate",
+        "promised_confidence",
+        "held_out",
+        "held_out_masked",
     ]
     assert rows.sample_id.tolist() == ["000", "bad/001"] and set(rows.method) == {"mean_std"}
     assert rows.threshold.tolist() == rows.mean_std.tolist() == [20, 20]
@@ -358,7 +362,7 @@ def test_flat_splits_give_empty_masks_with_every_method(tmp_path: Path) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         for method in METHODS:
-            rows, masks = run(tmp_path, folder, name=method, method=method)
+            rows, masks = run(tmp_path, folder, name=method, method=method, rate=0.5, confidence=0.5)
             assert rows.area.eq(0).all() and not any(mask.any() for mask in masks.values())
 
 
@@ -416,7 +420,9 @@ def test_statistics_of_nothing_are_refused() -> None:
 
 
 def test_an_unknown_method_lists_the_valid_ones(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"binarize\.method: .*'mebn'.*mean_std, mebin, robis.*Did you mean 'mebin'"):
+    with pytest.raises(
+        ConfigError, match=r"binarize\.method: .*'mebn'.*mean_std, mebin, rate, robis.*Did you mean 'mebin'"
+    ):
         run(tmp_path, tmp_path, method="mebn")
 
 

@@ -24,6 +24,7 @@ from robis.io.images import read_image
 from robis.io.maps import read_map, read_written_mask
 from robis.io.samples import read_samples
 from robis.io.tables import read_table
+from robis.packs.command import about
 from robis.packs.export import export_pack
 from robis.packs.exported import EXPORTED, OnnxScorer
 from robis.packs.format import MANIFEST, read_manifest, write_manifest
@@ -33,6 +34,7 @@ from robis.packs.write import RunFiles, compared
 from robis.workflow import results
 from robis.workflow.packs import check_pack
 from robis.workflow.project import Project
+from robis.workflow.summary import promises_of
 from tests.script_jobs import ScriptJobs
 from tests.unit.test_detector_contract import SPLIT, data, make_config, own_process  # noqa: F401
 
@@ -56,6 +58,10 @@ WAYS: dict[str, tuple[str, dict[str, Any]]] = {
             "refine": {"method": "grabcut"},
             "verdict": {"normal_masks": "empty"},
         },
+    ),
+    "promised rate": (
+        "subspace",
+        {"binarize": {"method": "rate", "rate": 0.5, "confidence": 0.5, "calibrate": "auto", "erosion_size": 2}},
     ),
     "CNN": (
         "subspace",
@@ -178,6 +184,20 @@ def assert_the_same_in_onnx(library: Pack, pack: Pack, image: np.ndarray) -> Non
     assert isinstance(pack.scorer, OnnxScorer)
     for values, expected in zip(pack.scorer.session.run(None, {"tile": tile}), outputs, strict=True):
         np.testing.assert_allclose(values, expected.numpy(), rtol=0, atol=1e-4 * float(expected.abs().max()))
+
+
+def test_packs_and_metrics_name_the_promise(packed: Packed) -> None:
+    name, changes = WAYS["promised rate"]
+    jobs, folders = packed(name, **changes)
+    run, folder = next(iter(folders.items()))
+    # P(Bin(3, 1/2) <= 1) = 1/2: the second of three.
+    words = (
+        "at most 50 % of good images get a mask, with 50 % confidence (3 held-out good images, 1 of them with a mask)"
+    )
+    assert f"promise: {words}" in about(read_manifest(folder)).splitlines()
+    (text,) = promises_of(jobs.project.results)
+    assert f"{run} nut/{SPLIT}, {run} nut/validation" in text
+    assert text.count(f": {words}.") == 1
 
 
 def test_the_places_of_a_cnns_stages_are_not_measured_again(packed: Packed, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -69,6 +69,8 @@ CHANGES: dict[str, tuple[Any, set[str]]] = {
     "binarize.threshold_step": (8, {"binarize"}),
     "binarize.min_interval": (3, {"binarize"}),
     "binarize.erosion_size": (3, {"binarize"}),
+    "binarize.rate": (0.5, set()),
+    "binarize.confidence": (0.5, set()),
     "binarize.percentile": (90.0, set()),
     "binarize.percentile_factor": (1.0, set()),
     "binarize.closing_sizes": ([3], set()),

@@ -16,6 +16,7 @@ from robis.refinement.methods import default_checkpoint
 from robis.workflow.scales import ERODES, WINDOWS
 
 _NO_VALIDATION = "where the dataset has no validation images of its own"
+_TO_RATE = "to or from rate with binarize.calibrate auto"
 _MEBIN = When("binarize.method", ("mebin", "robis"))
 _MEAN_STD = When("binarize.method", ("mean_std", "robis"))
 _RATE = When("binarize.method", ("rate",))
@@ -52,6 +53,7 @@ SHARED: dict[str, Stage] = {
             # The samples themselves are known by the fingerprint.
             *options("dataset.table", "dataset.allow_outside_root", stale=False),
             *options("merge.normalize", "binarize.calibrate", "verdict.limit", when=_NO_VALIDATION, passed=False),
+            Option("binarize.method", when=f"{_TO_RATE}, {_NO_VALIDATION}", passed=False),
             Option("dataset.hold_out_every", passed=False),
         ),
         reads_images=True,
@@ -80,6 +82,7 @@ SHARED: dict[str, Stage] = {
         reads=(
             *options("merge.scale", "merge.blend"),
             *options("merge.normalize", "binarize.calibrate", passed=False),
+            Option("binarize.method", when=_TO_RATE, passed=False),
         ),
         after=("index", "infer"),
     ),
@@ -107,6 +110,7 @@ SHARED: dict[str, Stage] = {
         reads=(
             *options("score_images.top_fraction", "merge.scale", "merge.blend", "verdict.allowed_false_alarms"),
             *options("merge.normalize", "binarize.calibrate", passed=False),
+            Option("binarize.method", when=_TO_RATE, passed=False),
         ),
         after=("index", "infer", "merge"),
     ),

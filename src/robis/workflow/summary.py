@@ -35,7 +35,7 @@ def finished_text(folder: Path) -> str:
     metrics, settings = metrics_and_settings(files) if files else (None, [])
     parts = [] if metrics is None else [format_table(metrics, settings)]
     if not summary.is_file():
-        parts += _promises(folder)
+        parts += promises_of(folder)
         parts.append("Run `snakemake` up to the report for a verdict on every image.")
     elif metrics is not None and not _is_current(metrics, results.place(results.REPORT_METRICS, folder)):
         parts.append("The report is of other results than these. Run `snakemake` to renew it and its verdicts.")
@@ -46,8 +46,8 @@ def finished_text(folder: Path) -> str:
     return "\n\n".join([*parts, *([f"Report: {page.resolve()}"] if page.is_file() else [])])
 
 
-def _promises(folder: Path) -> list[str]:
-    """What the thresholds of all runs promise, as one text; nothing without a promise. The report says it, too."""
+def promises_of(folder: Path) -> list[str]:
+    """What the thresholds of all runs promise, as one text; nothing without a promise. The report's summary has it."""
     files = results.places(results.THRESHOLDS, folder)
     named = ((f"{file.parts[-4]} {file.parent.name}/{file.stem}", read_promise(file)) for file in files)
     lines = promises_in_words(named)
