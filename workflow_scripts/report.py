@@ -16,6 +16,7 @@ with job(snakemake) as options:
     facts = PageFacts(
         dataset=options.pop("dataset"),
         root=Path(options.pop("root")),
+        bit_depth=options.pop("bit_depth"),
         encoder=options.pop("encoder"),
         notice=options.pop("notice"),
         warnings=options.pop("warnings"),

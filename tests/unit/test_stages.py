@@ -358,6 +358,8 @@ def test_the_settings_offer_what_is_registered() -> None:
         ({"tiling__window": "image"}, "merge__scale", 0.5, {"merge", "judge", "submit"}),
         ({}, "encoder__name", "dino_vits16", {"crop", "train", "infer", "report"}),
         ({}, "dataset__categories", ["nut"], {"report", "submit"}),
+        ({"refine__method": "none"}, "dataset__bit_depth", 12, {"crop", "report"}),
+        ({"refine__method": "grabcut"}, "dataset__bit_depth", 12, {"crop", "refine", "report"}),
     ],
 )
 def test_conditions_of_the_table(project, base: dict, key: str, value: object, stages: set[str]) -> None:

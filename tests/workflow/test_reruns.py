@@ -98,6 +98,7 @@ CHANGES: dict[str, tuple[Any, set[str]]] = {
     "dataset.splits": (["test_private", "test_public"], {"report"}),
     "dataset.categories": (["nut"], set()),
     "dataset.hold_out_every": (2, {"index"}),
+    "dataset.bit_depth": (12, {"crop", "refine", "report"}),
     "dataset.layout": ("mvtec_ad_2", set()),
     "dataset.root": ("./data/../data", set()),
     "dataset.table": ("other.csv", set()),

@@ -44,6 +44,12 @@ class Dataset(Section):
         "samples.csv, or split_csv/1cls.csv for visa.",
     )
     allow_outside_root: bool = Field(False, description="Whether this file may list images outside the root.")
+    bit_depth: Annotated[int, at_most(16, "Files of more than 16 bits are not read.", least=8)] | None = Field(
+        None,
+        description="Number of bits that images in PNG and TIFF files of 16 bits really have, such as 12 with many "
+        "cameras; higher values are errors. null: the whole range of the file. Files of 8 bits do not depend on it.",
+        json_schema_extra=larger("darker images with fewer gray levels"),
+    )
     categories: Literal["all"] | Annotated[list[Name], Field(min_length=1)] = Field(
         "all", description="Categories (products) to run: all, or a list of folder names."
     )

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from robis.datasets import problems
+from robis.datasets.depth import depth_problems, depth_remarks, highest_values
 from robis.datasets.identical import Placed, identical_images
 from robis.datasets.index import Checked, check_samples, label_remarks, nothing_found
 from robis.datasets.layouts import list_categories, list_samples, list_splits
@@ -87,15 +88,21 @@ class DatasetReport:
 
 
 def check_dataset(
-    source: Source, count_tiles: TileCount, *, needs: Needs | None = None, threads: int = 1
+    source: Source,
+    count_tiles: TileCount,
+    *,
+    needs: Needs | None = None,
+    bit_depth: int | None = None,
+    threads: int = 1,
 ) -> DatasetReport:
     """Check every category and split as `index` does, and sum up what is there. Writes nothing.
 
-    Without `needs` everything counts, and no split has to have images.
+    Without `needs` everything counts, and no split has to have images. A few images of each split are decoded to
+    compare their values with `bit_depth`, see `read_image`.
 
     Raises DataError when the categories cannot be listed: no such folder, another layout, or a damaged table.
     """
-    check = _Check(source, count_tiles, needs, threads)
+    check = _Check(source, count_tiles, needs, bit_depth, threads)
     categories, splits = list_categories(source), list_splits(source)
     for category in categories:
         for split in splits:
@@ -114,6 +121,7 @@ class _Check:
     source: Source
     count_tiles: TileCount
     needs: Needs | None
+    bit_depth: int | None
     threads: int
     report: DatasetReport = field(default_factory=DatasetReport)
     samples: dict[tuple[str, str], list[Sample]] = field(default_factory=dict)
@@ -144,7 +152,10 @@ class _Check:
         remarks = [*label_remarks(category, split, samples), *(result.remark for result in checked if result.remark)]
         self.report.remarks += remarks
         self.report.summaries.append(_summary(category, split, samples, checked, self.count_tiles))
-        return [result.problem for result in checked if result.problem]
+        values = highest_values(self.source.root, samples)
+        self.report.remarks += depth_remarks(f"{category}/{split}", values, self.bit_depth)
+        wrong = [result.problem for result in checked if result.problem]
+        return [*wrong, *depth_problems(self.source.root, values, self.bit_depth)]
 
     def whole(self, categories: Sequence[str]) -> None:
         """Report on what only shows over all splits: images that are not used, and images that are there twice."""

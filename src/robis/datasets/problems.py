@@ -104,6 +104,11 @@ ONE_MASK = Kind(
 FILE_NAME = Kind(
     "image has a name that results cannot have", "images have names that results cannot have", "Rename the files"
 )
+TOO_BRIGHT = Kind(
+    "image has values above white",
+    "images have values above white",
+    "Set dataset.bit_depth to the number of bits that the camera gives, or to null",
+)
 PLAN = Kind("mistake stops the plan of this config", "mistakes stop the plan of this config", "Fix each problem below")
 
 # What can be used, but is likely to be a mistake.
@@ -141,6 +146,11 @@ NEARLY_ALL = Kind(
     "mask marks nearly all of its image",
     "masks mark nearly all of their images",
     "Invert the masks if black is defective",
+)
+TOO_DARK = Kind(
+    "split of images uses little of its range",
+    "splits of images use little of their range",
+    "They look dark. Set dataset.bit_depth, such as 12 for cameras of 12 bits",
 )
 MASK_AS_IMAGE = Kind(
     "mask is used as an image", "masks are used as images", "Move the masks to where the layout reads them"

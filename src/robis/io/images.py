@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -54,6 +54,9 @@ TIFF_PIXELS = {2: "signed", 3: "floating-point", 5: "complex", 6: "complex"}
 # OpenCV's own limit. Inspection images are large on purpose, but a damaged header may ask for all memory.
 MAX_PIXELS = 2**30
 
+WHITE = 65535  # of 16 bits
+DEEP_SUFFIXES = (*FORMATS["PNG"], *FORMATS[TiffImagePlugin.TiffImageFile.format])
+
 Image.MAX_IMAGE_PIXELS = None
 
 
@@ -93,17 +96,48 @@ def image_size(path: str | Path) -> tuple[int, int]:
     return header.height, header.width
 
 
-def read_image(path: str | Path) -> np.ndarray:
+def read_image(path: str | Path, *, bit_depth: int | None = None) -> np.ndarray:
     """Read an image as uint8 (H, W, 3) RGB, EXIF rotation applied, transparency dropped.
 
-    Grey images become three equal channels; 16-bit images are scaled by the range of their dtype,
-    never by their content. Raises DataError when the file cannot be decoded.
+    Grey images become three equal channels. 16-bit images are scaled by their range, never by their content.
+
+    Args:
+        path: the file.
+        bit_depth: number of bits that PNG and TIFF files of 16 bits really hold, as with 12-bit cameras; white is
+            2^bit_depth - 1. None: the range of the file. Files of 8 bits, and PNM files, which say what is white, do
+            not depend on it.
+
+    Raises:
+        DataError: the file cannot be decoded, or holds values above white.
     """
-    pixels, _ = _decode(path)
-    if pixels.dtype == np.uint16:
-        # 65535 / 255 = 257 exactly, so this is the nearest 8-bit value.
-        return ((pixels.astype(np.uint32) + 128) // 257).astype(np.uint8)
-    return pixels
+    pixels, header = _decode(path)
+    if pixels.dtype != np.uint16:
+        return pixels
+    if bit_depth is None or header.by_pillow:
+        return _to_8_bits(pixels, WHITE)
+    white = 2**bit_depth - 1
+    stored = WHITE - pixels if header.inverted else pixels
+    if (highest := int(stored.max(initial=0))) > white:
+        raise DataError(
+            f"{path}: its highest value is {highest}; dataset.bit_depth: {bit_depth} allows values up to {white}. Set "
+            f"it to the number of bits that the camera gives ({highest.bit_length()} or more)."
+        )
+    return _to_8_bits(white - stored if header.inverted else stored, white)
+
+
+def _to_8_bits(values: np.ndarray, white: int) -> np.ndarray:
+    """The nearest uint8 values of uint16 ones from 0 to `white`, halves rounded up."""
+    return ((2 * 255 * values.astype(np.uint32) + white) // (2 * white)).astype(np.uint8)
+
+
+def highest_value(path: str | Path) -> int | None:
+    """The highest stored value of a PNG or TIFF of 16 bits; None for other files. Raises DataError."""
+    if Path(path).suffix.lower() not in DEEP_SUFFIXES:
+        return None
+    pixels, header = _decode(path)
+    if pixels.dtype != np.uint16 or header.by_pillow:
+        return None
+    return int((WHITE - pixels if header.inverted else pixels).max(initial=0))
 
 
 def read_mask(path: str | Path) -> np.ndarray:
@@ -133,9 +167,9 @@ def read_mask_content(path: str | Path) -> MaskContent:
     """Read a mask as `read_mask` does, and how it was saved. Raises DataError."""
     masks, levels, lossy = [], 0, False
     for file in mask_files(path):
-        pixels, file_lossy = _decode(file)
+        pixels, header = _decode(file)
         masks.append((file, _marked(pixels)))
-        levels, lossy = max(levels, _levels(pixels[masks[-1][1]])), lossy or file_lossy
+        levels, lossy = max(levels, _levels(pixels[masks[-1][1]])), lossy or header.lossy
     return MaskContent(_join(masks), levels, lossy)
 
 
@@ -241,8 +275,8 @@ def _numbers(value: Any) -> tuple[int, ...]:
     return value if isinstance(value, tuple) else (value,)
 
 
-def _decode(path: str | Path) -> tuple[np.ndarray, bool]:
-    """Decode an image as uint8 or uint16 (H, W, 3) RGB, as it is shown, and say whether it was saved with loss.
+def _decode(path: str | Path) -> tuple[np.ndarray, _Header]:
+    """Decode an image as uint8 or uint16 (H, W, 3) RGB, as it is shown, with its header.
 
     Raises DataError when the file cannot be decoded.
     """
@@ -261,7 +295,7 @@ def _decode(path: str | Path) -> tuple[np.ndarray, bool]:
             f"{path}: not a readable image (its {header.width} x {header.height} pixels are cut short or damaged). "
             f"Copy the file again, or take it out."
         )
-    return pixels, header.lossy or _is_lossy_webp(data)
+    return pixels, replace(header, lossy=header.lossy or _is_lossy_webp(data))
 
 
 def _is_lossy_webp(data: bytes) -> bool:
@@ -282,7 +316,7 @@ def _decode_by_opencv(data: bytes, header: _Header) -> np.ndarray | None:
         return None
     pixels = cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB)
     if header.inverted:
-        pixels = 65535 - pixels
+        pixels = WHITE - pixels
     return EXIF_TURNS[header.orientation](pixels) if header.orientation in EXIF_TURNS else pixels
 
 

@@ -70,7 +70,7 @@ class Pack:
         if isinstance(image, np.ndarray):
             pixels = _checked_array(image, name)
         else:
-            pixels, name = read_image(image), str(image)
+            pixels, name = read_image(image, bit_depth=self.bit_depth), str(image)
         if not any_size:
             self._check_sides(pixels, name)
         clock.step("read")
@@ -94,6 +94,11 @@ class Pack:
         clock.step("mask")
         is_anomalous = bool(mask.any()) if limit is None else score > limit
         return Inspection(score, is_anomalous, limit, anomaly_map, mask, regions, *sides, clock.milliseconds)
+
+    @property
+    def bit_depth(self) -> int | None:
+        """Of images of 16 bits, see `read_image`."""
+        return self.manifest.settings.crop.bit_depth
 
     def _score(self, raw: RawMaps, anomaly_map: np.ndarray) -> float:
         fraction = self.manifest.settings.top_fraction

@@ -153,7 +153,7 @@ class Watcher:
         """The result of an image, whose outputs are on the disk then; None where it may still become readable."""
         begin = time.perf_counter()
         try:
-            pixels = read_image(self.folder / file)
+            pixels = read_image(self.folder / file, bit_depth=self.pack.bit_depth)
         except DataError as error:
             unchanged = time.monotonic() - self._since[file][1]
             return {"error": str(error)} if unchanged >= self._patience.give_up else None

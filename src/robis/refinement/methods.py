@@ -55,6 +55,7 @@ class Refining:
         sha256: digest that the checkpoint must have; None is not checked.
         precision: "float32", "bf16" or "fp16", of SAM's image encoder on a GPU.
         device: "auto", "cpu", "cuda", ..., of SAM.
+        bit_depth: of images of 16 bits, see `read_image`.
     """
 
     method: str
@@ -65,6 +66,7 @@ class Refining:
     sha256: str | None = None
     precision: str = "float32"
     device: str = "auto"
+    bit_depth: int | None = None
 
     def __post_init__(self) -> None:
         if self.method not in METHODS:

@@ -58,7 +58,7 @@ def refine_split(
 
         def write(image: IndexedSample) -> None:
             mask = read_written_mask(coarse / f"{image.sample_id}.png", stage="binarize")
-            pixels = partial(read_image, root / image.image)
+            pixels = partial(read_image, root / image.image, bit_depth=options.bit_depth)
             write_mask(
                 folder / f"{image.sample_id}.png",
                 final_mask(mask, pixels, refine, emptied=image.sample_id in emptied),

@@ -46,12 +46,14 @@ class Place:
         page: where the page will be, to link the original images.
         folder: for the pictures and data files; becomes `group.folder` among the assets.
         vis: "split" colors heatmaps from 0 to 255, "single" each from its own lowest to its highest value.
+        bit_depth: of images of 16 bits, see `read_image`.
     """
 
     root: Path
     page: Path
     folder: Path
     vis: str
+    bit_depth: int | None = None
 
 
 @dataclass
@@ -158,7 +160,7 @@ class _Work:
 
     def _draw_image(self, sample: Record, truth: Truth | None) -> dict[str, Any]:
         """Draw what all runs share; the image's entry in the data file."""
-        image = read_image(self.place.root / sample["image"])
+        image = read_image(self.place.root / sample["image"], bit_depth=self.place.bit_depth)
         height, width = pictures.thumbnail_size(*image.shape[:2])
         path = self.place.folder / "images" / f"{int(sample['row'])}.jpg"
         path.write_bytes(pictures.draw_image(image, height, width))

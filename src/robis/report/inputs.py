@@ -101,6 +101,7 @@ class PageFacts:
         notice: a warning at the top of the page.
         warnings: settings that do not fit the images, below it; a text may have several lines.
         conditions: run -> category -> under which conditions it was made.
+        bit_depth: of images of 16 bits, see `read_image`.
     """
 
     dataset: str
@@ -113,3 +114,4 @@ class PageFacts:
     notice: str | None = None
     warnings: Sequence[str] = ()
     conditions: Mapping[str, Mapping[str, Conditions]] = field(default_factory=dict)
+    bit_depth: int | None = None

@@ -20,7 +20,7 @@ WIDTH_SHARE = 1 / 400
 JPEG_QUALITY = 92
 
 
-def write_overlays(folder: Path, run: RunFiles, root: Path, threads: int) -> None:
+def write_overlays(folder: Path, run: RunFiles, root: Path, threads: int, *, bit_depth: int | None = None) -> None:
     """Write one JPEG per image of a run: SAMPLE_ID.jpg, the image with its final mask outlined.
 
     Args:
@@ -28,13 +28,14 @@ def write_overlays(folder: Path, run: RunFiles, root: Path, threads: int) -> Non
         run: whose masks.
         root: folder that the sample table's paths are relative to.
         threads: images that are opened at the same time.
+        bit_depth: of images of 16 bits, see `read_image`.
 
     Raises:
         DataError: an image or a mask is missing or damaged.
     """
 
     def write(sample: IndexedSample) -> None:
-        image = read_image(root / sample.image)
+        image = read_image(root / sample.image, bit_depth=bit_depth)
         drawn = overlay(image, read_written_mask(run.masks / f"{sample.sample_id}.png", stage="refine"))
         file = folder / f"{sample.sample_id}.jpg"
         file.parent.mkdir(parents=True, exist_ok=True)

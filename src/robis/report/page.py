@@ -81,7 +81,7 @@ def build_report(
     measures = []
     with atomic_folder(outputs.assets) as assets, atomic_folder(outputs.figures) as figures:
         for group in groups:
-            place = Place(facts.root, outputs.page, assets / group.folder, vis)
+            place = Place(facts.root, outputs.page, assets / group.folder, vis, facts.bit_depth)
             masks = write_gallery(group, place, threads)
             measures.append(masks)
             drawn, left_out = _figures(group, measured, masks)
@@ -94,7 +94,8 @@ def build_report(
     _write_metrics(outputs, metrics, tables)
     with atomic_folder(outputs.overlays) as folder_of_overlays:
         for run in [run for run in runs if overlays and not run.compared]:
-            write_overlays(folder_of_overlays / run.name / run.category / run.split, run, facts.root, threads)
+            folder_of_run = folder_of_overlays / run.name / run.category / run.split
+            write_overlays(folder_of_run, run, facts.root, threads, bit_depth=facts.bit_depth)
     _write_verdicts(outputs, tables, images_table(groups, measures), said)
     content = {
         **_constants(vis),

@@ -50,6 +50,7 @@ class Cutting:
         edge: "pad" or "shift", see `robis.tiles.windows.origins`.
         size: side of a stored tile in pixels; None for images as they are.
         resample: "bilinear" or "bicubic", see `cut`.
+        bit_depth: of images of 16 bits, see `read_image`.
     """
 
     window: int | str
@@ -57,6 +58,7 @@ class Cutting:
     edge: str
     size: int | None
     resample: str = "bilinear"
+    bit_depth: int | None = None
 
     def windows(self, height: int, width: int) -> list[Window]:
         """The windows of an image of this size in pixels."""
@@ -134,7 +136,7 @@ def crop_split(
             first, (sample, places) = job
             if missing.isdisjoint(range(first, first + len(places))):
                 return
-            image = _read_indexed(sample, root)
+            image = _read_indexed(sample, root, cutting.bit_depth)
             for number, window in enumerate(places, start=first):
                 tile = cutting.tile(image, window)
                 store[number, : tile.shape[0], : tile.shape[1]] = tile
@@ -166,9 +168,9 @@ def _content(path: Path) -> str:
         return str(path)
 
 
-def _read_indexed(sample: IndexedSample, root: Path) -> np.ndarray:
+def _read_indexed(sample: IndexedSample, root: Path, bit_depth: int | None) -> np.ndarray:
     path = root / sample.image
-    image = read_image(path)
+    image = read_image(path, bit_depth=bit_depth)
     if image.shape[:2] != (sample.height, sample.width):
         raise DataError(
             f"{path}: {image.shape[1]} x {image.shape[0]} pixels; the sample table says "

@@ -55,7 +55,8 @@ def check_for_config(settings: SharedSettings, source: Source, *, threads: int =
     except RobisError as error:
         refusal = error
     tiles = tile_counter(settings, project.effective if project else None)
-    report = ConfigReport(check_dataset(source, tiles, needs=needs, threads=threads))
+    depth = settings.dataset.bit_depth
+    report = ConfigReport(check_dataset(source, tiles, needs=needs, bit_depth=depth, threads=threads))
     # The plan stops at its first mistake, and most of those are among the problems already.
     if refusal and not any(problem.text in str(refusal) for problem in report.dataset.problems):
         report.dataset.problems.append(Problem(problems.PLAN, str(refusal)))

@@ -141,7 +141,8 @@ class _Config:
     def _lines(self, usual: Units) -> Iterator[Line]:
         settings, detector = self.settings, self.settings.detector
         calibrated = "validation" if settings.calibrates else "split"
-        yield "dataset", self._dataset(), self.survey.guess.reason
+        depth = f"; 16-bit files hold {self.survey.bit_depth} bits" if self.survey.bit_depth else ""
+        yield "dataset", self._dataset(), f"{self.survey.guess.reason}{depth}"
         yield "detectors", [detector.name], detector.suggestion.reason
         encoder = {"name": self.machine.encoder, "input_size": settings.input_size}
         yield "encoder", encoder, _ENCODERS[self.machine.name]
@@ -165,6 +166,8 @@ class _Config:
             values["categories"] = list(guess.categories)
         if self.table:
             values["table"] = Path(os.path.relpath(self.table.absolute(), guess.root.resolve())).as_posix()
+        if self.survey.bit_depth:
+            values["bit_depth"] = self.survey.bit_depth
         return values | {"splits": list(self.survey.splits)}
 
     def _units(self) -> dict[str, Units]:

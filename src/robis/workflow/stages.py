@@ -62,6 +62,7 @@ SHARED: dict[str, Stage] = {
     "crop": Stage(
         "robis.tiles.store:crop_split",
         reads=(
+            Option("dataset.bit_depth"),
             Option("tiling.window"),
             *options("tiling.overlap", "tiling.edge", when=WINDOWS),
             Option("tiling.resample", when=_CUT),
@@ -122,6 +123,7 @@ SHARED: dict[str, Stage] = {
             *options("verdict.limit", "verdict.allowed_false_alarms", when=_EMPTIES, passed=False),
             Option("score_images.top_fraction", when=_EMPTIES, passed=False),
             Option("refine.method"),
+            Option("dataset.bit_depth", when=_BOXES),
             Option("refine.max_boxes", when=_BOXES),
             *options("refine.multimask", "refine.model", "refine.checkpoint", "refine.precision", when=_SAM),
             Option("refine.sha256", when=_SAM, stale=False),
@@ -156,6 +158,7 @@ SHARED: dict[str, Stage] = {
         "robis.report.page:build_report",
         reads=(
             *section("report", Report, but=("compare", "packs")),
+            Option("dataset.bit_depth"),
             # `packs` by reading what `pack` writes.
             *options(
                 "report.compare", "report.packs", "detectors", "dataset.categories", "dataset.splits", passed=False

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import cv2
 import numpy as np
 
+from robis.datasets.depth import highest_values, usual_depth
 from robis.datasets.guess import Guess
 from robis.datasets.layouts import inspected_splits, list_categories, list_samples
 from robis.datasets.samples import ANOMALOUS, NORMAL, Sample, Source
@@ -19,8 +20,6 @@ from robis.workflow.image_facts import ImageFacts
 
 # Images of a category that are opened to see whether they are gray, and of how many bits.
 LOOKED_AT = 5
-# Images of 16 bits that use no more than this share of their range are nearly black when read as 8 bits.
-DARK = 0.1
 
 
 @dataclass(frozen=True)
@@ -34,6 +33,7 @@ class Survey:
         labels: number of images to inspect by label; None for unknown ones.
         pixels: what the images are, in words.
         warnings: what to know about them.
+        bit_depth: of the images in files of 16 bits; None: they use the whole range, or there are none.
     """
 
     guess: Guess
@@ -42,6 +42,7 @@ class Survey:
     labels: Counter[str | None]
     pixels: str
     warnings: tuple[str, ...]
+    bit_depth: int | None = None
 
 
 def look(guess: Guess, source: Source) -> Survey:
@@ -56,18 +57,20 @@ def look(guess: Guess, source: Source) -> Survey:
         raise DataError(f"{guess.root}: no images to inspect. Expected some in {', '.join(inspected_splits(source))}.")
     learned = [name for name in inspected if list_samples(source, name, "train")]
     categories = learned or inspected
-    kinds, dark = _pixels(source, categories)
+    depths = {name: _depth(source, name) for name in categories}
+    shared = shared_depth(depths)
     warnings = [
         *_left_out(everything, inspected, f"has no images in {' or '.join(splits)}"),
         *_left_out(inspected, categories, f"has no images in train; detectors: [{without_training()}] needs none"),
-        *dark,
+        *_dark(depths, shared),
         *(text for name in categories for split in splits for text in _without_masks(source, name, split)),
     ]
     if categories != everything:
         guess = replace(guess, categories=tuple(categories))
     surveyed = tuple(_category(source, name, splits) for name in categories)
     samples = [sample for name in categories for split in splits for sample in list_samples(source, name, split)]
-    return Survey(guess, tuple(splits), surveyed, Counter(sample.label for sample in samples), kinds, tuple(warnings))
+    labels, kinds = Counter(sample.label for sample in samples), _kinds(source, categories)
+    return Survey(guess, tuple(splits), surveyed, labels, kinds, tuple(warnings), shared)
 
 
 def _left_out(before: Sequence[str], after: Sequence[str], reason: str) -> list[str]:
@@ -96,21 +99,37 @@ def _category(source: Source, name: str, splits: list[str]) -> Category:
     return Category(name, train, test, facts.defect_widths(name), has_validation)
 
 
-def _pixels(source: Source, categories: Sequence[str]) -> tuple[str, list[str]]:
-    """What the first images of each category are, in words, and warnings."""
+def _kinds(source: Source, categories: Sequence[str]) -> str:
+    """What the first images of each category are, in words."""
     kinds: set[str] = set()
-    warnings = []
     for name in categories:
         samples = [*list_samples(source, name, "train"), *_first_inspected(source, name)][:LOOKED_AT]
         images = [image for sample in samples if (image := _as_stored(source.root / sample.image)) is not None]
         kinds |= {_kind(image) for image in images}
-        peak = max((float(image.max()) / 65535 for image in images if image.dtype == np.uint16), default=1.0)
-        if peak < DARK:
-            warnings.append(
-                f"{name}: the 16-bit images use {100 * peak:.2g} % of their range, as cameras of 12 bits do. robis "
-                f"scales by the whole range, so they look nearly black. Save them with the range stretched."
-            )
-    return " and ".join(sorted(kinds)) or "of unknown kind", warnings
+    return " and ".join(sorted(kinds)) or "of unknown kind"
+
+
+def _depth(source: Source, name: str) -> int | None:
+    """Bits of a category's images in files of 16 bits; None where it has none."""
+    samples = [*list_samples(source, name, "train"), *_first_inspected(source, name)]
+    values = highest_values(source.root, samples)
+    return (usual_depth(max(values.values())) or 16) if values else None
+
+
+def shared_depth(depths: Mapping[str, int | None]) -> int | None:
+    """The bits that the images of all categories have; None where only the range of the file holds them, or no file."""
+    most = max((depth for depth in depths.values() if depth), default=16)
+    return most if most < 16 else None
+
+
+def _dark(depths: Mapping[str, int | None], shared: int | None) -> list[str]:
+    """Which categories look dark beside those that need more bits."""
+    return [
+        f"{name}: the 16-bit images have {depth} bits and those of other categories {shared or 16}, so they look dark. "
+        f"Run them alone, with dataset.bit_depth: {depth}."
+        for name, depth in depths.items()
+        if depth and depth < (shared or 16)
+    ]
 
 
 def _first_inspected(source: Source, name: str) -> list[Sample]:
