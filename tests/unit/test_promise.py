@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import cv2
@@ -176,6 +177,10 @@ def test_a_promise_takes_its_maps_from_held_out_images(root: Path, tmp_path: Pat
     job = {"detector": "inp_former", "category": "nut", "split": "test_public"}
     assert enough.reference_split("binarize.calibrate", **job) == "validation"
     assert enough.reference_split("merge.normalize", **job) == "validation"
+    shutil.rmtree(root / "nut" / "validation")
+    held_out = planned(root, tmp_path, {"rate": 0.5, "confidence": 0.5})
+    assert held_out.hold_out("nut") and not held_out.hold_out("bolt")
+    check_plan(held_out)
     other = Project(parse({"dataset": {"root": str(root)}}), tmp_path / "results")
     assert other.effective(**job).binarize.calibrate == "split"
 
@@ -211,7 +216,7 @@ def test_a_number_to_hold_out_is_proposed_where_it_suffices(root: Path, tmp_path
     [
         ({"binarize": {"calibrate": "split"}}, r"binarize\.calibrate: found 'split'; binarize\.method: rate takes its"),
         ({"detectors": ["musc"]}, r"binarize\.method: found 'rate'; musc compares the images of a split"),
-        ({"binarize": {"rate": 4}}, r"binarize\.rate: .*gray levels are binarize\.threshold_step"),
+        ({"binarize": {"rate": 4}}, r"binarize\.rate: .*The step in gray levels is binarize\.threshold_step"),
     ],
 )
 def test_what_cannot_be_promised_is_refused(root: Path, tmp_path: Path, values: dict, message: str) -> None:  # noqa: F811

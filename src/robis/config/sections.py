@@ -224,7 +224,7 @@ class Binarize(Section):
     rate: Annotated[
         float,
         Bounds(
-            "A threshold that flags more good parts is of no use; gray levels are binarize.threshold_step.",
+            "More would flag most good parts. The step in gray levels is binarize.threshold_step.",
             gt=0,
             le=0.5,
         ),

@@ -235,12 +235,13 @@ def _check_promises(project: Project) -> None:
     every = []
     for detector, category, split in project.runs:
         binarize = project.effective(detector=detector, category=category, split=split).binarize
-        images = len(project.samples(category, "validation")) if binarize.method == "rate" else 0
-        if binarize.method == "rate" and rank_of(images, binarize.rate, binarize.confidence) is None:
+        if binarize.method != "rate":
+            continue
+        images = len(project.samples(category, "validation"))
+        normal = len(project.samples(category, "train")) + (images if project.hold_out(category) else 0)
+        every.append(normal // images_needed(binarize.rate, binarize.confidence))
+        if rank_of(images, binarize.rate, binarize.confidence) is None:
             lines[category] = f"{category}: {too_few(images, binarize.rate, binarize.confidence)}"
-            lent = images if project.hold_out(category) else 0
-            normal = lent + len(project.samples(category, "train"))
-            every.append(normal // images_needed(binarize.rate, binarize.confidence))
     if lines:
         lend = f" dataset.hold_out_every: {min(every)} holds out enough training images." if min(every) >= 2 else ""
         raise ConfigError(
