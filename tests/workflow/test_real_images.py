@@ -41,7 +41,7 @@ def cut_down(name: str, folder: Path, keep: int) -> Workspace:
 
 @pytest.mark.parametrize(
     ("name", "category", "split", "keep"),
-    [("magnetic_tile", "tile", "test", 3), ("pcb_panel", "board", "test_public", 1)],
+    [("magnetic_tile", "tile", "test", 2), ("pcb_panel", "board", "test_public", 1)],
 )
 def test_real_images_run_to_the_report(tmp_path: Path, name: str, category: str, split: str, keep: int) -> None:
     workspace = cut_down(name, tmp_path, keep)

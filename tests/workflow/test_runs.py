@@ -174,41 +174,36 @@ def test_a_changed_test_image_plans_its_split_only(copy: Workspace) -> None:
     assert copy.planned("all") == expected
 
 
-def test_the_same_seed_gives_the_same_bytes_and_another_does_not(finished: Workspace, workspace: Workspace) -> None:
+def test_another_seed_gives_other_maps(finished: Workspace, copy: Workspace) -> None:
+    copy.write_config({"inp_former": {"seed": 1}})
+    copy.snakemake("results/tiny/inp_former/tile_maps/nut/test_public.npy")
+    name = "inp_former/tile_maps/nut/test_public.npy"
+    assert copy.outputs()[name] != finished.outputs()[name]
+
+
+# What is written when all is killed, below the detector's folder, and the file that must not look whole then.
+KILLS = [
+    ("after", "models/nut/state.pt", "models/nut/model.safetensors"),
+    ("before", "tile_maps/nut/test_public.npy", "tile_maps/nut/test_public.npy"),
+    ("before", "anomaly_images/nut/test_public", "anomaly_images/nut/test_public"),
+]
+
+
+def test_a_run_killed_in_three_stages_leaves_nothing_that_looks_whole_and_ends_like_another(
+    finished: Workspace, workspace: Workspace
+) -> None:
+    """Killed while training, inferring and merging. The same seed gives the same bytes, whatever happened between."""
+    detector = workspace.results / "inp_former"
+    for moment, path, target in KILLS:
+        workspace.kill_at(moment, detector / path, "metrics")
+        assert not (detector / target).exists()
+        assert moment == "after" or list((detector / target).parent.glob(".*.partial.*"))
     workspace.snakemake("all", "metrics")
+    assert "Resuming at step" in (detector / "logs" / "train" / "nut.log").read_text()
+    assert not (detector / "models/nut/state.pt").exists()
     again, before = workspace.outputs(), finished.outputs()
     assert again.keys() == before.keys()
-    different = [name for name in before if again[name] != before[name]]
-    assert different == []
-    workspace.write_config({"inp_former": {"seed": 1}})
-    workspace.snakemake("masks")
-    name = "inp_former/tile_maps/nut/test_public.npy"
-    assert workspace.outputs()[name] != before[name]
-
-
-# What is written when all is killed, below the detector's folder.
-KILLS = {
-    "train": ("after", "models/nut/state.pt", "models/nut/model.safetensors"),
-    "infer": ("before", "tile_maps/nut/test_public.npy", "tile_maps/nut/test_public.npy"),
-    "merge": ("before", "anomaly_images/nut/test_public", "anomaly_images/nut/test_public"),
-}
-
-
-@pytest.mark.parametrize("stage", KILLS)
-def test_a_killed_job_leaves_nothing_that_looks_whole_and_the_next_run_ends_alike(
-    finished: Workspace, workspace: Workspace, stage: str
-) -> None:
-    detector = workspace.results / "inp_former"
-    moment, path, target = KILLS[stage]
-    workspace.kill_at(moment, detector / path, "metrics")
-    assert not (detector / target).exists()
-    assert list((detector / target).parent.glob(".*.partial.*")) or stage == "train"
-    workspace.snakemake("all", "metrics")
-    if stage == "train":
-        log = (detector / "logs" / "train" / "nut.log").read_text()
-        assert "Resuming at step" in log
-        assert not (detector / path).exists()
-    assert workspace.outputs() == finished.outputs()
+    assert [name for name in before if again[name] != before[name]] == []
     assert not list(detector.rglob(".*.partial.*")), "what the killed job left must go"
 
 
@@ -283,6 +278,6 @@ def test_shards_change_no_bit(finished: Workspace, copy: Workspace) -> None:
     shutil.rmtree(copy.results / "inp_former" / "reuse")
     copy.write_config({"infer": {"shards": 4}})
     assert copy.planned("all").count("infer_shard") == 12
-    copy.snakemake("all", "metrics")
+    copy.snakemake("results/tiny/inp_former/tile_maps/nut/test_public.npy")
     assert copy.outputs() == finished.outputs()
     assert not list(copy.results.glob("*/tile_map_shards/**/*.npy")), "parts are removed once they are joined"
