@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import logging
+from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -27,6 +28,16 @@ def snakemake(tmp_path: Path) -> SimpleNamespace:
         params=SimpleNamespace(settings=settings),
         resources={"mem_mb": 2000},
     )
+
+
+@pytest.fixture(autouse=True)
+def other_tests_log_as_before() -> Iterator[None]:
+    """A job's handlers write to its own stderr, which is closed after the test."""
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    yield
+    root.handlers[:] = handlers
+    root.setLevel(level)
 
 
 def log_of(snakemake: SimpleNamespace) -> str:

@@ -10,7 +10,7 @@ import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, cast
+from typing import IO, Self, cast
 
 from robis.errors import DataError
 from robis.submission.upload import SUFFIXES
@@ -105,7 +105,7 @@ def _of_archive(path: Path, wanted: Callable[[str], bool]) -> Iterator[Member]:
             # tarfile's own gzip stream compares no checksum and stops at the first of several gzip members.
             # read1 gives all that comes before damage, where read gives nothing of its last block.
             source = _Source(gzip.GzipFile(fileobj=stream).read1 if is_compressed(path) else stream.read)
-            with tarfile.open(fileobj=cast(IO[bytes], source), mode="r|", bufsize=BLOCK) as tar:
+            with tarfile.open(fileobj=cast(IO[bytes], source), mode="r|", bufsize=BLOCK, tarinfo=_StrictHeader) as tar:
                 for info in tar:
                     count += 1
                     member = _member(tar, info, wanted, source)
@@ -117,6 +117,23 @@ def _of_archive(path: Path, wanted: Callable[[str], bool]) -> Iterator[Member]:
         if not count:
             raise DataError(f"{path}: not a .tar.gz or .tar ({error}).") from error
         raise DamagedError(f"after {count} entries ({error})") from error
+
+
+# The two kinds that stand for the end of an archive; typeshed does not know them.
+_END = (tarfile.EmptyHeaderError, tarfile.EOFHeaderError)  # type: ignore[attr-defined]
+
+
+class _StrictHeader(tarfile.TarInfo):
+    """A header that is refused where it is damaged; tarfile takes a damaged one for the end of the archive."""
+
+    @classmethod
+    def fromtarfile(cls, tar: tarfile.TarFile) -> Self:
+        try:
+            return super().fromtarfile(tar)
+        except tarfile.HeaderError as error:
+            if type(error) in _END:
+                raise
+            raise tarfile.ReadError(str(error)) from error
 
 
 class _Source:
