@@ -236,10 +236,10 @@ def size_figure(run: str, regions: pd.DataFrame) -> Figure | None:
     if not len(regions):
         return None
     area, covered = regions["area"].to_numpy(float), regions["covered"].to_numpy(float)
-    missed = int((covered == 0).sum())
-    legend = [Entry("touched by the final mask", "series-0", f"{len(covered) - missed:,}", dot=True)]
-    if missed:
-        legend.append(Entry("missed", "anomalous", f"{missed:,}", dot=True))
+    untouched = int((covered == 0).sum())
+    legend = [Entry("touched by the final mask", "series-0", f"{len(covered) - untouched:,}", dot=True)]
+    if untouched:
+        legend.append(Entry("not touched", "anomalous", f"{untouched:,}", dot=True))
     picture, (axes,) = new_picture(legend)
     label_axes(axes, "Area of the defect, pixels", "Covered")
     bins = size_bins(area, covered)
