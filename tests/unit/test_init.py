@@ -175,6 +175,9 @@ def test_what_is_chosen(
     assert (settings.tiling.window, settings.merge.scale, settings.binarize.erosion_size) == (window, scale, erosion)
     assert (settings.detectors, settings.binarize.calibrate) == ([detector], calibrate)
     assert settings.merge.normalize == calibrate
+    # Distances to a bank have a long tail; thresholds of validation images are raised for it.
+    raised = detector == "superadd" and calibrate == "validation"
+    assert settings.binarize.std_factor == (4.5 if raised else 3)
 
 
 def test_windows_on_a_gpu_are_as_large_as_the_images_allow(here: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import pandas as pd
@@ -18,7 +19,7 @@ pytestmark = [
 ]
 
 
-def cut_down(name: str, folder: Path, keep: int) -> Workspace:
+def cut_down(name: str, folder: Path, keep: int, detectors: Sequence[str] = ("inp_former", "superadd")) -> Workspace:
     """Link the first images of every folder, and use the preset's first split, one epoch and a small bank."""
     source = REAL_DATA / name
     for path in sorted(source.rglob("*")):
@@ -31,6 +32,7 @@ def cut_down(name: str, folder: Path, keep: int) -> Workspace:
             target.symlink_to(path)
     config = yaml.safe_load((REPOSITORY / "config" / f"{name}.yaml").read_text())
     config["dataset"] |= {"root": "data", "splits": config["dataset"]["splits"][:1]}
+    config["detectors"] = list(detectors)
     config["inp_former"] = config["inp_former"] | {"epochs": 1}
     config["superadd"] = {"bank_size": 500, "rounds": 50}
     (folder / "config.yaml").write_text(yaml.safe_dump(config))
@@ -40,14 +42,20 @@ def cut_down(name: str, folder: Path, keep: int) -> Workspace:
 
 
 @pytest.mark.parametrize(
-    ("name", "category", "split", "keep"),
-    [("magnetic_tile", "tile", "test", 2), ("pcb_panel", "board", "test_public", 1)],
+    ("name", "category", "split", "keep", "detectors"),
+    [
+        ("magnetic_tile", "tile", "test", 2, ("inp_former", "superadd")),
+        ("pcb_panel", "board", "test_public", 1, ("superadd",)),
+    ],
 )
-def test_real_images_run_to_the_report(tmp_path: Path, name: str, category: str, split: str, keep: int) -> None:
-    workspace = cut_down(name, tmp_path, keep)
+def test_real_images_run_to_the_report(
+    tmp_path: Path, name: str, category: str, split: str, keep: int, detectors: tuple[str, ...]
+) -> None:
+    workspace = cut_down(name, tmp_path, keep, detectors)
     workspace.snakemake("all", "metrics")
-    metrics = pd.read_parquet(workspace.results / "inp_former" / "metrics" / category / f"{split}.parquet").iloc[0]
-    assert metrics[list(METRICS)].between(0, 1).all()
+    for detector in detectors:
+        metrics = pd.read_parquet(workspace.results / detector / "metrics" / category / f"{split}.parquet").iloc[0]
+        assert metrics[list(METRICS)].between(0, 1).all()
     samples = pd.read_parquet(workspace.results / "samples" / category / f"{split}.parquet")
     if name == "magnetic_tile":
         assert samples[["height", "width"]].drop_duplicates().shape[0] > 3

@@ -59,10 +59,12 @@ class Suggestion:
     Attributes:
         reason: why it was chosen, as a comment beside `detectors`.
         options_reason: why its options have these values, as a comment beside its section.
+        std_factor: `binarize.std_factor` for thresholds from validation images; None leaves the default.
     """
 
     reason: ClassVar[str] = ""
     options_reason: ClassVar[str] = ""
+    std_factor: ClassVar[float | None] = None
 
     def rank(self, machine: Machine, *, learns: bool) -> int:
         """How well the detector suits: the highest rank is chosen, and a detector of rank 0 only where all have 0.

@@ -153,7 +153,8 @@ class _Config:
             yield detector.name, dict(settings.options), detector.suggestion.options_reason
         yield "infer", {"batch_size": 16 if self.machine.gpu else 8}, "tiles at a time; smaller needs less memory"
         yield "merge", {"scale": usual.scale, "normalize": calibrated}, _masks(usual)
-        yield "binarize", {"erosion_size": usual.erosion, "calibrate": calibrated}, self._about_erosion(usual)
+        factor = {"std_factor": detector.suggestion.std_factor} if self._raises_threshold() else {}
+        yield "binarize", {"erosion_size": usual.erosion, "calibrate": calibrated} | factor, self._about_erosion(usual)
         fewest = min(len(category.test) for category in self.survey.categories)
         if detector.published["rescore.method"] != "none" and fewest < LEAST_TO_RESCORE:
             yield "rescore", {"method": "none"}, f"it takes {LEAST_TO_RESCORE} images of a category"
@@ -205,6 +206,9 @@ class _Config:
             "; a tenth of train sets the range" if self.settings.calibrates and not self._has_validation() else ""
         )
         return f"removes specks of less than {units.erosion / units.scale:g} px{held_out}"
+
+    def _raises_threshold(self) -> bool:
+        return self.settings.calibrates and self.settings.detector.suggestion.std_factor is not None
 
     def _has_validation(self) -> bool:
         return all(category.has_validation for category in self.survey.categories)

@@ -19,6 +19,9 @@ class SuperaddSuggestion(Suggestion):
 
     reason = "a memory bank of normal tokens: quick on a CPU"
     options_reason = "fewer tokens than published, for speed"
+    # Distances of normal tokens have a long tail, and without defects among the maps their deviation is small: with the
+    # published factor of 3 masks become too large (docs/choosing.md).
+    std_factor = 4.5
 
     def rank(self, machine: Machine, *, learns: bool) -> int:
         return (1 if machine.gpu else 2) if learns else 0
