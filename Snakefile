@@ -11,7 +11,9 @@ DEFAULT_CONFIG = "config/config.yaml"
 include: "rules/common.smk"
 
 
-container: CONTAINER
+if linting or in_containers:
+
+    container: CONTAINER
 
 
 if not workflow.overwrite_configfiles:

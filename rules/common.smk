@@ -5,6 +5,7 @@ from contextlib import contextmanager
 
 from snakemake.exceptions import WorkflowError
 from snakemake.logging import logger
+from snakemake.settings.types import DeploymentMethod
 
 from robis.errors import RobisError
 from robis.workflow import results
@@ -30,6 +31,8 @@ def readable_errors():
 
 # Linting looks at the rules alone and needs neither data nor weights.
 linting = "--lint" in sys.argv
+# Otherwise no container is declared: Snakemake would say in every run that it ignores it.
+in_containers = DeploymentMethod.APPTAINER in workflow.deployment_settings.deployment_method
 try:
     project = Project(given_settings(workflow, config, DEFAULT_CONFIG))
     categories = [] if linting else project.categories
