@@ -28,6 +28,6 @@ RUN python3 -m venv /opt/robis \
     fi \
     && pip install --no-cache-dir -c /opt/constraints.txt /dist/*.whl
 USER 1000
-WORKDIR /work
+WORKDIR /workspace
 ENTRYPOINT ["robis"]
 CMD ["--help"]
