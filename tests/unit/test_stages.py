@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from robis.config.sections import Dataset
+from robis.config.dataset import Dataset
 from robis.datasets.layouts import LAYOUTS
 from robis.detectors.registry import DETECTORS
 from robis.detectors.settings import Settings, load, parse

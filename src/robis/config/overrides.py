@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BaseModel, Field, ValidationError
 
 from robis.config.messages import OVERRIDE, unknown_key
-from robis.config.sections import Section
+from robis.config.section import Section
 from robis.errors import one_of
 from robis.io.names import composed
 

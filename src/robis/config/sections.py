@@ -1,120 +1,13 @@
-"""The sections of a config that all detectors share: every option, its default, unit and range."""
+"""The sections from the encoder to the report: every option, its default, unit and range."""
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator
+from pydantic import Field, field_validator
 
-from robis.config.types import BatchSize, Bounds, Digest, Fraction, Text, at_most, larger, odd, unique
-from robis.io.names import composed, folder_problem
-
-Precision = Literal["float32", "bf16", "fp16"]
-SMALLEST_WINDOW = 8
-
-
-def _folder_name(name: str) -> str:
-    """Give a name in composed Unicode, as names are compared; raise ValueError where results cannot have it."""
-    if reason := folder_problem(composed(name)):
-        raise ValueError(f"a name for a folder of results; this name {reason}")
-    return composed(name)
-
-
-Name = Annotated[str, Field(pattern=r"^[^/\\{}<>]+$"), AfterValidator(_folder_name)]
-DatasetName = Annotated[str, Field(pattern=r"^[^\s./\\{}<>]([^/\\{}<>]*[^\s./\\{}<>])?$"), AfterValidator(_folder_name)]
-
-
-class Section(BaseModel):
-    """What all sections have in common: no unknown keys, no conversions, finite numbers, no changes."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
-
-
-class Dataset(Section):
-    """The images to work on."""
-
-    name: DatasetName = Field("demo", description="Name of the data set, and of its results folder: results/NAME/.")
-    layout: Literal["mvtec_ad_2", "mvtec_ad", "mvtec_loco", "mpdd", "btad", "visa", "folder", "table"] = Field(
-        "mvtec_ad_2", description="How the images are arranged on disk; docs/datasets.md shows each layout."
-    )
-    root: Text = Field("data/demo", description="Folder that holds one folder per category.")
-    table: Text | None = Field(
-        None,
-        description="File that lists the images, absolute or relative to the root (layouts table and visa). null: "
-        "samples.csv, or split_csv/1cls.csv for visa.",
-    )
-    allow_outside_root: bool = Field(False, description="Whether this file may list images outside the root.")
-    bit_depth: Annotated[int, at_most(16, "Files of more than 16 bits are not read.", least=8)] | None = Field(
-        None,
-        description="Number of bits that images in PNG and TIFF files of 16 bits really have, such as 12 with many "
-        "cameras; higher values are errors. null: the whole range of the file. Files of 8 bits do not depend on it.",
-        json_schema_extra=larger("darker images with fewer gray levels"),
-    )
-    categories: Literal["all"] | Annotated[list[Name], Field(min_length=1)] = Field(
-        "all", description="Categories (products) to run: all, or a list of folder names."
-    )
-    splits: list[Name] = Field(
-        ["test_public"],
-        min_length=1,
-        description="Splits to inspect, such as test_public or test; a table may name its splits freely.",
-    )
-    hold_out_every: (
-        Annotated[int, at_most(1000, "No data set has that many training images to spare.", least=2)] | None
-    ) = Field(
-        None,
-        description="Every how many training images, in the order of their names and from the first, one is held out. "
-        "These images replace the validation split. null: a tenth, chosen by hash, where there are no validation "
-        "images and other options need some.",
-        json_schema_extra=larger("more images to learn from, fewer to take thresholds from"),
-    )
-
-    @field_validator("splits", "categories")
-    @classmethod
-    def _each_once(cls, value: Any) -> Any:
-        return unique(value) if isinstance(value, list) else value
-
-
-class Tiling(Section):
-    """Overlapping windows that cover an image (Swin-Cropping in RoBiS)."""
-
-    window: (
-        Literal["auto", "image", "joined"]
-        | Annotated[
-            int,
-            at_most(
-                16384,
-                "A larger window takes more than 0.8 GB of memory; image takes whole images.",
-                least=SMALLEST_WINDOW,
-            ),
-        ]
-    ) = Field(
-        "auto",
-        description="Side of the square window in image pixels. image: one tile per image. joined: the detector scales "
-        "the image by image_scale, cuts it into tiles of encoder.input_size, and joins their tokens on one grid before "
-        "it compares them (SuperADD). The number that auto stands for is lowered to the shortest side of the "
-        "category's images.",
-        json_schema_extra=larger("faster; a tile is shrunk more, so that small defects vanish"),
-    )
-    image_scale: Annotated[float, Bounds("A larger factor only blurs.", ge=0.01, le=4)] = Field(
-        1.0,
-        description="Factor by which whole images are scaled before they are cut (joined). SuperADD: 0.625.",
-        json_schema_extra=larger("smaller defects are seen; more tiles and time"),
-    )
-    overlap: Annotated[float, Bounds("More overlap makes a tile at every few pixels.", ge=0, le=0.95)] = Field(
-        0.1,
-        description="Fraction of a window that the next window covers too; with joined at least.",
-        json_schema_extra=larger("fewer seams between tiles; more tiles and time"),
-    )
-    edge: Literal["pad", "shift"] = Field(
-        "pad",
-        description="What happens to a window that extends beyond the image. pad: it is filled with zeros (published). "
-        "shift: it is moved inward.",
-    )
-    resample: Literal["bilinear", "bicubic"] = Field(
-        "bilinear",
-        description="Antialiased filter that resizes tiles to the encoder's input. The public code of the CLIP-based "
-        "methods uses bicubic.",
-    )
+from robis.config.section import Precision, Section
+from robis.config.types import BatchSize, Bounds, Digest, Fraction, Text, at_most, larger, odd
 
 
 class Encoder(Section):

@@ -11,11 +11,12 @@ from typing import Annotated, Any, ClassVar, Self, TypeVar
 
 from pydantic import BaseModel, Field, ValidationError, field_validator
 
+from robis.config.dataset import Dataset, Tiling
 from robis.config.messages import explain_mistakes, locate, value_at
 from robis.config.overrides import Override, overridden_sections, override_errors
+from robis.config.section import Section
 from robis.config.sections import (
     Binarize,
-    Dataset,
     Encoder,
     Evaluate,
     Infer,
@@ -25,8 +26,6 @@ from robis.config.sections import (
     Report,
     Rescore,
     ScoreImages,
-    Section,
-    Tiling,
     Verdict,
 )
 from robis.config.types import unique

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from robis.config.sections import Section
+from robis.config.section import Section
 from robis.config.settings import SharedSettings
 from robis.config.stage import Stage
 from robis.detectors.jobs import InferJob, ScorerJob, TrainJob

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from statistics import median
 from typing import Any
 
-from robis.config.sections import SMALLEST_WINDOW
+from robis.config.dataset import SMALLEST_WINDOW
 from robis.detectors.base import Detector
 from robis.detectors.registry import DETECTORS
 from robis.detectors.suggestion import Machine, Work

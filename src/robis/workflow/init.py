@@ -13,7 +13,7 @@ from typing import Any
 
 import pandas as pd
 
-from robis.config.sections import SMALLEST_WINDOW
+from robis.config.dataset import SMALLEST_WINDOW
 from robis.config.yaml_files import plain, read_config, to_yaml
 from robis.datasets.guess import Guess, as_source, guess_layout
 from robis.detectors.settings import parse

@@ -72,7 +72,7 @@ def markdown() -> str:
     lines = [
         "# Every option",
         "",
-        "<!-- Written by `make config` from src/robis/config/sections.py and src/robis/workflow/stages.py. -->",
+        "<!-- Written by `make config` from src/robis/config/ and src/robis/workflow/stages.py. -->",
         "",
         "A config file holds only what differs from the defaults below, which are the published values. Unknown keys",
         "and values out of range are refused before any job starts. `robis explain KEY` prints one entry,",

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from robis.config.sections import SMALLEST_WINDOW
+from robis.config.dataset import SMALLEST_WINDOW
 from robis.config.settings import SharedSettings
 from robis.detectors.base import Detector
 from robis.detectors.registry import BASE, DETECTORS

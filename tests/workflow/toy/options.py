@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from robis.config.sections import Section
+from robis.config.section import Section
 
 
 class ToyOptions(Section):

@@ -6,7 +6,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from robis.config.sections import Section
+from robis.config.section import Section
 from robis.config.types import at_most, larger
 from robis.detectors.few_shot import References, Seeds, Shots
 from robis.detectors.memory_bank.options import SmoothingSigma

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from robis.config.sections import Section
+from robis.config.section import Section
 from robis.config.types import Bounds, Fraction, Seed, at_most, larger
 from robis.detectors.reconstruction.options import (
     Augment,

@@ -6,7 +6,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from robis.config.sections import Section
+from robis.config.section import Section
 from robis.config.types import Bounds, Seed, Text, at_most, larger
 from robis.detectors.reconstruction.options import (
     Augment,

@@ -6,7 +6,7 @@ from typing import Annotated
 
 from pydantic import Field, field_validator
 
-from robis.config.sections import Section
+from robis.config.section import Section
 from robis.config.types import Fraction, MemoryGb, Seed, at_most, larger, odd
 
 
