@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING
 from robis import __version__
 from robis.errors import DataError, RobisError
 from robis.io.names import composed, on_disk
-from robis.packs.arguments import add_commands
+from robis.packs import arguments as pack_commands
+from robis.workflow import label_commands
 
 if TYPE_CHECKING:
     from robis.config.settings import SharedSettings
@@ -54,7 +55,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _run(arguments: Sequence[str] | None) -> int:
-    options = _parser().parse_args(arguments)
+    options = _parser().parse_args(_joined(sys.argv[1:] if arguments is None else arguments))
     try:
         status = options.run(options)
     except RobisError as error:
@@ -66,6 +67,12 @@ def _run(arguments: Sequence[str] | None) -> int:
         print(f"robis: {error.filename}: {error.strerror or error}.", file=sys.stderr)
         return 1
     return status or 0
+
+
+def _joined(arguments: Sequence[str]) -> list[str]:
+    """The arguments, with a command of two words as one: argparse knows no `export PACK` beside `export labels`."""
+    words = " ".join(arguments[:2])
+    return [words, *arguments[2:]] if words in (label_commands.EXPORT, label_commands.IMPORT) else list(arguments)
 
 
 def _discard_output() -> None:
@@ -136,7 +143,8 @@ def _parser() -> argparse.ArgumentParser:
     explain.add_argument("--configfile", type=Path, nargs="+", metavar="FILE", help="config files, as for snakemake")
     explain.set_defaults(run=_explain)
 
-    add_commands(commands)
+    pack_commands.add_commands(commands)
+    label_commands.add_commands(commands, _settings)
     rescore = commands.add_parser("rescore", help="smooth image scores over images that look alike (MuSc's RsCIN)")
     rescore.add_argument("scores", type=_path, help="CSV or Parquet with a column `score`; other columns are kept")
     rescore.add_argument(

@@ -1,0 +1,80 @@
+"""YOLO segmentation: a text file per image with one polygon a line, and data.yaml with the names of the classes.
+
+https://docs.ultralytics.com/datasets/segment/
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path, PurePosixPath
+
+import numpy as np
+import yaml
+
+from robis.errors import DataError
+from robis.labels.files import POLYGONS, Drawing, Format, files_below, points_of, read_text
+from robis.labels.images import KnownImages
+from robis.labels.model import LabeledImage, cut_out
+from robis.labels.shapes import mask_of, outline_of
+
+NAMES = "data.yaml"
+
+
+def _write(images: Iterator[LabeledImage], names: Sequence[str], target: Path, drawing: Drawing) -> None:
+    ids = {name: number for number, name in enumerate(names)}
+    for image in images:
+        file = target / "labels" / PurePosixPath(drawing.image_prefix + image.file).with_suffix(".txt")
+        lines = []
+        for region in image.regions:
+            points = outline_of(region, drawing.tolerance)
+            shares = (points / (image.width, image.height)).ravel().tolist()
+            lines.append(" ".join([str(ids[region.name]), *(f"{share:.9g}" for share in shares)]))
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+    names_of = {number: name for name, number in ids.items()}
+    settings = {"path": ".", "train": "images", "val": "images", "names": names_of}
+    target.mkdir(parents=True, exist_ok=True)
+    (target / NAMES).write_text(yaml.safe_dump(settings, allow_unicode=True, sort_keys=False), encoding="utf-8")
+
+
+def _read(path: Path, images: KnownImages) -> Iterator[LabeledImage]:
+    names = _names(path / NAMES)
+    folder = path / "labels" if (path / "labels").is_dir() else path
+    for file in files_below(folder, ".txt"):
+        image = images.find(file.relative_to(folder).with_suffix("").as_posix())
+        if image is None:
+            continue
+        regions = []
+        for number, line in enumerate(read_text(file).splitlines(), start=1):
+            if line.strip():
+                name, points = _polygon(line.split(), names, f"{file}, line {number}")
+                whole = mask_of([points * (image.width, image.height)], image.height, image.width)
+                regions.append(cut_out(name, whole))
+        yield LabeledImage(image.file, image.height, image.width, tuple(filter(None, regions)))
+
+
+def _names(path: Path) -> dict[int, str]:
+    try:
+        names = yaml.safe_load(read_text(path))["names"]
+        return dict(enumerate(names)) if isinstance(names, list) else {int(key): str(names[key]) for key in names}
+    except (yaml.YAMLError, KeyError, TypeError, ValueError) as error:
+        raise DataError(f"{path}: no names of classes ({error}). Expected `names:` with a list or numbers.") from error
+
+
+def _polygon(words: Sequence[str], names: dict[int, str], where: str) -> tuple[str, np.ndarray]:
+    try:
+        number, shares = int(words[0]), [float(word) for word in words[1:]]
+    except ValueError as error:
+        raise DataError(f"{where}: {error}. Expected the number of a class, then x and y from 0 to 1.") from error
+    if number not in names:
+        raise DataError(f"{where}: class {number} has no name in {NAMES}.")
+    if len(shares) == 4:
+        raise DataError(f"{where}: a box, which is no mask. Expected polygons (YOLO segmentation).")
+    # A prediction ends with its confidence.
+    points = points_of(shares[: len(shares) - len(shares) % 2], where)
+    if not (np.isfinite(points).all() and points.min() >= -1e-6 and points.max() <= 1 + 1e-6):
+        raise DataError(f"{where}: coordinates from {points.min():g} to {points.max():g}; expected 0 to 1.")
+    return names[number], points
+
+
+YOLO = Format(_write, _read, (POLYGONS,), "yolo", "YOLO segmentation, a folder with labels/ and data.yaml")

@@ -1,0 +1,314 @@
+"""Masks of a run or ground truth as label files, and label files as the ground truth of the next run."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from robis.config.settings import SharedSettings
+from robis.datasets.layouts import list_categories, list_samples, list_splits
+from robis.datasets.samples import ANOMALOUS, NORMAL, Sample, Source
+from robis.errors import DataError, one_of
+from robis.evaluation.counts import resize_mask
+from robis.io.atomic import atomic_file, atomic_folder
+from robis.io.images import image_size, read_mask
+from robis.io.maps import read_map, read_written_mask, write_mask
+from robis.io.samples import IndexedSample, read_samples
+from robis.io.tables import read_table
+from robis.labels.files import POLYGONS, Drawing
+from robis.labels.formats import FORMATS
+from robis.labels.images import KnownImages
+from robis.labels.model import LabeledImage, Region, connected
+from robis.workflow import results
+
+# The class of regions that a run found, and of ground truth whose defect has no name.
+DEFECT = "defect"
+TABLE = "samples.csv"
+COLUMNS = ("category", "split", "image", "label", "mask", "defect")
+
+
+@dataclass(frozen=True)
+class Choice:
+    """Which results become labels.
+
+    Attributes:
+        ground_truth: whether the ground truth is meant instead of a run's final masks.
+        run: name of the run; None for the only one.
+        category, split: None for all.
+        root: folder of the data set, which ground truth is read from.
+    """
+
+    ground_truth: bool = False
+    run: str | None = None
+    category: str | None = None
+    split: str | None = None
+    root: Path | None = None
+
+
+@dataclass(frozen=True)
+class Part:
+    """A category and split of a results folder, and the run whose masks are meant; None for ground truth."""
+
+    folder: Path
+    run: str | None
+    category: str
+    split: str
+
+    def place(self, pattern: str) -> Path:
+        """A path of this part."""
+        return results.place(pattern, self.folder, detector=self.run or "", category=self.category, split=self.split)
+
+
+@dataclass(frozen=True)
+class Exported:
+    """What was written: the file or folder, and the numbers of images, of images with regions, and of regions."""
+
+    target: Path
+    images: int
+    marked: int
+    regions: int
+
+
+def export_labels(folder: Path, kind: str, target: Path | None, choice: Choice, drawing: Drawing) -> Exported:
+    """Write final masks or ground truth in a label format; each 8-connected region is one label.
+
+    Masks are brought to the images' size as for the metrics (nearest). The class is `defect`, or the ground truth's
+    name of the defect. A region's score is the highest value of the anomaly map in it.
+
+    Args:
+        folder: results/NAME.
+        kind: one of FORMATS.
+        target: file or folder to write; None for one in the current folder, named after the format.
+        choice: which results.
+        drawing: how regions are drawn.
+
+    Raises:
+        DataError: the target exists, there is nothing of what is chosen, or several runs to choose from.
+    """
+    form = FORMATS[kind]
+    target = target or Path(form.target)
+    if target.exists():
+        raise DataError(f"{target}: exists already. Give another place with --out.")
+    if drawing.shapes not in form.shapes:
+        raise DataError(f"--shapes: {kind} has no {drawing.shapes}; it has {' and '.join(form.shapes)}.")
+    if drawing.tolerance and drawing.shapes != POLYGONS:
+        raise DataError("--tolerance: only polygons have one. Add --shapes polygons.")
+    parts = _parts(folder, choice)
+    names = _class_names(parts) if choice.ground_truth else [DEFECT]
+    counts = Counter({"images": 0, "marked": 0, "regions": 0})
+    images = _counted(_images(parts, choice), counts)
+    placed = atomic_file if Path(form.target).suffix else atomic_folder
+    with placed(target) as partial:
+        form.write(images, names, partial, drawing)
+    return Exported(target, **counts)
+
+
+def _parts(folder: Path, choice: Choice) -> list[Part]:
+    run = None if choice.ground_truth else _run(folder, choice.run)
+    files = results.places(results.SAMPLES if run is None else results.IMAGE_SCORES, folder)
+    inspected = [Part(folder, run, file.parent.name, file.stem) for file in files if run in (None, _run_of(file))]
+    parts = [
+        part
+        for part in inspected
+        if choice.category in (None, part.category)
+        and choice.split in (None, part.split)
+        and (run is not None or _has_masks(part))
+    ]
+    if parts:
+        return parts
+    for option, wanted, known in (
+        ("--category", choice.category, {part.category for part in inspected}),
+        ("--split", choice.split, {part.split for part in inspected}),
+    ):
+        if wanted is not None and wanted not in known:
+            raise DataError(f"{option}: {folder} has no {wanted!r}. {one_of(wanted, sorted(known))}")
+    what = "ground-truth masks" if run is None else "final masks"
+    raise DataError(f"{folder}: no {what} there. Expected a results folder, results/NAME, of a finished run.")
+
+
+def _run_of(file: Path) -> str:
+    return file.parts[-4]
+
+
+def _run(folder: Path, wanted: str | None) -> str:
+    runs = sorted({_run_of(file) for file in results.places(results.IMAGE_SCORES, folder)})
+    if not runs:
+        raise DataError(f"{folder}: no final masks there. Expected a results folder, results/NAME, of a finished run.")
+    if wanted in runs:
+        return wanted
+    if wanted is None and len(runs) == 1:
+        return runs[0]
+    asked = f"{folder} has no run {wanted!r}" if wanted else f"{folder} has {len(runs)} runs; choose one"
+    raise DataError(f"--run: {asked}. {one_of(wanted or '', runs)}")
+
+
+def _has_masks(part: Part) -> bool:
+    return any(sample.mask for sample in read_samples(part.place(results.SAMPLES)))
+
+
+def _class_names(parts: Sequence[Part]) -> list[str]:
+    samples = (sample for part in parts for sample in read_samples(part.place(results.SAMPLES)))
+    return sorted({sample.defect or DEFECT for sample in samples if sample.mask})
+
+
+def _images(parts: Sequence[Part], choice: Choice) -> Iterator[LabeledImage]:
+    for part in parts:
+        samples = read_samples(part.place(results.SAMPLES))
+        if part.run is None:
+            yield from (image for sample in samples if (image := _labeled(sample, choice.root)))
+        else:
+            yield from _found(part, samples)
+
+
+def _labeled(sample: IndexedSample, root: Path | None) -> LabeledImage | None:
+    """The ground truth of an image; None where it is not known."""
+    if root is None:
+        raise DataError("--root: ground truth is read from the data set. Give its folder, dataset.root.")
+    if sample.mask is None and sample.label != NORMAL:
+        return None
+    regions = connected(sample.defect or DEFECT, read_mask(root / sample.mask)) if sample.mask else ()
+    return LabeledImage(sample.image, sample.height, sample.width, tuple(regions))
+
+
+def _found(part: Part, samples: Sequence[IndexedSample]) -> Iterator[LabeledImage]:
+    table = read_table(part.place(results.IMAGE_SCORES), stage="score_images", columns={"sample_id": "text"})
+    scores = dict(zip(table["sample_id"], table["rescored"], strict=True))
+    masks, maps = part.place(results.MASKS), part.place(results.ANOMALY_MAPS)
+    for sample in samples:
+        mask = read_written_mask(masks / f"{sample.sample_id}.png", stage="refine")
+        regions: tuple[Region, ...] = ()
+        if mask.any():
+            anomaly_map = read_map(maps / f"{sample.sample_id}.tiff")
+            regions = tuple(_scored(mask, anomaly_map, sample))
+        yield LabeledImage(sample.image, sample.height, sample.width, regions, float(scores[sample.sample_id]))
+
+
+def _scored(mask: np.ndarray, anomaly_map: np.ndarray, sample: IndexedSample) -> Iterator[Region]:
+    """The regions of a final mask at the image's size, with their peaks."""
+    for region in connected(DEFECT, mask):
+        height, width = region.mask.shape
+        window = np.s_[region.y : region.y + height, region.x : region.x + width]
+        peak = float(anomaly_map[window][region.mask].max())
+        alone = np.zeros_like(mask)
+        alone[window] = region.mask
+        for enlarged in connected(DEFECT, resize_mask(alone, sample.height, sample.width)):
+            yield replace(enlarged, score=peak)
+
+
+def _counted(images: Iterator[LabeledImage], counts: Counter[str]) -> Iterator[LabeledImage]:
+    for image in images:
+        counts += Counter(images=1, marked=bool(image.regions), regions=len(image.regions))
+        yield image
+
+
+@dataclass(frozen=True)
+class Imported:
+    """What a label file gave.
+
+    Attributes:
+        table: the sample table that was written.
+        dataset: options of the section `dataset` that use it.
+        images: number of images with labels in the file.
+        defects: class -> number of images that have it, those with most pixels of it counted only.
+        normal: number of images in the file without a region.
+        unchanged: number of images of the data set that the file does not name.
+    """
+
+    table: Path
+    dataset: Mapping[str, Any]
+    images: int
+    defects: Mapping[str, int]
+    normal: int
+    unchanged: int
+
+
+def import_labels(path: Path, kind: str, settings: SharedSettings, out: Path) -> Imported:
+    """Write the ground truth of a label file as masks and a sample table (layout `table`) of all of the data set.
+
+    Images of the file without a region become good ones. Images that it does not name keep their labels and masks.
+
+    Args:
+        path: the file or folder of labels.
+        kind: one of FORMATS.
+        settings: whose `dataset` names the images.
+        out: folder to write.
+
+    Raises:
+        DataError: the folder exists, or the file cannot be read or does not fit the data set.
+    """
+    if out.exists():
+        raise DataError(f"{out}: exists already. Give another folder with --out.")
+    source = _source(settings)
+    rows = [
+        (category, split, sample)
+        for category in list_categories(source)
+        for split in list_splits(source)
+        for sample in list_samples(source, category, split)
+    ]
+    files = [sample.image for _, _, sample in rows]
+    images = KnownImages(files, lambda file: image_size(source.root / file))
+    with atomic_folder(out) as scratch:
+        labeled = {image.file: _write_label(image, scratch, out, source) for image in FORMATS[kind].read(path, images)}
+        images.check(path)
+        _check_learned(path, rows, labeled)
+        lines = [(category, split, *_cells(labeled.get(sample.image, sample))) for category, split, sample in rows]
+        pd.DataFrame(lines, columns=list(COLUMNS)).to_csv(scratch / TABLE, index=False)
+    return _summary(out, source, labeled, len(files))
+
+
+def _source(settings: SharedSettings) -> Source:
+    dataset = settings.dataset
+    root = Path(dataset.root).expanduser()
+    return Source(dataset.layout, root, dataset.table, dataset.allow_outside_root)
+
+
+def _write_label(image: LabeledImage, scratch: Path, out: Path, source: Source) -> Sample:
+    """Write an image's mask and give its new sample."""
+    if not image.regions:
+        return Sample("", image.file, NORMAL, "good")
+    place = Path("masks", *PurePosixPath(image.file).with_suffix(".png").parts)
+    write_mask(scratch / place, image.mask())
+    pixels: Counter[str] = Counter()
+    for region in image.regions:
+        pixels[region.name] += int(region.mask.sum())
+    mask = Path(os.path.relpath(out / place, source.root)).as_posix()
+    return Sample("", image.file, ANOMALOUS, pixels.most_common(1)[0][0], mask)
+
+
+def _check_learned(path: Path, rows: Sequence[tuple[str, str, Sample]], labeled: Mapping[str, Sample]) -> None:
+    """Raise DataError for training and validation images with regions: models learn from good images alone."""
+    learned = [
+        sample.image
+        for _, split, sample in rows
+        if split in ("train", "validation") and labeled.get(sample.image, sample).label == ANOMALOUS
+    ]
+    if learned:
+        raise DataError(
+            f"{path}: {len(learned)} training or validation images have defects, such as {learned[0]}. Models learn "
+            f"from good images. Move these images to another split first."
+        )
+
+
+def _cells(sample: Sample) -> tuple[str, str, str, str]:
+    return sample.image, sample.label or "", sample.mask or "", sample.defect or ""
+
+
+def _summary(out: Path, source: Source, labeled: Mapping[str, Sample], images: int) -> Imported:
+    table = out / TABLE
+    inside = out.resolve().is_relative_to(source.root.resolve())
+    dataset: dict[str, Any] = {
+        "layout": "table",
+        "table": os.path.relpath(table, source.root) if inside else str(table.resolve()),
+    }
+    if not inside:
+        dataset["allow_outside_root"] = True
+    defects = Counter(sample.defect or "" for sample in labeled.values() if sample.label == ANOMALOUS)
+    normal = len(labeled) - defects.total()
+    return Imported(table, dataset, len(labeled), dict(defects.most_common()), normal, images - len(labeled))
