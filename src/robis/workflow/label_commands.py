@@ -98,7 +98,7 @@ def _import(options: argparse.Namespace, settings: SharedSettings) -> None:
     print(
         f"Wrote {written.table}: {_count(sum(written.defects.values()), 'defective image')}"
         f"{f' ({defects})' if defects else ''}, {written.normal} good, {written.unchanged} as before. Use it with\n\n"
-        f"{to_yaml({'dataset': dict(written.dataset)})}"
+        f"{to_yaml({'dataset': dict(written.dataset)}).rstrip()}"
     )
 
 
