@@ -445,6 +445,8 @@ def test_labels_become_ground_truth(
     }
     for file, mask in masks.items():
         np.testing.assert_array_equal(read_mask(parts / str(samples[file].mask)), mask)
+    before = {sample.image: sample.sample_id for sample in list_samples(Source("folder", parts), "nut", "test")}
+    assert {file: sample.sample_id for file, sample in samples.items()} == before, "results keep their names"
     assert len(list_samples(source, "nut", "train")) == 2
 
 

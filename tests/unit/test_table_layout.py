@@ -53,6 +53,19 @@ def problems_of(source: Source) -> list[str]:
     return str(caught.value).replace(f"{source.root}/", "").splitlines()
 
 
+def test_a_table_may_name_the_images_itself(root: Path) -> None:
+    header = HEADER.replace("\n", ",sample_id\n")
+    source = write_table(root, "nut,train,a/1.png,,,,first one/ü\nnut,train,a/2.png,,,,\n", header=header)
+    assert [sample.sample_id for sample in list_samples(source, "nut", "train")] == ["a/2", "first one/ü"]
+    names = ["../up", "/top", "a//b", "a/", ".", "a\\b", "a/2"]
+    rows = [f"nut,train,{image},,,,{name}" for image, name in zip(["a/1.png"] * 7, names, strict=True)]
+    for name, line in zip(names, rows, strict=True):
+        source = write_table(root, f"{line}\nnut,train,a/2.png,,,,\n", name=f"{names.index(name)}.csv", header=header)
+        source = Source("table", root, f"{names.index(name)}.csv")
+        text = "\n".join(problems_of(source))
+        assert ("a/2.png" in text) if name == "a/2" else (f"{name!r} leads elsewhere" in text), name
+
+
 def test_a_table_says_category_split_label_and_mask(root: Path) -> None:
     source = Source("table", root)
     assert list_categories(source) == ["bolt", "nut"]

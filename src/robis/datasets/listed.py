@@ -51,6 +51,8 @@ class Form:
 
 
 TABLE = Form("samples.csv")
+# Columns that a table with the names of TABLE may have besides.
+OPTIONAL = ("defect", "sample_id")
 VISA = Form("split_csv/1cls.csv", category="object", label_is_defect=True, short_ids=True)
 
 
@@ -65,6 +67,7 @@ class _Row(NamedTuple):
     label: str
     mask: str
     defect: str
+    sample_id: str
 
 
 _Rows = dict[tuple[str, str], list[_Row]]
@@ -212,7 +215,8 @@ def _row_maker(path: Path, header: Sequence[str], form: Form) -> Callable[[int, 
             f"expected {', '.join(form.columns)}."
         )
     category, split, image, label, mask = (header.index(name) for name in form.columns)
-    defect = header.index("defect") if "defect" in header and not form.label_is_defect else None
+    has_more = not form.label_is_defect
+    defect, sample_id = (header.index(name) if name in header and has_more else None for name in OPTIONAL)
     width = len(header)
 
     def row_of(number: int, cells: Sequence[str]) -> _Row:
@@ -228,6 +232,7 @@ def _row_maker(path: Path, header: Sequence[str], form: Form) -> Callable[[int, 
             cells[label].strip(),
             cells[mask],
             "" if defect is None else composed(cells[defect].strip()),
+            "" if sample_id is None else composed(cells[sample_id].strip()),
         )
 
     return row_of
@@ -273,9 +278,9 @@ def _read_row(source: Source, root: str, form: Form, row: _Row, report: _Report)
     image = _path(source, root, row.image, report) if row.image else ""
     mask = _path(source, root, row.mask, report, may_be_folder=True) if row.mask else None
     label, defect = _label(form, row, report)
-    sample_id = _sample_id(image, form)
-    if reason := id_problem(sample_id):
-        report(problems.FILE_NAME, f"{image!r} {reason}")
+    sample_id = row.sample_id or _sample_id(image, form)
+    if reason := "leads elsewhere" if _leads_elsewhere(row.sample_id) else id_problem(sample_id):
+        report(problems.FILE_NAME, f"{row.sample_id or image!r} {reason}")
     return Sample(sample_id, image, label, defect, mask)
 
 
@@ -299,6 +304,11 @@ def _path(source: Source, root: str, name: str, report: _Report, *, may_be_folde
         return name
     spelled = on_disk(source.root / name)
     return spelled.as_posix() if Path(name).is_absolute() else os.path.relpath(spelled, source.root)
+
+
+def _leads_elsewhere(sample_id: str) -> bool:
+    """Whether a name that a table gives is no plain path below a folder of results."""
+    return bool(sample_id) and ("\\" in sample_id or _NOT_PLAIN.search(sample_id) is not None)
 
 
 def _is_folder(path: Path) -> bool:

@@ -31,7 +31,7 @@ from robis.workflow import results
 # The class of regions that a run found, and of ground truth whose defect has no name.
 DEFECT = "defect"
 TABLE = "samples.csv"
-COLUMNS = ("category", "split", "image", "label", "mask", "defect")
+COLUMNS = ("category", "split", "image", "label", "mask", "defect", "sample_id")
 
 
 @dataclass(frozen=True)
@@ -258,7 +258,10 @@ def import_labels(path: Path, kind: str, settings: SharedSettings, out: Path) ->
         labeled = {image.file: _write_label(image, scratch, out, source) for image in FORMATS[kind].read(path, images)}
         images.check(path)
         _check_learned(path, rows, labeled)
-        lines = [(category, split, *_cells(labeled.get(sample.image, sample))) for category, split, sample in rows]
+        lines = [
+            (category, split, *_cells(labeled.get(sample.image, sample)), sample.sample_id)
+            for category, split, sample in rows
+        ]
         pd.DataFrame(lines, columns=list(COLUMNS)).to_csv(scratch / TABLE, index=False)
     return _summary(out, source, labeled, len(files))
 
