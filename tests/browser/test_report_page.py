@@ -283,7 +283,7 @@ def test_the_viewer_goes_from_image_to_image_by_keyboard(browser: Chromium, page
     browser.press("?")
     browser.wait("document.getElementById('keys').open")
     browser.press("Escape", 27)
-    browser.press("g")
+    browser.press("l")
     browser.wait("document.querySelectorAll('#list .tile').length === 4")
 
 
@@ -445,7 +445,7 @@ def test_of_two_thousand_images_few_are_drawn_at_a_time(browser: Chromium, tmp_p
     browser.run("dispatchEvent(new Event('afterprint'))")
     assert browser.run(drawn) < 25
     browser.wait(ready)
-    browser.press("g")
+    browser.press("l")
     browser.wait("document.querySelectorAll('#list .tile').length > 4")
     assert browser.run("document.querySelectorAll('#list .tile').length") < 100
     browser.run("document.getElementById('list').focus()")

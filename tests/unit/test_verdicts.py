@@ -186,7 +186,7 @@ def test_what_a_mask_marks_by_hand(tmp_path: Path) -> None:
     values[0, 0], values[5, 9], values[9, 19] = 200, 90, 250
     write_map(tmp_path / "map.tiff", values)
     marked = Marked.of(mask, 25, 40, lambda: read_map(tmp_path / "map.tiff"))
-    assert marked == Marked(area=7 / 200, regions=2, box=(14, 10, 6, 5), peak=90.0)
+    assert marked == Marked(area=7 / 200, regions=2, boxes=((14, 10, 6, 5), (0, 0, 2, 3)), peak=90.0)
     assert Marked.of(mask & False, 25, 40, lambda: values) == Marked(0.0, 0)
 
 

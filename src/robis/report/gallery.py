@@ -33,6 +33,7 @@ SAMPLE_COLUMNS = ("id", "label", "defect", "width", "height", "fullWidth", "full
 RUN_COLUMNS = (
     *("result", "score", "threshold", "meanStd", "mebin", "stableFirst", "stableLast"),
     *("regions", "segF1", "low", "high", "judged", "margin"),
+    "boxes",
 )
 Record = Mapping[str, Any]
 
@@ -216,6 +217,7 @@ class _Work:
                 "high": high,
                 "judged": judged,
                 "margin": _number(row["margin"]),
+                "boxes": [list(box) for box in marked.boxes] or None,
             }
         return view
 

@@ -30,6 +30,7 @@ VERDICTS = {
 }
 # Of images whose label or ground truth is not known.
 RARE_VERDICTS = ("caught", "judged anomalous", "judged normal")
+MOST_BOXES = 50  # of an image, that the page lets a person judge
 # Verdicts on images that are judged anomalous.
 JUDGED_ANOMALOUS = ("found elsewhere", "false alarm", "found", "caught", "judged anomalous")
 
@@ -113,14 +114,19 @@ class Marked:
     Attributes:
         area: fraction of its pixels that are marked.
         regions: number of 8-connected regions.
-        box: x, y, width and height of the largest region in image pixels; None where nothing is marked.
+        boxes: x, y, width and height of the regions in image pixels, the largest first, at most MOST_BOXES.
         peak: highest value of the anomaly map in the largest region; None where it is not asked for.
     """
 
     area: float
     regions: int
-    box: tuple[int, int, int, int] | None = None
+    boxes: tuple[tuple[int, int, int, int], ...] = ()
     peak: float | None = None
+
+    @property
+    def box(self) -> tuple[int, int, int, int] | None:
+        """Of the largest region; None where nothing is marked."""
+        return self.boxes[0] if self.boxes else None
 
     @classmethod
     def of(
@@ -134,13 +140,15 @@ class Marked:
         count, labels, boxes, _ = cv2.connectedComponentsWithStats(mask.astype(np.uint8), connectivity=8)
         if count == 1:
             return cls(0.0, 0)
-        largest = 1 + int(boxes[1:, cv2.CC_STAT_AREA].argmax())
-        box = _in_image(boxes[largest], (height / mask.shape[0], width / mask.shape[1]))
+        by_area = 1 + np.argsort(-boxes[1:, cv2.CC_STAT_AREA], kind="stable")
+        largest = int(by_area[0])
+        scale = (height / mask.shape[0], width / mask.shape[1])
+        in_image = tuple(_in_image(boxes[label], scale) for label in by_area[:MOST_BOXES])
         peak = None
         if anomaly_map is not None:
             values = anomaly_map()
             peak = float(values[resize_mask(labels == largest, *values.shape)].max(initial=0))
-        return cls(float(mask.mean()), count - 1, box, peak)
+        return cls(float(mask.mean()), count - 1, in_image, peak)
 
 
 def _in_image(stats: np.ndarray, scale: tuple[float, float]) -> tuple[int, int, int, int]:

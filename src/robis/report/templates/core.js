@@ -65,7 +65,8 @@ const kept = {
     try { return localStorage.getItem(`robis-${name}`); } catch { return null; }
   },
   set(name, value) {
-    try { localStorage.setItem(`robis-${name}`, value); } catch { /* then it lasts as long as the page */ }
+    try { localStorage.setItem(`robis-${name}`, value); } catch { return false; } // then it lasts as long as the page
+    return true;
   },
 };
 

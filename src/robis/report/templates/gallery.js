@@ -65,6 +65,7 @@ function applyFilters() {
     if (defect && (samples.defect[row] !== defect || samples.label[row] === "normal")) continue;
     if (size !== "" && !(samples.area[row] > 0 && samples.area[row] >= SIZES[size][0] && samples.area[row] < SIZES[size][1])) continue;
     if (words && !samples.id[row].toLowerCase().includes(words)) continue;
+    if (!isInReview(row)) continue;
     if (differ === "differ" && a.result[row] === b.result[row]) continue;
     if (differ === "a" && !(right(a, row) && !right(b, row))) continue;
     if (differ === "b" && !(right(b, row) && !right(a, row))) continue;
@@ -73,6 +74,7 @@ function applyFilters() {
   sortRows();
   gallery.current = 0;
   showCount();
+  showReviewCount();
   resetRows();
 }
 
@@ -186,13 +188,14 @@ function makeRow(position) {
   const { samples, a, b } = view;
   const title = make("h3", { textContent: samples.id[row], title: samples.id[row] });
   const label = make("p", { className: "label", textContent: labelText(samples, row) });
+  const reviews = reviewBadges(row);
   const head = b
     ? make("header", { className: "both" },
-      make("div", { className: "what" }, title, label),
+      make("div", { className: "what" }, title, label, ...reviews),
       ...[a, b].map((run) => make("div", { className: "of-run" },
         make("b", { textContent: run.name, title: run.name }),
         ...(run.result[row] === null ? [make("span", { textContent: "–" })] : [badge(run.result[row]), factList(run, row)]))))
-    : make("header", {}, ...(a.result[row] === null ? [title, label] : [badge(a.result[row]), title, label, factList(a, row)]));
+    : make("header", {}, ...(a.result[row] === null ? [title, label] : [badge(a.result[row]), title, label, ...reviews, factList(a, row)]));
   const name = [samples.id[row], a.result[row], ...(b ? [b.result[row]] : [])].filter(Boolean).join(", ");
   return placed(position, make("article", { className: "card sample", "aria-label": name }, head,
     make("div", { className: "panels" }, ...panelsOf(view, row, false))));
@@ -210,8 +213,20 @@ function makeTile(position) {
   return placed(position, make("article", { className: "card sample tile", "aria-label": `${samples.id[row]}, ${a.result[row] ?? "not available"}` },
     make("div", { className: "well" }, stack),
     make("p", { className: "name", textContent: samples.id[row], title: samples.id[row] }),
-    make("p", { className: "line" }, has ? badge(a.result[row]) : null,
+    make("p", { className: "line" }, has ? badge(a.result[row]) : null, ...reviewBadges(row),
       make("span", { textContent: !has ? "not available" : a.segF1[row] === null ? `score ${rounded(a.score[row])}` : `SegF1 ${percent(a.segF1[row])}` }))));
+}
+
+// Draw an image of the list again, after its review has changed.
+function redrawRow(row) {
+  const position = gallery.order.indexOf(row);
+  const before = gallery.drawn.get(position);
+  if (!before) return;
+  const hadFocus = before.contains(document.activeElement);
+  const element = gallery.layout.grid ? makeTile(position) : makeRow(position);
+  before.replaceWith(element);
+  gallery.drawn.set(position, element);
+  if (hadFocus) element.focus({ preventScroll: true });
 }
 
 function focusRow(position) {

@@ -75,13 +75,15 @@ const COMMON_KEYS = {
   3: () => toggleLayer("truth"),
   "?": () => { if (!$("keys").open) $("keys").showModal(); },
 };
+const REVIEW_ACTIONS = Object.fromEntries(Object.entries(REVIEW_KEYS).map(([key, verdict]) => [key, () => judge(verdict)]));
 const VIEWER_KEYS = {
   ArrowLeft: () => step(-1), k: () => step(-1), ArrowRight: () => step(1), j: () => step(1),
   "+": () => act("zoom-in"), "=": () => act("zoom-in"), "-": () => act("zoom-out"), 0: () => act("fit"),
+  r: nextRegion, n: () => $("review-text").focus(), ...REVIEW_ACTIONS,
 };
 const LIST_KEYS = {
   j: () => focusRow(gallery.current + 1), k: () => focusRow(gallery.current - 1),
-  "/": () => $("search").focus(), g: toggleLayout,
+  "/": () => $("search").focus(), l: toggleLayout, ...REVIEW_ACTIONS,
 };
 // Only while the list has the focus, since these move pages and press buttons elsewhere.
 const FOCUSED_KEYS = {
@@ -110,6 +112,7 @@ startTables();
 startFigures();
 startGallery();
 startViewer();
+startReview();
 startLayers();
 $("help").addEventListener("click", () => $("keys").showModal());
 addEventListener("keydown", onKey);

@@ -4,6 +4,7 @@ const MOST_ZOOM = 64;
 
 function showViewer(row, rows) {
   Object.assign(viewer, { row, rows, zoom: 1, x: 0.5, y: 0.5 });
+  review.region = -1;
   if (!$("viewer").open) $("viewer").showModal();
   drawViewer();
 }
@@ -25,6 +26,7 @@ function drawViewer() {
   $("lenses").replaceChildren(...panels);
   $("lenses").style.setProperty("--panels", panels.length);
   $("viewer-note").textContent = `${samples.fullWidth[row]} × ${samples.fullHeight[row]} pixels; shown at ${samples.width[row]} × ${samples.height[row]}.`;
+  drawViewerReview();
   arrangeLenses();
   loadOriginal(row);
 }
@@ -105,6 +107,7 @@ function step(by) {
   const next = viewer.rows.indexOf(viewer.row) + by;
   if (next < 0 || next >= viewer.rows.length) return;
   viewer.row = viewer.rows[next];
+  review.region = -1;
   if (viewer.rows === gallery.order) gallery.current = next;
   drawViewer();
 }
