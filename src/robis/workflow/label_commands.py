@@ -1,9 +1,9 @@
-"""The commands `robis export labels` and `robis import labels`: their arguments. Quick to import."""
+"""The commands `robis export labels`, `import labels` and `review apply`: their arguments. Quick to import."""
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +12,7 @@ from robis.io.names import composed, on_disk
 
 if TYPE_CHECKING:
     from robis.config.settings import SharedSettings
+    from robis.workflow.review import Review
 
 FORMATS = ("coco", "yolo-seg", "labelme", "label-studio", "cvat")
 # Commands of two words, beside `robis export PACK`.
@@ -19,7 +20,7 @@ EXPORT, IMPORT = "export labels", "import labels"
 
 
 def add_commands(commands: Any, settings_of: Callable[[argparse.Namespace], SharedSettings]) -> None:
-    """Add both commands to the subparsers of a parser.
+    """Add the commands to the subparsers of a parser.
 
     Args:
         commands: the subparsers.
@@ -34,11 +35,24 @@ def add_commands(commands: Any, settings_of: Callable[[argparse.Namespace], Shar
     )
     read.add_argument("labels", type=_path, help="the file, or the folder with a file per image")
     read.add_argument("--format", choices=FORMATS, required=True, help="what wrote it")
-    read.add_argument(
-        "--configfile", type=Path, help="config whose `dataset` has the images (default: config/config.yaml)"
-    )
+    _add_config(read)
     read.add_argument("--out", type=Path, required=True, metavar="FOLDER", help="folder to write: samples.csv, masks/")
     read.set_defaults(run=lambda options: _import(options, settings_of(options)))
+    review = commands.add_parser("review", help="use verdicts of people").add_subparsers(
+        required=True, metavar="COMMAND"
+    )
+    apply = review.add_parser(
+        "apply",
+        help="make a sample table for the next run of verdicts.csv, which the report saves",
+        description="Prints what changes, then writes a table for the layout `table`. Reviewers who differ are listed.",
+    )
+    apply.add_argument("verdicts", type=_path, nargs="+", help="verdicts.csv, of one reviewer or several")
+    _add_config(apply)
+    apply.add_argument("--out", type=Path, metavar="FOLDER", help="folder to write: samples.csv, masks/")
+    apply.add_argument("--to-train", action="store_true", help="images judged good join the training images")
+    apply.add_argument("--masks", metavar="RUN", help="final masks of this run become masks of images judged defective")
+    apply.add_argument("-n", "--dry-run", action="store_true", help="print what would change, and write nothing")
+    apply.set_defaults(run=lambda options: _apply_review(options, settings_of(options)))
 
 
 def _add_export(commands: Any) -> None:
@@ -69,6 +83,12 @@ def _add_export(commands: Any) -> None:
     export.set_defaults(run=_export)
 
 
+def _add_config(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--configfile", type=Path, help="config whose `dataset` has the images (default: config/config.yaml)"
+    )
+
+
 def _path(text: str) -> Path:
     return on_disk(Path(text))
 
@@ -76,7 +96,7 @@ def _path(text: str) -> Path:
 def _export(options: argparse.Namespace) -> None:
     from robis.labels.files import Drawing
     from robis.labels.formats import FORMATS as BY_NAME
-    from robis.workflow.labels import Choice, export_labels
+    from robis.workflow.exported_labels import Choice, export_labels
 
     if not 0 <= options.tolerance <= 100:
         raise DataError(f"--tolerance: found {options.tolerance:g}; expected 0 to 100 pixels.")
@@ -90,16 +110,48 @@ def _export(options: argparse.Namespace) -> None:
 
 
 def _import(options: argparse.Namespace, settings: SharedSettings) -> None:
-    from robis.config.yaml_files import to_yaml
-    from robis.workflow.labels import import_labels
+    from robis.workflow.imported_labels import import_labels
 
     written = import_labels(options.labels, options.format, settings, options.out)
     defects = ", ".join(f"{name} {count}" for name, count in written.defects.items())
+    named = f" ({defects})" if defects else ""
     print(
-        f"Wrote {written.table}: {_count(sum(written.defects.values()), 'defective image')}"
-        f"{f' ({defects})' if defects else ''}, {written.normal} good, {written.unchanged} as before. Use it with\n\n"
-        f"{to_yaml({'dataset': dict(written.dataset)}).rstrip()}"
+        f"Wrote {written.table}: {_count(sum(written.defects.values()), 'defective image')}{named}, "
+        f"{written.good} good, {written.unchanged} as before. {_use(written.dataset)}"
     )
+
+
+def _apply_review(options: argparse.Namespace, settings: SharedSettings) -> None:
+    from robis.workflow.review import apply_review, plan_review
+    from robis.workflow.sample_table import TABLE
+
+    if options.out is None and not options.dry_run:
+        raise DataError("--out: expected a folder to write, or --dry-run.")
+    review = plan_review(options.verdicts, settings, masks_of=options.masks, to_train=options.to_train)
+    print("\n".join(_review_in_words(review)))
+    if not options.dry_run:
+        dataset = apply_review(review, settings, options.out, masks_of=options.masks)
+        print(f"Wrote {options.out / TABLE}. {_use(dataset)}")
+
+
+def _review_in_words(review: Review) -> Iterator[str]:
+    joined = f", {len(review.joined)} of them join the training images" if review.joined else ""
+    yield f"{_count(len(review.good), 'image')} judged good{joined}."
+    masks = f", {len(review.masks)} of them get a mask" if review.masks else ""
+    yield f"{_count(len(review.defective), 'image')} judged defective{masks}."
+    for (category, split), count in review.changed.items():
+        yield f"  {category}/{split}: {_count(count, 'label')} changed; its metrics and the report change"
+    for category in dict.fromkeys(category for category, _, _ in review.joined):
+        yield f"  {category}: another training set; the category is trained and inspected again"
+    if review.open:
+        yield f"{_count(len(review.open), 'image')} unchanged:"
+        yield from (f"  {'/'.join(image)}: {reason}" for image, reason in review.open.items())
+
+
+def _use(dataset: Mapping[str, Any]) -> str:
+    from robis.config.yaml_files import to_yaml
+
+    return f"Use it with\n\n{to_yaml({'dataset': dict(dataset)}).rstrip()}"
 
 
 def _count(number: int, noun: str) -> str:

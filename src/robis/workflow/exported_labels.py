@@ -1,30 +1,24 @@
-"""Masks of a run or ground truth as label files, and label files as the ground truth of the next run."""
+"""Masks of a run, or ground truth, as files of annotation tools."""
 
 from __future__ import annotations
 
-import os
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path, PurePosixPath
-from typing import Any
+from pathlib import Path
 
 import numpy as np
-import pandas as pd
 
-from robis.config.settings import SharedSettings
-from robis.datasets.layouts import list_categories, list_samples, list_splits
-from robis.datasets.samples import ANOMALOUS, NORMAL, Sample, Source
+from robis.datasets.samples import NORMAL
 from robis.errors import DataError, one_of
 from robis.evaluation.counts import resize_mask
 from robis.io.atomic import atomic_file, atomic_folder
-from robis.io.images import image_size, read_mask
-from robis.io.maps import read_map, read_written_mask, write_mask
+from robis.io.images import read_mask
+from robis.io.maps import read_map, read_written_mask
 from robis.io.samples import IndexedSample, read_samples
 from robis.io.tables import read_table
 from robis.labels.files import POLYGONS, Drawing
 from robis.labels.formats import FORMATS
-from robis.labels.images import KnownImages
 from robis.labels.model import LabeledImage, Region, connected
 from robis.workflow import results
 
@@ -206,112 +200,3 @@ def _counted(images: Iterator[LabeledImage], counts: Counter[str]) -> Iterator[L
     for image in images:
         counts += Counter(images=1, marked=bool(image.regions), regions=len(image.regions))
         yield image
-
-
-@dataclass(frozen=True)
-class Imported:
-    """What a label file gave.
-
-    Attributes:
-        table: the sample table that was written.
-        dataset: options of the section `dataset` that use it.
-        images: number of images with labels in the file.
-        defects: class -> number of images that have it, those with most pixels of it counted only.
-        normal: number of images in the file without a region.
-        unchanged: number of images of the data set that the file does not name.
-    """
-
-    table: Path
-    dataset: Mapping[str, Any]
-    images: int
-    defects: Mapping[str, int]
-    normal: int
-    unchanged: int
-
-
-def import_labels(path: Path, kind: str, settings: SharedSettings, out: Path) -> Imported:
-    """Write the ground truth of a label file as masks and a sample table (layout `table`) of all of the data set.
-
-    Images of the file without a region become good ones. Images that it does not name keep their labels and masks.
-
-    Args:
-        path: the file or folder of labels.
-        kind: one of FORMATS.
-        settings: whose `dataset` names the images.
-        out: folder to write.
-
-    Raises:
-        DataError: the folder exists, or the file cannot be read or does not fit the data set.
-    """
-    if out.exists():
-        raise DataError(f"{out}: exists already. Give another folder with --out.")
-    source = _source(settings)
-    rows = [
-        (category, split, sample)
-        for category in list_categories(source)
-        for split in list_splits(source)
-        for sample in list_samples(source, category, split)
-    ]
-    files = [sample.image for _, _, sample in rows]
-    images = KnownImages(files, lambda file: image_size(source.root / file))
-    with atomic_folder(out) as scratch:
-        labeled = {image.file: _write_label(image, scratch, out, source) for image in FORMATS[kind].read(path, images)}
-        images.check(path)
-        _check_learned(path, rows, labeled)
-        lines = [
-            (category, split, *_cells(labeled.get(sample.image, sample)), sample.sample_id)
-            for category, split, sample in rows
-        ]
-        pd.DataFrame(lines, columns=list(COLUMNS)).to_csv(scratch / TABLE, index=False)
-    return _summary(out, source, labeled, len(files))
-
-
-def _source(settings: SharedSettings) -> Source:
-    dataset = settings.dataset
-    root = Path(dataset.root).expanduser()
-    return Source(dataset.layout, root, dataset.table, dataset.allow_outside_root)
-
-
-def _write_label(image: LabeledImage, scratch: Path, out: Path, source: Source) -> Sample:
-    """Write an image's mask and give its new sample."""
-    if not image.regions:
-        return Sample("", image.file, NORMAL, "good")
-    place = Path("masks", *PurePosixPath(image.file).with_suffix(".png").parts)
-    write_mask(scratch / place, image.mask())
-    pixels: Counter[str] = Counter()
-    for region in image.regions:
-        pixels[region.name] += int(region.mask.sum())
-    mask = Path(os.path.relpath(out / place, source.root)).as_posix()
-    return Sample("", image.file, ANOMALOUS, pixels.most_common(1)[0][0], mask)
-
-
-def _check_learned(path: Path, rows: Sequence[tuple[str, str, Sample]], labeled: Mapping[str, Sample]) -> None:
-    """Raise DataError for training and validation images with regions: models learn from good images alone."""
-    learned = [
-        sample.image
-        for _, split, sample in rows
-        if split in ("train", "validation") and labeled.get(sample.image, sample).label == ANOMALOUS
-    ]
-    if learned:
-        raise DataError(
-            f"{path}: {len(learned)} training or validation images have defects, such as {learned[0]}. Models learn "
-            f"from good images. Move these images to another split first."
-        )
-
-
-def _cells(sample: Sample) -> tuple[str, str, str, str]:
-    return sample.image, sample.label or "", sample.mask or "", sample.defect or ""
-
-
-def _summary(out: Path, source: Source, labeled: Mapping[str, Sample], images: int) -> Imported:
-    table = out / TABLE
-    inside = out.resolve().is_relative_to(source.root.resolve())
-    dataset: dict[str, Any] = {
-        "layout": "table",
-        "table": os.path.relpath(table, source.root) if inside else str(table.resolve()),
-    }
-    if not inside:
-        dataset["allow_outside_root"] = True
-    defects = Counter(sample.defect or "" for sample in labeled.values() if sample.label == ANOMALOUS)
-    normal = len(labeled) - defects.total()
-    return Imported(table, dataset, len(labeled), dict(defects.most_common()), normal, images - len(labeled))
