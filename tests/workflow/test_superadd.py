@@ -26,7 +26,7 @@ from robis.io.maps import read_map
 from robis.workflow.stages import followers, readers
 from tests import published_superadd
 from tests.conftest import REPOSITORY
-from tests.workflow.conftest import CONFIG, Workspace, write_tiny_dataset
+from tests.workflow.conftest import CONFIG, Workspace, changed_stages, write_tiny_dataset
 
 pytestmark = pytest.mark.workflow
 
@@ -121,16 +121,29 @@ def test_masks_are_those_of_the_validation_split_closed_and_filled(superadd: Wor
     assert seen > 0
 
 
-@pytest.mark.parametrize("key", list(SUPERADD_CHANGES))
-def test_a_changed_key_plans_what_the_table_says(superadd: Workspace, tmp_path: Path, key: str) -> None:
-    value, jobs = SUPERADD_CHANGES[key]
+def change(folder: Path, key: str) -> Path:
+    """A config that differs from the finished run's in one option."""
     section, _, name = key.partition(".")
+    options = SUPERADD[section] | {name: SUPERADD_CHANGES[key][0]}
+    (folder / "config.yaml").write_text(yaml.safe_dump(SUPERADD | {section: options}))
+    return folder / "config.yaml"
+
+
+@pytest.mark.parametrize("key", ["superadd.rounds", "superadd.smoothing_sigma", "superadd.memory_gb"])
+def test_a_changed_key_plans_what_the_table_says(superadd: Workspace, tmp_path: Path, key: str) -> None:
     changed = Workspace(superadd.folder)
-    changed.configfile = tmp_path / "config.yaml"
-    changed.configfile.write_text(yaml.safe_dump(SUPERADD | {section: SUPERADD[section] | {name: value}}))
-    assert changed.planned("all", "metrics") == sorted(jobs)
-    read = {stage for stage, condition in readers(key, ["superadd"]).items()}
-    assert set(jobs) - {"infer_shard"} == followers(read, ["superadd"]) - {"submit", "pack"}
+    changed.configfile = change(tmp_path, key)
+    assert changed.planned("all", "metrics") == sorted(SUPERADD_CHANGES[key][1])
+
+
+@pytest.mark.parametrize("key", list(SUPERADD_CHANGES))
+def test_a_changed_key_changes_the_parameters_of_the_stages_that_read_it(
+    superadd: Workspace, tmp_path: Path, key: str
+) -> None:
+    expected = set(SUPERADD_CHANGES[key][1])
+    changed = changed_stages(superadd, change(tmp_path, key), "superadd")
+    for stages in (changed, set(readers(key, ["superadd"]))):
+        assert followers(stages, ["superadd"]) - {"submit", "pack"} == expected - {"infer_shard"}
 
 
 def published(folder: Path) -> dict[str, Any]:
