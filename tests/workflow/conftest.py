@@ -9,6 +9,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ import cv2
 import numpy as np
 import pytest
 import yaml
+from filelock import FileLock
 
 from robis.detectors.settings import load
 from robis.workflow.project import Project
@@ -213,15 +215,28 @@ def workspace(tmp_path: Path) -> Workspace:
     return workspace
 
 
+def made_once(factory: pytest.TempPathFactory, name: str, make: Callable[[Workspace], object]) -> Workspace:
+    """A workspace that nobody may change, made once for all processes that run tests."""
+    base = factory.getbasetemp()
+    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / name
+    workspace = Workspace(folder)
+    with FileLock(f"{folder}.lock"):
+        if not (folder / "done").exists():
+            make(workspace)
+            (folder / "done").touch()
+    return workspace
+
+
 @pytest.fixture(scope="session")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
     """One complete run that nobody may change."""
-    folder = tmp_path_factory.mktemp("finished")
-    write_tiny_dataset(folder / "data")
-    workspace = Workspace(folder)
-    workspace.write_config()
-    workspace.snakemake("all", "metrics", "submission")
-    return workspace
+
+    def make(workspace: Workspace) -> None:
+        write_tiny_dataset(workspace.folder / "data")
+        workspace.write_config()
+        workspace.snakemake("all", "metrics", "submission")
+
+    return made_once(tmp_path_factory, "finished", make)
 
 
 @pytest.fixture

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 from collections import Counter
 from pathlib import Path
@@ -12,12 +11,11 @@ import numpy as np
 import pandas as pd
 import pytest
 import yaml
-from filelock import FileLock
 from PIL import Image
 
 from robis.evaluation.metrics import METRICS
 from robis.workflow.stages import followers, readers
-from tests.workflow.conftest import CONFIG, Workspace, changed_stages, write_tiny_dataset
+from tests.workflow.conftest import CONFIG, Workspace, changed_stages, made_once, write_tiny_dataset
 
 pytestmark = pytest.mark.workflow
 
@@ -62,17 +60,14 @@ def write_options(workspace: Workspace, to: Path | None = None, **changes: Any) 
 
 @pytest.fixture(scope="module")
 def dinomaly(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
-    """One complete run that nobody may change, made once for all processes that run tests."""
-    base = tmp_path_factory.getbasetemp()
-    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "dinomaly"
-    workspace = Workspace(folder)
-    with FileLock(f"{folder}.lock"):
-        if not (folder / "done").exists():
-            write_tiny_dataset(folder / "data", ("nut", "bolt"))
-            write_options(workspace)
-            workspace.snakemake(*TARGETS)
-            (folder / "done").touch()
-    return workspace
+    """One complete run that nobody may change."""
+
+    def make(workspace: Workspace) -> None:
+        write_tiny_dataset(workspace.folder / "data", ("nut", "bolt"))
+        write_options(workspace)
+        workspace.snakemake(*TARGETS)
+
+    return made_once(tmp_path_factory, "dinomaly", make)
 
 
 @pytest.fixture

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import pytest
 import yaml
-from filelock import FileLock
 from safetensors.torch import load_file
 
 from robis.evaluation.metrics import METRICS
 from robis.workflow.stages import followers, readers
-from tests.workflow.conftest import CONFIG, Workspace, write_tiny_dataset
+from tests.workflow.conftest import CONFIG, Workspace, made_once, write_tiny_dataset
 
 pytestmark = pytest.mark.workflow
 
@@ -40,17 +38,14 @@ SUBSPACE_CHANGES: dict[str, tuple[Any, list[str]]] = {
 
 @pytest.fixture(scope="module")
 def subspace(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
-    """One complete run that nobody may change, made once for all processes that run tests."""
-    base = tmp_path_factory.getbasetemp()
-    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "subspace"
-    workspace = Workspace(folder)
-    with FileLock(f"{folder}.lock"):
-        if not (folder / "done").exists():
-            write_tiny_dataset(folder / "data")
-            workspace.configfile.write_text(yaml.safe_dump(SUBSPACE))
-            workspace.snakemake("all", "metrics")
-            (folder / "done").touch()
-    return workspace
+    """One complete run that nobody may change."""
+
+    def make(workspace: Workspace) -> None:
+        write_tiny_dataset(workspace.folder / "data")
+        workspace.configfile.write_text(yaml.safe_dump(SUBSPACE))
+        workspace.snakemake("all", "metrics")
+
+    return made_once(tmp_path_factory, "subspace", make)
 
 
 def test_runs_of_all_images_and_of_one_reach_the_report(subspace: Workspace) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +13,6 @@ import tifffile
 import timm
 import torch
 import yaml
-from filelock import FileLock
 from safetensors.torch import load_file, save_file
 from scipy.ndimage import binary_closing, binary_fill_holes
 
@@ -26,7 +24,7 @@ from robis.io.maps import read_map
 from robis.workflow.stages import followers, readers
 from tests import published_superadd
 from tests.conftest import REPOSITORY
-from tests.workflow.conftest import CONFIG, Workspace, changed_stages, write_tiny_dataset
+from tests.workflow.conftest import CONFIG, Workspace, changed_stages, made_once, write_tiny_dataset
 
 pytestmark = pytest.mark.workflow
 
@@ -69,18 +67,15 @@ def save_encoder(folder: Path) -> None:
 
 @pytest.fixture(scope="module")
 def superadd(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
-    """One complete run that nobody may change, made once for all processes that run tests."""
-    base = tmp_path_factory.getbasetemp()
-    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "superadd"
-    workspace = Workspace(folder)
-    with FileLock(f"{folder}.lock"):
-        if not (folder / "done").exists():
-            write_tiny_dataset(folder / "data")
-            save_encoder(folder / "weights")
-            workspace.configfile.write_text(yaml.safe_dump(SUPERADD))
-            workspace.snakemake("all", "metrics")
-            (folder / "done").touch()
-    return workspace
+    """One complete run that nobody may change."""
+
+    def make(workspace: Workspace) -> None:
+        write_tiny_dataset(workspace.folder / "data")
+        save_encoder(workspace.folder / "weights")
+        workspace.configfile.write_text(yaml.safe_dump(SUPERADD))
+        workspace.snakemake("all", "metrics")
+
+    return made_once(tmp_path_factory, "superadd", make)
 
 
 def test_a_run_from_normal_images_to_metrics_and_the_report(superadd: Workspace) -> None:

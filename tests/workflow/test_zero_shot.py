@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,6 @@ import pytest
 import timm
 import torch
 import yaml
-from filelock import FileLock
 from safetensors.torch import save_file
 
 from robis.cli import main
@@ -23,7 +21,7 @@ from robis.evaluation.metrics import METRICS
 from robis.scoring.rscin import rscin
 from robis.workflow.stages import followers, readers
 from tests.conftest import REAL_DATA
-from tests.workflow.conftest import CONFIG, Workspace, write_tiny_dataset
+from tests.workflow.conftest import CONFIG, Workspace, made_once, write_tiny_dataset
 
 pytestmark = pytest.mark.workflow
 
@@ -98,18 +96,15 @@ def zero_shot_config(**changes: Any) -> dict[str, Any]:
 
 @pytest.fixture(scope="module")
 def zero_shot(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
-    """One complete run that nobody may change, made once for all processes that run tests."""
-    base = tmp_path_factory.getbasetemp()
-    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "zero_shot"
-    workspace = Workspace(folder)
-    with FileLock(f"{folder}.lock"):
-        if not (folder / "done").exists():
-            write_tiny_dataset(folder / "data")
-            save_encoders(folder / "weights")
-            workspace.configfile.write_text(yaml.safe_dump(zero_shot_config()))
-            workspace.snakemake("all", "metrics")
-            (folder / "done").touch()
-    return workspace
+    """One complete run that nobody may change."""
+
+    def make(workspace: Workspace) -> None:
+        write_tiny_dataset(workspace.folder / "data")
+        save_encoders(workspace.folder / "weights")
+        workspace.configfile.write_text(yaml.safe_dump(zero_shot_config()))
+        workspace.snakemake("all", "metrics")
+
+    return made_once(tmp_path_factory, "zero_shot", make)
 
 
 def read(workspace: Workspace, run: str, output: str) -> pd.DataFrame:
