@@ -51,7 +51,8 @@ def _load(folder: Path, runtime: str, threads: int) -> Pack:
     name = "torch" if runtime == LIBRARY else "onnx"
     pack = load_pack(folder, device="cpu", threads=threads, runtime=name)
     if runtime == OPENVINO:
-        return Pack(pack.manifest, _open_vino(folder / "pack.onnx", threads, pack), pack.compute, folder)
+        scorer = _open_vino(folder / "pack.onnx", threads, pack)
+        return Pack(pack.manifest, scorer, pack.compute, folder, ignored=pack.ignored)
     return pack
 
 

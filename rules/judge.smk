@@ -9,6 +9,7 @@ rule judge:
         held_out_maps=results.of_split(results.TILE_MAPS, "validation"),
         held_out_tiles=results.of_split(results.TILE_MAP_TABLE, "validation"),
         range_maps=reference("merge.normalize", results.TILE_MAPS),
+        range_table=reference("merge.normalize", results.TILE_MAP_TABLE),
     output:
         verdicts=results.VERDICTS,
         held_out_scores=results.HELD_OUT_SCORES,

@@ -6,6 +6,7 @@ rule merge:
         maps=rules.infer.output.maps,
         table=rules.infer.output.table,
         range_maps=reference("merge.normalize", results.TILE_MAPS),
+        range_table=reference("merge.normalize", results.TILE_MAP_TABLE),
     output:
         maps=directory(results.ANOMALY_MAPS),
     log:

@@ -10,6 +10,7 @@ with job(snakemake) as options:
         maps=TileMaps(Path(snakemake.input.held_out_maps), Path(snakemake.input.held_out_tiles)),
         range_maps=next(map(Path, snakemake.input.range_maps), None),
         scores=Path(snakemake.output.held_out_scores),
+        range_table=next(map(Path, snakemake.input.range_table), None),
     )
     judge_split(
         Path(snakemake.input.samples),

@@ -10,6 +10,7 @@ with job(snakemake) as options:
         TileMaps(Path(snakemake.input.maps), Path(snakemake.input.table)),
         next(map(Path, snakemake.input.range_maps), None),
         Path(snakemake.output.maps),
+        range_table=next(map(Path, snakemake.input.range_table), None),
         threads=snakemake.threads,
         **options,
     )

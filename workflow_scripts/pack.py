@@ -5,7 +5,7 @@ from robis.packs.format import PackSettings
 from robis.packs.write import PackedRun, RunFiles, write_pack
 from robis.workflow.jobs import detector_inputs, job
 
-REFERENCE = ("range_maps", "reference_samples", "reference_maps")
+REFERENCE = ("range_maps", "range_table", "reference_samples", "reference_maps")
 OF_RUN = ("samples", "maps", "masks", "scores", "verdicts", "metrics", *REFERENCE)
 
 with job(snakemake) as options:
@@ -19,6 +19,7 @@ with job(snakemake) as options:
         scores=Path(files.scores[0]),
         verdicts=next(map(Path, files.verdicts), None),
         metrics=next(map(Path, files.metrics), None),
+        range_table=next(map(Path, files.range_table), None),
     )
     write_pack(
         Path(snakemake.output.pack),

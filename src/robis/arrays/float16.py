@@ -58,13 +58,15 @@ def not_finite(values: np.ndarray) -> tuple[int, ...] | None:
     return tuple(int(index) for index in place)
 
 
-def histogram(bits: np.ndarray) -> np.ndarray:
-    """Count the values of uint16 (H, W), bits of finite non-negative float16: int64 (31744,)."""
+def histogram(bits: np.ndarray, ignored: np.ndarray | None = None) -> np.ndarray:
+    """Count the values of uint16 (H, W), bits of finite non-negative float16, but for ignored ones: int64 (31744,)."""
     counts = np.zeros(FINITE_VALUES, np.int64)
     step = max(1, _MOST_COUNTED // max(1, bits.shape[1]))
     for top in range(0, bits.shape[0] if bits.size else 0, step):
         block = np.ascontiguousarray(bits[top : top + step])
         counts += cv2.calcHist([block], [0], None, [FINITE_VALUES], [0, FINITE_VALUES]).ravel().astype(np.int64)
+    if ignored is not None:
+        counts -= np.bincount(bits[ignored], minlength=FINITE_VALUES)
     return counts
 
 

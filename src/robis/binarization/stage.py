@@ -22,7 +22,7 @@ from robis.io.atomic import atomic_folder
 from robis.io.damage import damaged
 from robis.io.maps import write_mask
 from robis.io.progress import tracked
-from robis.io.samples import read_samples
+from robis.io.samples import IndexedSample, read_samples
 from robis.io.tables import make_table, write_table
 from robis.io.threads import threaded
 
@@ -128,17 +128,23 @@ class SplitMaps:
     samples: Path
     maps: Path
 
-    def paths(self) -> dict[str, Path]:
-        """The maps by sample_id, sorted. Raises DataError when an image has none."""
-        paths = {
-            image.sample_id: self.maps / f"{image.sample_id}.tiff"
-            for image in sorted(read_samples(self.samples), key=lambda image: image.sample_id)
-        }
-        lost = [sample_id for sample_id, path in paths.items() if not path.is_file()]
+    def path_of(self, image: IndexedSample) -> Path:
+        """The map of an image."""
+        return self.maps / f"{image.sample_id}.tiff"
+
+    def images(self) -> list[IndexedSample]:
+        """The images, sorted by sample_id. Raises DataError when one has no map."""
+        images = sorted(read_samples(self.samples), key=lambda image: image.sample_id)
+        lost = [image.sample_id for image in images if not self.path_of(image).is_file()]
         if lost:
-            problem = f"no anomaly map for {len(lost)} of {len(paths)} samples ({lost[0]}.tiff is the first)"
+            problem = f"no anomaly map for {len(lost)} of {len(images)} samples ({lost[0]}.tiff is the first)"
             raise damaged(self.maps, problem, "merge")
-        return paths
+        return images
+
+    def statistics(self, threads: int = 1, *, erosion_size: int = 1) -> MapStatistics:
+        """Statistics of all maps, see `MapStatistics.of`. Raises DataError."""
+        images = self.images()
+        return MapStatistics.of(map(self.path_of, images), threads, erosion_size=erosion_size, images=images)
 
 
 def binarize_split(
@@ -161,20 +167,22 @@ def binarize_split(
         DataError: a map is missing or cannot be used, or the maps of another split give no threshold or are too few.
         DiskFullError: there is no room for the masks.
     """
-    paths = split.paths()
-    statistics = MapStatistics.of(reference.paths().values(), threads, erosion_size=options.peak_erosion)
+    images = split.images()
+    statistics = reference.statistics(threads, erosion_size=options.peak_erosion)
     if reference != split:
         _check_reference(statistics, reference.maps, options)
     calibration = Calibration.of(statistics, options)
     promised = calibration.promise.columns() if calibration.promise else dict.fromkeys(PROMISE_COLUMNS)
-    compiled = sum(path.stat().st_size for path in paths.values()) > WORTH_COMPILING
+    compiled = sum(split.path_of(image).stat().st_size for image in images) > WORTH_COMPILING
 
-    def binarize(sample_id: str) -> dict[str, object]:
-        coarse = coarse_mask(read_valid_map(paths[sample_id]), calibration, options, compiled=compiled)
+    def binarize(image: IndexedSample) -> dict[str, object]:
+        anomaly_map = read_valid_map(split.path_of(image))
+        ignored = image.ignored_at(anomaly_map.shape)
+        coarse = coarse_mask(anomaly_map, calibration, options, compiled=compiled, ignored=ignored)
         mask, mebin = coarse.mask, coarse.mebin
-        write_mask(folder / f"{sample_id}.png", mask)
+        write_mask(folder / f"{image.sample_id}.png", mask)
         return {
-            "sample_id": sample_id,
+            "sample_id": image.sample_id,
             "method": options.method,
             "threshold": float(coarse.threshold),
             "mean_std": calibration.mean_std,
@@ -187,7 +195,7 @@ def binarize_split(
         }
 
     with atomic_folder(masks) as folder:
-        rows = list(tracked(threaded(binarize, paths, threads), len(paths), "images"))
+        rows = list(tracked(threaded(binarize, images, threads), len(images), "images"))
     write_table(thresholds, make_table(rows).astype(COLUMNS)[list(COLUMNS)])
 
 
@@ -225,7 +233,7 @@ class Calibration:
     @classmethod
     def of_maps(cls, reference: SplitMaps, options: Thresholding, threads: int = 1) -> Calibration:
         """Taken from the maps of another split. Raises DataError where they give no threshold."""
-        statistics = MapStatistics.of(reference.paths().values(), threads, erosion_size=options.peak_erosion)
+        statistics = reference.statistics(threads, erosion_size=options.peak_erosion)
         _check_reference(statistics, reference.maps, options)
         return cls.of(statistics, options)
 
@@ -251,7 +259,12 @@ class CoarseMask:
 
 
 def coarse_mask(
-    anomaly_map: np.ndarray, calibration: Calibration, options: Thresholding, *, compiled: bool
+    anomaly_map: np.ndarray,
+    calibration: Calibration,
+    options: Thresholding,
+    *,
+    compiled: bool,
+    ignored: np.ndarray | None = None,
 ) -> CoarseMask:
     """The coarse mask of one anomaly map.
 
@@ -260,10 +273,15 @@ def coarse_mask(
         calibration: what all maps share.
         options: how.
         compiled: see `estimate`; the result is the same.
+        ignored: pixels that no mask has, bool (H, W), 0 in the map; None: nothing is ignored.
     """
     mebin = _mebin_vote(anomaly_map, calibration, options, compiled)
     threshold = calibration.lowest(mebin)
-    return CoarseMask(_mask_above(anomaly_map, threshold, options), threshold, mebin)
+    mask = _mask_above(anomaly_map, threshold, options)
+    if ignored is not None:
+        # Closing may have filled them.
+        mask[ignored] = 0
+    return CoarseMask(mask, threshold, mebin)
 
 
 def _mebin_vote(

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import repeat
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,7 @@ from robis.binarization.mebin import eroded
 from robis.errors import DataError
 from robis.io.damage import damaged
 from robis.io.maps import read_map
+from robis.io.samples import IndexedSample
 from robis.io.threads import threaded
 
 NEGATIVE_ZERO = 0x8000
@@ -39,15 +41,29 @@ class MapStatistics:
     peaks: np.ndarray
 
     @classmethod
-    def of(cls, paths: Iterable[Path], threads: int = 1, *, erosion_size: int = 1) -> MapStatistics:
+    def of(
+        cls,
+        paths: Iterable[Path],
+        threads: int = 1,
+        *,
+        erosion_size: int = 1,
+        images: Iterable[IndexedSample] | None = None,
+    ) -> MapStatistics:
         """Read maps, `threads` at a time. Raises DataError where there are none or one cannot be used.
 
         Args:
             paths: the maps.
             threads: maps read at a time.
             erosion_size: side of the block that erodes maps before their peaks are taken, in map pixels.
+            images: of the maps, whose ignored pixels do not count; None: all pixels count.
         """
-        return cls._of_counts(threaded(lambda path: _count(read_valid_map(path), erosion_size), paths, threads))
+
+        def count(pair: tuple[Path, IndexedSample | None]) -> tuple[np.ndarray, np.float16]:
+            anomaly_map = read_valid_map(pair[0])
+            return _count(anomaly_map, erosion_size, pair[1].ignored_at(anomaly_map.shape) if pair[1] else None)
+
+        pairs = zip(paths, repeat(None) if images is None else images, strict=False)
+        return cls._of_counts(threaded(count, pairs, threads))
 
     @classmethod
     def of_maps(cls, maps: Iterable[np.ndarray], *, erosion_size: int = 1) -> MapStatistics:
@@ -113,10 +129,16 @@ def valid_map(anomaly_map: np.ndarray, path: str | Path, *, stage: str | None = 
     return np.abs(anomaly_map)
 
 
-def _count(anomaly_map: np.ndarray, erosion_size: int) -> tuple[np.ndarray, np.float16]:
-    """How many pixels have each value, and the map's peak. The bits of the values sort as the values do."""
+def _count(
+    anomaly_map: np.ndarray, erosion_size: int, ignored: np.ndarray | None = None
+) -> tuple[np.ndarray, np.float16]:
+    """How many pixels have each value, and the map's peak. The bits of the values sort as the values do.
+
+    Ignored pixels, bool (H, W), are not counted; `merge` has made them 0, which is above no threshold.
+    """
     bits = np.ascontiguousarray(anomaly_map).view(np.uint16)
-    return histogram(bits), eroded(bits, erosion_size).max().view(np.float16)
+    peak = eroded(bits, erosion_size).max().view(np.float16)
+    return histogram(bits, ignored), peak
 
 
 def _values() -> np.ndarray:

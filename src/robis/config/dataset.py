@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator
@@ -10,6 +11,8 @@ from robis.config.section import DatasetName, Name, Section
 from robis.config.types import Bounds, Text, at_most, larger, unique
 
 SMALLEST_WINDOW = 8
+# What is replaced in the pattern of ignored regions.
+IGNORE_FIELDS = ("category", "split", "name")
 
 
 class Dataset(Section):
@@ -32,6 +35,12 @@ class Dataset(Section):
         "cameras; higher values are errors. null: the whole range of the file. Files of 8 bits do not depend on it.",
         json_schema_extra=larger("darker images with fewer gray levels"),
     )
+    ignore: Text | None = Field(
+        None,
+        description="Masks of pixels to ignore: path of an image whose pixels above 0 never count, absolute or "
+        "relative to the root. {category}, {split} and {name} (the image's path in its split, without suffix) are "
+        "replaced, as in ignore/{category}.png. null: no pixel is ignored.",
+    )
     categories: Literal["all"] | Annotated[list[Name], Field(min_length=1)] = Field(
         "all", description="Categories (products) to run: all, or a list of folder names."
     )
@@ -49,6 +58,15 @@ class Dataset(Section):
         "images and other options need some.",
         json_schema_extra=larger("more images to learn from, fewer to take thresholds from"),
     )
+
+    @field_validator("ignore")
+    @classmethod
+    def _known_fields(cls, value: str | None) -> str | None:
+        unknown = [name for name in re.findall(r"{([^}]*)}", value or "") if name not in IGNORE_FIELDS]
+        if unknown:
+            expected = ", ".join(f"{{{name}}}" for name in IGNORE_FIELDS)
+            raise ValueError(f"unknown {{{unknown[0]}}}; expected {expected} or nothing in braces")
+        return value
 
     @field_validator("splits", "categories")
     @classmethod

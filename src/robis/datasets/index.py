@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, replace
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +18,8 @@ from robis.datasets.problems import Problem, grouped
 from robis.datasets.samples import ANOMALOUS, NORMAL, Sample, Source
 from robis.datasets.unused import unused_beside
 from robis.errors import DataError
-from robis.io.images import MaskContent, image_size, read_mask_content
+from robis.io.ignored import decode, encode
+from robis.io.images import MaskContent, image_size, read_mask, read_mask_content
 from robis.io.names import shown
 from robis.io.progress import tracked
 from robis.io.samples import IndexedSample, write_samples
@@ -40,6 +42,8 @@ class Checked:
     Attributes:
         height, width: size of the image in pixels, as it is shown; 0 where it cannot be read.
         defect_share: share of the mask's pixels that are defective; None without a usable mask.
+        ignored: its ignored pixels, see `robis.io.ignored.encode`; None where nothing is ignored.
+        ignored_share: share of the image's pixels that are ignored.
         problem: why the sample cannot be used.
         remark: what is likely to be wrong with a mask that can be used.
     """
@@ -47,6 +51,8 @@ class Checked:
     height: int = 0
     width: int = 0
     defect_share: float | None = None
+    ignored: bytes | None = None
+    ignored_share: float = 0.0
     problem: Problem | None = None
     remark: Problem | None = None
 
@@ -98,7 +104,9 @@ def index_split(
     write_samples(
         samples,
         [
-            IndexedSample(split=split, height=result.height, width=result.width, **asdict(sample))
+            IndexedSample(
+                split=split, height=result.height, width=result.width, ignored=result.ignored, **asdict(sample)
+            )
             for sample, result in zip(listed, checked, strict=True)
         ],
     )
@@ -107,8 +115,55 @@ def index_split(
 def check_samples(source: Source, category: str, samples: Sequence[Sample], *, threads: int = 1) -> list[Checked]:
     """Open every image of a split as far as its size, and decode every mask; in the order of the samples."""
     masks_exist = LAYOUTS[source.layout].has_masks(source, category, samples)
-    checked = threaded(lambda sample: _check(source, category, sample, masks_exist), samples, threads)
-    return list(tracked(checked, len(samples), "images"))
+    # One mask of ignored pixels often serves all images.
+    read_ignored = lru_cache(maxsize=8)(_read_ignored)
+
+    def check(sample: Sample) -> Checked:
+        checked = _check(source, category, sample, masks_exist)
+        if sample.ignore is None or checked.problem:
+            return checked
+        return _with_ignored(checked, source, sample, read_ignored)
+
+    return list(tracked(threaded(check, samples, threads), len(samples), "images"))
+
+
+@dataclass(frozen=True)
+class _IgnoredMask:
+    """A mask of ignored pixels: its size, what is ignored (see `robis.io.ignored.encode`), and which share it is."""
+
+    shape: tuple[int, int]
+    ignored: bytes
+    share: float
+
+
+def _read_ignored(path: Path) -> _IgnoredMask | Problem:
+    try:
+        mask = read_mask(path)
+    except DataError as error:
+        return Problem(problems.UNREADABLE_IGNORE, str(error))
+    return _IgnoredMask((mask.shape[0], mask.shape[1]), encode(mask), float(np.count_nonzero(mask)) / mask.size)
+
+
+def _with_ignored(
+    checked: Checked, source: Source, sample: Sample, read_ignored: Callable[[Path], _IgnoredMask | Problem]
+) -> Checked:
+    """What a sample's files hold, the mask of ignored pixels included."""
+    path = source.root / str(sample.ignore)
+    mask = read_ignored(path)
+    if isinstance(mask, Problem):
+        return replace(checked, problem=mask)
+    if mask.shape != (checked.height, checked.width):
+        size = f"{mask.shape[1]} x {mask.shape[0]}"
+        text = f"{path}: {size} pixels; the image {sample.image} has {checked.width} x {checked.height}"
+        return replace(checked, problem=Problem(problems.IGNORE_SIZE, text))
+    if mask.share == 1:
+        return replace(checked, problem=Problem(problems.ALL_IGNORED, f"{sample.image}, by {path}"))
+    if mask.share == 0:
+        return checked
+    remark = checked.remark
+    if remark is None and checked.defect_share and not (read_mask(source.root / str(sample.mask)) & ~decode(mask.ignored)).any():
+        remark = Problem(problems.IGNORED_DEFECT, sample.image)
+    return replace(checked, ignored=mask.ignored, ignored_share=mask.share, remark=remark)
 
 
 def label_remarks(category: str, split: str, samples: Sequence[Sample]) -> list[Problem]:

@@ -9,8 +9,8 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
-from functools import partial
+from dataclasses import dataclass, replace
+from functools import lru_cache, partial
 from pathlib import Path
 
 from robis.datasets import problems
@@ -21,7 +21,7 @@ from robis.datasets.problems import Problem, ProblemsError
 from robis.datasets.samples import ANOMALOUS, LEARNED, NORMAL, Sample, Source
 from robis.datasets.words import folded, is_anomalous, is_mask_folder, is_normal, is_unknown
 from robis.errors import DataError
-from robis.io.names import composed, folder_problem, id_problem
+from robis.io.names import composed, folder_problem, id_problem, on_disk
 
 
 def _always(source: Source, category: str, samples: Sequence[Sample]) -> bool:
@@ -361,7 +361,7 @@ def list_samples(
     Raises DataError (ProblemsError) that lists the images whose results would share a name, or that no result can be
     named after, and the masks of more than one image.
     """
-    read = LAYOUTS[source.layout].read
+    read = _read
     samples = read(source, category, split)
     if split in LEARNED and (hold_out_every or (hold_out and not read(source, category, "validation"))):
         train = read(source, category, "train")
@@ -393,8 +393,31 @@ def list_category(source: Source, category: str) -> Listed:
     listed: Listed = {}
     for split in list_splits(source):
         with suppress(DataError):
-            listed[split] = LAYOUTS[source.layout].read(source, category, split)
+            listed[split] = _read(source, category, split)
     return listed
+
+
+def _read(source: Source, category: str, split: str) -> list[Sample]:
+    """The samples that lie in a split, each with its mask of ignored pixels where there is one."""
+    samples = LAYOUTS[source.layout].read(source, category, split)
+    if source.ignore is None:
+        return samples
+    is_there = lru_cache(maxsize=None)(lambda path: (source.root / path).is_file())
+
+    def ignore_of(sample: Sample) -> str | None:
+        path = ignore_path(source, category=category, split=split, name=sample.sample_id)
+        return path if is_there(path) else None
+
+    return [replace(sample, ignore=ignore_of(sample)) for sample in samples]
+
+
+def ignore_path(source: Source, **fields: str) -> str:
+    """Where the mask of ignored pixels of an image lies: posix, relative to the root or absolute; see `Source`."""
+    path = str(source.ignore)
+    for field, value in fields.items():
+        path = path.replace(f"{{{field}}}", value)
+    file = on_disk(source.root / Path(path).expanduser())
+    return file.relative_to(source.root).as_posix() if file.is_relative_to(source.root) else file.as_posix()
 
 
 def _unusable_ids(samples: Sequence[Sample]) -> list[Problem]:

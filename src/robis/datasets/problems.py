@@ -56,6 +56,19 @@ MISSING_MASK = Kind(
     "defective images have no mask",
     "Add the masks where they are looked for, or move the images to good",
 )
+UNREADABLE_IGNORE = Kind(
+    "mask of ignored pixels cannot be read", "masks of ignored pixels cannot be read", "Replace the files"
+)
+IGNORE_SIZE = Kind(
+    "mask of ignored pixels is of another size than its image",
+    "masks of ignored pixels are of another size than their images",
+    "Make both the same",
+)
+ALL_IGNORED = Kind(
+    "image is ignored completely",
+    "images are ignored completely",
+    "Pixels above 0 are ignored: invert the masks of dataset.ignore, or take the images out",
+)
 SPLIT = Kind("split cannot be listed", "splits cannot be listed", "Fix each problem below")
 EMPTY_CATEGORY = Kind(
     "category has no images", "categories have no images", "Add some where the layout has them, or take the folders out"
@@ -146,6 +159,11 @@ NEARLY_ALL = Kind(
     "mask marks nearly all of its image",
     "masks mark nearly all of their images",
     "Invert the masks if black is defective",
+)
+IGNORED_DEFECT = Kind(
+    "defective image has its defects in ignored pixels alone",
+    "defective images have their defects in ignored pixels alone",
+    "They stay labeled as anomalous, and no mask can show why. Move them to good, or ignore less",
 )
 TOO_DARK = Kind(
     "split of images uses little of its range",

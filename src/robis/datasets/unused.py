@@ -10,7 +10,7 @@ from robis.datasets import problems
 from robis.datasets.folders import entries, subfolder, walk
 from robis.datasets.layouts import LAYOUTS, Listed, category_folder, list_splits
 from robis.datasets.problems import Problem
-from robis.datasets.samples import Sample, Source, sample_files
+from robis.datasets.samples import Sample, Source, read_files, sample_files
 from robis.datasets.words import is_hidden
 from robis.errors import DataError
 from robis.io.images import IMAGE_SUFFIXES, is_image
@@ -35,7 +35,7 @@ class _Unused:
 
 def unused_in_dataset(source: Source, categories: Sequence[str], samples: Iterable[Sample]) -> list[Problem]:
     """List all files below the root that look like images or masks and are none of these samples' files."""
-    used = {composed(name) for sample in samples for name in sample_files(source.root, sample)}
+    used = {composed(name) for sample in samples for name in read_files(source.root, sample)}
     masks = [folder for category in categories for folder in LAYOUTS[source.layout].mask_folders(source, category)]
     unreadable: list[OSError] = []
     # Where the root is a whole computer or home, only the folders that hold some of the images are looked at.
@@ -54,12 +54,13 @@ def unused_beside(source: Source, category: str, split: str, samples: Listed) ->
     """
     layout, root = LAYOUTS[source.layout], source.root
     if layout.listed_files:
-        used = layout.listed_files(source)
+        ignores = {composed(sample.ignore) for listed in samples.values() for sample in listed if sample.ignore}
+        used = layout.listed_files(source) | ignores
         folders = _folders_of(root, [name for sample in samples[split] for name in sample_files(root, sample)])
         return _problems(source, root, list(_unused(root, folders, used)), used, ())
     if len(samples) < len(list_splits(source)):
         return []
-    used = {composed(name) for listed in samples.values() for sample in listed for name in sample_files(root, sample)}
+    used = {composed(name) for listed in samples.values() for sample in listed for name in read_files(root, sample)}
     folder = category_folder(source, category)
     others = [subfolder(folder, other) for other in samples if other != split]
     unreadable: list[OSError] = []

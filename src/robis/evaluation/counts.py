@@ -44,12 +44,14 @@ class PixelCounts:
     coverage: np.ndarray = field(default_factory=_weights)
     regions: int = 0
 
-    def add(self, anomaly_map: np.ndarray, mask: np.ndarray) -> None:
+    def add(self, anomaly_map: np.ndarray, mask: np.ndarray, ignored: np.ndarray | None = None) -> None:
         """Count an image.
 
         Args:
             anomaly_map: float16 (H, W), finite and non-negative.
             mask: bool (H, W), True on defects.
+            ignored: bool (H, W), True on pixels that do not count; None: all count. Of a region that they cut up, what
+                is left stays one region, and of one that lies in them nothing is left.
 
         Raises:
             ValueError: another dtype or shape, or values that are negative or not finite.
@@ -65,17 +67,17 @@ class PixelCounts:
             bits = np.where(bits == NEGATIVE_ZERO, np.uint16(0), bits)
             if bits.max() >= FINITE_VALUES:
                 raise ValueError("the anomaly map holds values that are negative or not finite")
-        self.normal += histogram(bits)
+        self.normal += histogram(bits, ignored)
         if mask.any():
-            self._add_defects(bits, mask)
+            self._add_defects(bits, mask, ignored)
 
-    def _add_defects(self, bits: np.ndarray, mask: np.ndarray) -> None:
+    def _add_defects(self, bits: np.ndarray, mask: np.ndarray, ignored: np.ndarray | None) -> None:
         # Only the bounding box is labeled: defects are small, images are large.
         pixels = np.ascontiguousarray(mask).view(np.uint8)
         x, y, width, height = cv2.boundingRect(pixels)
         window = np.s_[y : y + height, x : x + width]
         _, labels = cv2.connectedComponents(pixels[window], connectivity=8, ltype=cv2.CV_32S)
-        inside = mask[window]
+        inside = mask[window] if ignored is None else mask[window] & ~ignored[window]
         region = labels[inside] - 1
         value = bits[window][inside]
         area = np.bincount(region)
@@ -83,7 +85,7 @@ class PixelCounts:
         self.anomalous += defects
         self.normal -= defects
         self.coverage += np.bincount(value, weights=(1.0 / area)[region], minlength=FINITE_VALUES)
-        self.regions += len(area)
+        self.regions += int(np.count_nonzero(area))
 
     def merge(self, other: PixelCounts) -> None:
         """Add the counts of other images to these."""
@@ -109,10 +111,15 @@ class SegmentationCounts:
     tn: int = 0
 
     @classmethod
-    def of(cls, predicted: np.ndarray, mask: np.ndarray) -> SegmentationCounts:
-        """Compare a final mask with its ground truth, both bool (H, W). Raises ValueError where the shapes differ."""
+    def of(cls, predicted: np.ndarray, mask: np.ndarray, ignored: np.ndarray | None = None) -> SegmentationCounts:
+        """Compare a final mask with its ground truth, both bool (H, W). Raises ValueError where the shapes differ.
+
+        Ignored pixels, bool (H, W), do not count.
+        """
         if predicted.shape != mask.shape:
             raise ValueError(f"the final mask is {predicted.shape} and the ground truth {mask.shape}")
+        if ignored is not None:
+            predicted, mask = predicted[~ignored], mask[~ignored]
         tp = int(np.count_nonzero(predicted & mask))
         fp = int(np.count_nonzero(predicted)) - tp
         fn = int(np.count_nonzero(mask)) - tp

@@ -86,7 +86,8 @@ def evaluate_split(
 
     What is unknown is left out, and what is undefined is null. Images without a label count in `images` alone, unless
     they have a mask, which then counts in the pixel and seg_* metrics. Where an anomalous image has no mask,
-    `defects`, the pixel and the seg_* metrics are null: its pixels are neither. Memory does not grow with the number
+    `defects`, the pixel and the seg_* metrics are null: its pixels are neither. Ignored pixels count in no pixel and
+    seg_* metric, and change no label: an image stays anomalous though its defects lie in them alone. Memory does not grow with the number
     of images, and the result does not depend on `threads`.
 
     Args:
@@ -176,13 +177,10 @@ def _read_scores(path: Path, names: Sequence[str]) -> pd.DataFrame:
 class _Compared:
     """One image whose ground truth is known, with its files; `truth` is None where nothing is defective."""
 
-    name: str
-    normal: bool
+    sample: IndexedSample
     truth: Path | None
     anomaly_map: Path
     final_mask: Path
-    height: int
-    width: int
 
 
 def _usable(samples: Sequence[IndexedSample], files: SplitFiles) -> Iterator[_Compared]:
@@ -192,13 +190,10 @@ def _usable(samples: Sequence[IndexedSample], files: SplitFiles) -> Iterator[_Co
     for sample in samples:
         if sample.mask is not None or sample.label in (NORMAL, ANOMALOUS):
             yield _Compared(
-                name=sample.image,
-                normal=sample.label == NORMAL,
+                sample=sample,
                 truth=None if sample.mask is None else files.root / sample.mask,
                 anomaly_map=files.maps / f"{sample.sample_id}.tiff",
                 final_mask=files.masks / f"{sample.sample_id}.png",
-                height=sample.height,
-                width=sample.width,
             )
 
 
@@ -215,29 +210,32 @@ def _count_all(
 
 def _count(image: _Compared, resolution: str | int) -> tuple[PixelCounts, SegmentationCounts]:
     truth = _read_truth(image)
-    final = resize_mask(read_written_mask(image.final_mask, stage="refine"), image.height, image.width)
+    sample = image.sample
+    final = resize_mask(read_written_mask(image.final_mask, stage="refine"), sample.height, sample.width)
     anomaly_map = read_map(image.anomaly_map)
     if not anomaly_map.size or not_finite(anomaly_map) is not None:
         raise damaged(image.anomaly_map, "holds no pixels, or NaN or infinite values; expected finite ones", "merge")
-    height, width = (image.height, image.width) if isinstance(resolution, str) else (resolution, resolution)
+    height, width = (sample.height, sample.width) if isinstance(resolution, str) else (resolution, resolution)
     pixels = PixelCounts()
-    pixels.add(resize_map(anomaly_map, height, width), resize_mask(truth, height, width))
-    return pixels, SegmentationCounts.of(final, truth)
+    ignored = sample.ignored_at((height, width))
+    pixels.add(resize_map(anomaly_map, height, width), resize_mask(truth, height, width), ignored)
+    return pixels, SegmentationCounts.of(final, truth, sample.ignored_pixels)
 
 
 def _read_truth(image: _Compared) -> np.ndarray:
-    expected = (image.height, image.width)
+    sample = image.sample
+    expected = (sample.height, sample.width)
     if image.truth is None:
         return np.zeros(expected, bool)
     truth = read_mask(image.truth)
     if truth.shape != expected:
         raise DataError(
             f"{image.truth}: the mask is {truth.shape[0]} x {truth.shape[1]} pixels (height x width); "
-            f"its image {image.name} is {expected[0]} x {expected[1]}. Give both the same size."
+            f"its image {sample.image} is {expected[0]} x {expected[1]}. Give both the same size."
         )
-    if image.normal and truth.any():
+    if sample.label == NORMAL and truth.any():
         raise DataError(
-            f"{image.truth}: {np.count_nonzero(truth)} defect pixels, but {image.name} is labeled normal; "
+            f"{image.truth}: {np.count_nonzero(truth)} defect pixels, but {sample.image} is labeled normal; "
             "expected an empty mask or none. Correct the label or the mask."
         )
     return truth

@@ -5,8 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+from robis.io.ignored import covered_at, decode
 from robis.io.tables import make_table, read_table, write_table
+
+if TYPE_CHECKING:
+    import numpy as np
 
 
 @dataclass(frozen=True)
@@ -21,6 +26,9 @@ class IndexedSample:
         defect: "good", the defect's name, or None.
         mask: posix path of the ground truth relative to the root, or None.
         height, width: size in image pixels, as the image is shown.
+        ignore: path of the mask of ignored pixels, relative to the root or absolute, or None.
+        ignored: these pixels, see `robis.io.ignored.encode`: with them in the table, every stage that reads it knows
+            them, and is stale when they change. None where nothing is ignored.
     """
 
     sample_id: str
@@ -31,10 +39,21 @@ class IndexedSample:
     mask: str | None
     height: int
     width: int
+    ignore: str | None = None
+    ignored: bytes | None = None
+
+    @property
+    def ignored_pixels(self) -> np.ndarray | None:
+        """The ignored pixels, bool (height, width), not to be written to; None where nothing is ignored."""
+        return None if self.ignored is None else decode(self.ignored)
+
+    def ignored_at(self, shape: tuple[int, ...]) -> np.ndarray | None:
+        """The ignored cells of a grid (H, W) over the image, bool, see `robis.io.ignored.covered`; None: none is."""
+        return covered_at(self.ignored, *shape)
 
 
 COLUMNS = tuple(IndexedSample.__dataclass_fields__)
-_TYPES = dict.fromkeys(COLUMNS[:6], "str") | {"height": "int32", "width": "int32"}
+_TYPES = dict.fromkeys((*COLUMNS[:6], "ignore"), "str") | {"height": "int32", "width": "int32", "ignored": "object"}
 _KINDS = dict.fromkeys(COLUMNS[:6], "text") | {"height": "integers", "width": "integers"}
 
 
@@ -48,8 +67,10 @@ def write_samples(path: Path, samples: Sequence[IndexedSample]) -> None:
 def read_samples(path: Path) -> list[IndexedSample]:
     """Read a sample table. Raises DataError when it is missing, damaged or lacks a column."""
     table = read_table(path, stage="index", columns=_KINDS)
+    # Tables of earlier versions, which a report may compare with, have fewer columns.
+    names = [name for name in COLUMNS if name in table]
     columns = [
         [None if missing else value for value, missing in zip(table[name].tolist(), table[name].isna(), strict=True)]
-        for name in COLUMNS
+        for name in names
     ]
-    return [IndexedSample(*row) for row in zip(*columns, strict=True)]
+    return [IndexedSample(**dict(zip(names, row, strict=True))) for row in zip(*columns, strict=True)]

@@ -96,7 +96,7 @@ def export_pack(
 def compared(pack: Pack, other: Scorer, images: Sequence[Path]) -> ExportCheck:
     """Inspect images by the library and by another scorer of the same pack, and compare raw maps and masks."""
     pairs = [_Recorder(pack.scorer), _Recorder(other)]
-    packs = [Pack(pack.manifest, scorer, pack.compute, pack.source) for scorer in pairs]
+    packs = [Pack(pack.manifest, scorer, pack.compute, pack.source, ignored=pack.ignored) for scorer in pairs]
     difference = 0.0
     equal = pixels = 0
     inputs: dict[str, np.ndarray | Path] = {str(image): image for image in images} or dict(_generated(pack.manifest))

@@ -30,6 +30,7 @@ from robis.tiles.merge import Scaling
 from robis.tiles.store import Cutting
 
 MANIFEST = "pack.json"
+IGNORE = "ignore.png"
 FORMAT = 1
 
 
@@ -109,6 +110,7 @@ class Manifest(Part):
         limit: the score above which an image is judged anomalous; None where there is none.
         sides: see `Sides`.
         inputs: the detector's files by name, such as "model".
+        ignore: the mask of ignored pixels (`dataset.ignore`), a PNG; None where nothing is ignored.
         metrics: of the split, in 0..1; None without ground truth.
         check: see `Check`; None until it is done.
         libraries: versions of the libraries that computed the run.
@@ -131,6 +133,7 @@ class Manifest(Part):
     metrics: dict[str, float | None] | None
     check: Check | None
     libraries: dict[str, str]
+    ignore: PackedFile | None = None
 
 
 def write_manifest(folder: Path, manifest: Manifest) -> None:
@@ -161,7 +164,7 @@ def read_manifest(folder: Path) -> Manifest:
         ) from error
     if digest != _digest(values):
         raise _changed(path)
-    for packed in manifest.inputs.values():
+    for packed in (*manifest.inputs.values(), *([manifest.ignore] if manifest.ignore else [])):
         file = folder / packed.file
         if not file.is_file():
             raise DataError(f"{file}: does not exist, though {path} names it. Copy the whole folder of the pack again.")
@@ -186,6 +189,20 @@ def pack_file(source: Path, folder: Path, name: str) -> PackedFile:
         except OSError:
             shutil.copyfile(source, target)
     return PackedFile(file=target.name, sha256=sha256(target))
+
+
+def pack_ignored(ignored: bytes | None, folder: Path) -> PackedFile | None:
+    """Put a mask of ignored pixels, a PNG, into a pack as ignore.png; None where there is none."""
+    if ignored is None:
+        return None
+    target = folder / IGNORE
+    target.write_bytes(ignored)
+    return PackedFile(file=target.name, sha256=sha256(target))
+
+
+def read_ignored(manifest: Manifest, folder: Path) -> bytes | None:
+    """The mask of ignored pixels of a pack; None where nothing is ignored."""
+    return (folder / manifest.ignore.file).read_bytes() if manifest.ignore else None
 
 
 def digest_of(manifest: Manifest) -> str:

@@ -21,13 +21,23 @@ from robis.detectors.registry import DETECTORS
 from robis.detectors.scorers import RawMaps, Scorer
 from robis.encoders.names import is_pretrained_tag
 from robis.errors import ConfigError, DataError, WeightsError, one_of
+from robis.io.ignored import covered_at, decode, filled
 from robis.io.images import read_image
 from robis.packs.exported import EXPORTED, load_exported
-from robis.packs.format import MANIFEST, Manifest, PackSettings, ScorerSettings, digest_of, read_manifest
+from robis.packs.format import (
+    IGNORE,
+    MANIFEST,
+    Manifest,
+    PackSettings,
+    ScorerSettings,
+    digest_of,
+    read_ignored,
+    read_manifest,
+)
 from robis.packs.inspection import Inspection, regions_of
 from robis.refinement.stage import final_mask
 from robis.scoring.image_scores import image_score
-from robis.tiles.merge import merged_map
+from robis.tiles.merge import merged_map, with_ignored
 
 # What can compute raw maps: the library, and ONNX Runtime.
 RUNTIMES = ("torch", "onnx")
@@ -45,11 +55,15 @@ class Pack:
         digest: of the whole pack.
         scorer: the loaded detector; compute: how it computes.
         source: the folder, for messages.
+        ignored: pixels that never count, see `robis.io.ignored.encode`; None: all count.
     """
 
-    def __init__(self, manifest: Manifest, scorer: Scorer, compute: Compute, source: Path) -> None:
+    def __init__(
+        self, manifest: Manifest, scorer: Scorer, compute: Compute, source: Path, *, ignored: bytes | None = None
+    ) -> None:
         """Take a loaded scorer; `load_pack` is the usual way."""
         self.manifest, self.scorer, self.compute, self.source = manifest, scorer, compute, source
+        self.ignored = ignored
         self.digest = digest_of(manifest)
         self._refine = manifest.settings.refine.build()
         self._turn = threading.Lock()
@@ -75,6 +89,7 @@ class Pack:
             self._check_sides(pixels, name)
         clock.step("read")
         settings, sides = self.manifest.settings, (pixels.shape[0], pixels.shape[1])
+        pixels = filled(pixels, self._ignored_pixels(sides, name))
         windows = settings.crop.windows(*sides)
         tiles = np.stack([settings.crop.tile(pixels, window) for window in windows])
         clock.step("cut")
@@ -83,13 +98,15 @@ class Pack:
         clock.step("infer")
         places = None if raw.covers_image else [(w.x, w.y, w.width, w.height) for w in windows]
         merging = settings.merge.model_dump()
-        anomaly_map = merged_map(list(raw.maps), places, sides, self.manifest.scaling, **merging)
+        merged = merged_map(list(raw.maps), places, sides, self.manifest.scaling, **merging)
+        ignored = covered_at(self.ignored, *merged.shape)
+        anomaly_map = with_ignored(merged, ignored, name)
         clock.step("merge")
-        score = self._score(raw, anomaly_map)
+        score = self._score(raw, anomaly_map, ignored)
         limit = self.manifest.limit.value if self.manifest.limit else None
         clock.step("score")
         emptied = settings.empties_masks and limit is not None and score <= limit
-        mask = self._mask(anomaly_map, pixels, name, emptied=emptied)
+        mask = self._mask(anomaly_map, pixels, name, emptied=emptied, ignored=ignored)
         regions = regions_of(mask, anomaly_map, sides)
         clock.step("mask")
         is_anomalous = bool(mask.any()) if limit is None else score > limit
@@ -100,10 +117,22 @@ class Pack:
         """Of images of 16 bits, see `read_image`."""
         return self.manifest.settings.crop.bit_depth
 
-    def _score(self, raw: RawMaps, anomaly_map: np.ndarray) -> float:
+    def _ignored_pixels(self, sides: tuple[int, int], name: str) -> np.ndarray | None:
+        """The ignored pixels of an image of this height and width. Raises DataError for another size."""
+        if self.ignored is None:
+            return None
+        ignored = decode(self.ignored)
+        if ignored.shape != sides:
+            raise DataError(
+                f"{name}: {sides[1]} x {sides[0]} pixels; expected {ignored.shape[1]} x {ignored.shape[0]}, the size "
+                f"of the pack's mask of ignored pixels ({IGNORE}). Inspect images as they come from the same camera."
+            )
+        return ignored
+
+    def _score(self, raw: RawMaps, anomaly_map: np.ndarray, ignored: np.ndarray | None) -> float:
         fraction = self.manifest.settings.top_fraction
         if not isinstance(fraction, str):
-            return image_score(anomaly_map, fraction)
+            return image_score(anomaly_map, fraction, ignored)
         if raw.scores is None:
             raise DataError(
                 f"{self.source}: settings.top_fraction is {fraction!r}, but {self.manifest.detector} gives no scores "
@@ -111,15 +140,18 @@ class Pack:
             )
         return float(raw.scores.max())
 
-    def _mask(self, anomaly_map: np.ndarray, pixels: np.ndarray, name: str, *, emptied: bool) -> np.ndarray:
+    def _mask(
+        self, anomaly_map: np.ndarray, pixels: np.ndarray, name: str, *, emptied: bool, ignored: np.ndarray | None
+    ) -> np.ndarray:
         self._map_bytes += anomaly_map.nbytes
         coarse = coarse_mask(
             valid_map(anomaly_map, name),
             self.manifest.calibration,
             self.manifest.settings.binarize,
             compiled=self._map_bytes > WORTH_COMPILING,
+            ignored=ignored,
         )
-        return final_mask(coarse.mask > 0, lambda: pixels, self._refine, emptied=emptied)
+        return final_mask(coarse.mask > 0, lambda: pixels, self._refine, emptied=emptied, ignored=ignored)
 
     def _check_sides(self, pixels: np.ndarray, name: str) -> None:
         sides = self.manifest.sides
@@ -171,7 +203,8 @@ def load_pack(
     compute = compute_of(settings.scorer, device, threads)
     if runtime == "onnx":
         file = Path(exported) if exported else folder / EXPORTED
-        return Pack(manifest, load_exported(file, manifest, device, compute.threads), compute, folder)
+        exported_scorer = load_exported(file, manifest, device, compute.threads)
+        return Pack(manifest, exported_scorer, compute, folder, ignored=read_ignored(manifest, folder))
     _check_weights(folder, settings.scorer.encoder, encoder_weights)
     scorer = load_scorer(folder, manifest.detector, settings, _files(folder, manifest), device, encoder_weights)
     digest = encoder_digest(scorer.encoder)
@@ -182,7 +215,7 @@ def load_pack(
             f"was made with ({str(manifest.encoder_digest)[:12]}). Give the file of those weights with "
             f"--encoder-weights, or make the pack again with `snakemake packs`."
         )
-    return Pack(manifest, scorer, compute, folder)
+    return Pack(manifest, scorer, compute, folder, ignored=read_ignored(manifest, folder))
 
 
 def load_scorer(

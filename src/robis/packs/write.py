@@ -28,6 +28,7 @@ from robis.packs.format import (
     PackSettings,
     Sides,
     pack_file,
+    pack_ignored,
     read_manifest,
     write_manifest,
 )
@@ -53,6 +54,7 @@ class RunFiles:
         split: the sample table and maps of the split that the pack is compared on.
         masks, scores: of that split.
         verdicts, metrics: of that split; None where there are none.
+        range_table: the tile table of `range_maps`, see `scaling_of`.
     """
 
     inputs: Mapping[str, Path]
@@ -63,6 +65,7 @@ class RunFiles:
     scores: Path
     verdicts: Path | None
     metrics: Path | None
+    range_table: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -113,7 +116,7 @@ def write_pack(
             **vars(run),
             encoder_digest=encoder_digest(scorer.encoder),
             settings=settings,
-            scaling=scaling_of(files.range_maps),
+            scaling=scaling_of(files.range_maps, files.range_table),
             calibration=Calibration.of_maps(files.reference, settings.binarize, threads),
             limit=_limit(files.verdicts),
             sides=_sides(samples),
@@ -121,10 +124,13 @@ def write_pack(
             metrics=_metrics(files.metrics),
             check=None,
             libraries={name: _version(name) for name in COMPUTING},
+            # The plan has made sure that one mask serves all images.
+            ignore=pack_ignored(samples[0].ignored, partial),
         )
         # As it will be read: the numbers of the file are what is compared.
         write_manifest(partial, manifest)
-        pack = Pack(read_manifest(partial), scorer, compute_of(settings.scorer, "auto", threads), folder)
+        compute = compute_of(settings.scorer, "auto", threads)
+        pack = Pack(read_manifest(partial), scorer, compute, folder, ignored=samples[0].ignored)
         check = compared(pack, files, root, _spread(samples, checked_images))
         write_manifest(partial, manifest.model_copy(update={"check": check}))
     level = logging.INFO if check.equal_masks == check.images else logging.WARNING

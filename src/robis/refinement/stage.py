@@ -11,6 +11,7 @@ import numpy as np
 
 from robis.errors import DataError, first_few
 from robis.io.atomic import atomic_folder
+from robis.io.ignored import filled
 from robis.io.images import read_image
 from robis.io.maps import read_written_mask, write_mask
 from robis.io.progress import tracked
@@ -58,18 +59,26 @@ def refine_split(
 
         def write(image: IndexedSample) -> None:
             mask = read_written_mask(coarse / f"{image.sample_id}.png", stage="binarize")
-            pixels = partial(read_image, root / image.image, bit_depth=options.bit_depth)
-            write_mask(
-                folder / f"{image.sample_id}.png",
-                final_mask(mask, pixels, refine, emptied=image.sample_id in emptied),
+            final = final_mask(
+                mask,
+                partial(_read_kept, image, root, options.bit_depth),
+                refine,
+                emptied=image.sample_id in emptied,
+                ignored=image.ignored_at(mask.shape),
             )
+            write_mask(folder / f"{image.sample_id}.png", final)
 
         for _ in tracked(threaded(write, images, threads), len(images), "images"):
             pass
 
 
 def final_mask(
-    coarse: np.ndarray, image: Callable[[], np.ndarray], refine: Refine | None, *, emptied: bool
+    coarse: np.ndarray,
+    image: Callable[[], np.ndarray],
+    refine: Refine | None,
+    *,
+    emptied: bool,
+    ignored: np.ndarray | None = None,
 ) -> np.ndarray:
     """The final mask of one image, bool (H, W).
 
@@ -78,12 +87,18 @@ def final_mask(
         image: gives the image, uint8 (h, w, 3) RGB; called only where it is needed.
         refine: see `Refining.build`.
         emptied: whether the mask is emptied, because the image is judged normal.
+        ignored: pixels that the mask never has, bool (H, W); None: nothing is ignored.
     """
     if emptied:
         return np.zeros_like(coarse)
     if refine is None or not coarse.any():
         return coarse
-    return refine(_at_size_of(coarse, image()), coarse)
+    refined = refine(_at_size_of(coarse, image()), coarse)
+    return refined if ignored is None else refined & ~ignored
+
+
+def _read_kept(image: IndexedSample, root: Path, bit_depth: int | None) -> np.ndarray:
+    return filled(read_image(root / image.image, bit_depth=bit_depth), image.ignored_pixels)
 
 
 def _judged_normal(verdicts: Path) -> frozenset[str]:

@@ -18,6 +18,7 @@ from robis.errors import DataError
 from robis.evaluation.counts import SegmentationCounts
 from robis.evaluation.metrics import segmentation_metrics
 from robis.io.damage import damaged
+from robis.io.ignored import decode
 from robis.io.images import read_image, read_mask
 from robis.io.maps import read_map
 from robis.io.progress import tracked
@@ -29,7 +30,10 @@ from robis.report.runs import Group, known
 from robis.report.verdicts import Marked, Truth, no_regions, verdict_of
 
 CHUNK = 64  # images whose outlines lie in one data file
-SAMPLE_COLUMNS = ("id", "label", "defect", "width", "height", "fullWidth", "fullHeight", "original", "area", "regions")
+SAMPLE_COLUMNS = (
+    *("id", "label", "defect", "width", "height", "fullWidth", "fullHeight", "original", "area", "regions"),
+    "ignored",
+)
 RUN_COLUMNS = (
     *("result", "score", "threshold", "meanStd", "mebin", "stableFirst", "stableLast"),
     *("regions", "segF1", "low", "high", "judged", "margin"),
@@ -130,7 +134,16 @@ class _Image:
 
     columns: dict[str, Any]
     truth: Any
+    ignored: Any
     views: list[_View]
+
+
+@dataclass(frozen=True, eq=False)
+class _Compared:
+    """What masks of an image are compared with: its ground truth, and its ignored pixels, bool (H, W), if any."""
+
+    truth: Truth | None
+    ignored: np.ndarray | None
 
 
 @dataclass(frozen=True)
@@ -145,21 +158,25 @@ class _Work:
     def image(self, number: int) -> _Image:
         sample = self.samples[number]
         mask = known(sample["mask"])
-        truth = None if mask is None else Truth.read(self.place.root / mask)
-        columns: dict[str, Any] = self._draw_image(sample, truth) if pd.notna(sample["row"]) else {}
+        ignored = None if (png := known(sample["ignored"])) is None else decode(png)
+        truth = None if mask is None else Truth.read(self.place.root / mask, ignored)
+        columns: dict[str, Any] = self._draw_image(sample, truth, ignored) if pd.notna(sample["row"]) else {}
         size: tuple[int, int] | None = (columns["height"], columns["width"]) if columns else None
         views = []
         for place, run in enumerate(self.group.runs):
             try:
-                views.append(self._view(place, self.tables[place][number], sample, truth, size))
+                views.append(self._view(place, number, _Compared(truth, ignored), size))
             except DataError as error:
                 if not run.compared:
                     raise
                 views.append(_View(problem=str(error)))
-        outlined = outline(truth.mask, *size).compact() if truth and size else None
-        return _Image(columns, outlined, views)
+        outlined, left_out = (
+            outline(pixels, *size).compact() if pixels is not None and size else None
+            for pixels in (truth.mask if truth else None, ignored)
+        )
+        return _Image(columns, outlined, left_out, views)
 
-    def _draw_image(self, sample: Record, truth: Truth | None) -> dict[str, Any]:
+    def _draw_image(self, sample: Record, truth: Truth | None, ignored: np.ndarray | None) -> dict[str, Any]:
         """Draw what all runs share; the image's entry in the data file."""
         image = read_image(self.place.root / sample["image"], bit_depth=self.place.bit_depth)
         height, width = pictures.thumbnail_size(*image.shape[:2])
@@ -177,12 +194,12 @@ class _Work:
             "original": quote(link),
             "area": float(truth.mask.mean()) if truth else None,
             "regions": truth.regions if truth else None,
+            "ignored": float(ignored.mean()) if ignored is not None else None,
         }
 
-    def _view(
-        self, place: int, row: Record, sample: Record, truth: Truth | None, size: tuple[int, int] | None
-    ) -> _View:
+    def _view(self, place: int, number: int, expected: _Compared, size: tuple[int, int] | None) -> _View:
         """Measure an image in a run, and draw it at the (height, width) of its picture where that is given."""
+        row, sample, truth = self.tables[place][number], self.samples[number], expected.truth
         if not row["present"]:
             return _View()
         run, name = self.group.runs[place], str(sample["sample_id"])
@@ -191,7 +208,7 @@ class _Work:
         if truth:
             scaled = truth.at_its_size(final)
             overlaps = truth.overlaps(scaled)
-            seg_f1 = segmentation_metrics(SegmentationCounts.of(scaled, truth.mask))["seg_f1"]
+            seg_f1 = segmentation_metrics(SegmentationCounts.of(scaled, truth.mask, expected.ignored))["seg_f1"]
             regions = None if run.compared else truth.coverage(scaled, sample)
         judged = bool(row["margin"] > 0 if pd.notna(row["margin"]) else final.any())
         anomaly_map = cache(partial(_read_map, run, name))
@@ -252,13 +269,16 @@ class _DataFiles:
     def add(self, image: _Image) -> None:
         """Take the next image of the gallery."""
         self._extend("samples", image.columns, "truth", image.truth)
+        self._outlines.setdefault("ignored", []).append(image.ignored)
         for number, view in enumerate(image.views):
             # An image that a compared run does not have keeps its place.
             self._extend(run_file(number), view.columns, f"{run_file(number)}-masks", view.outlines)
         self._shown += 1
         if self._shown % CHUNK == 0 or self._shown == self._group.shown:
             for name, outlines in self._outlines.items():
-                self._write(f"{name}-{(self._shown - 1) // CHUNK}", outlines)
+                # The page asks for ignored regions of images that have one.
+                if name != "ignored" or any(outlines):
+                    self._write(f"{name}-{(self._shown - 1) // CHUNK}", outlines)
             self._outlines = {}
 
     def close(self) -> None:

@@ -268,6 +268,7 @@ def _content(groups: Sequence[Group], tables: Sequence[SplitTables], facts: Page
         "categories": categories,
         "splits": list(dict.fromkeys(group.split for group in groups)),
         "images": sum(len(group.samples) for group in groups),
+        "ignores": any(group.samples["ignored"].notna().any() for group in groups),
         "tables": tables,
         "unmeasured": [
             f"{g.category}/{g.split}" for g in groups if not any(not run.compared and run.metrics for run in g.runs)

@@ -60,18 +60,25 @@ def count_verdicts(results: Iterable[str | None]) -> dict[str, int]:
 
 @dataclass(frozen=True)
 class Truth:
-    """Ground truth of an image (H, W): a bool mask, and its 8-connected regions labeled from 1."""
+    """Ground truth of an image (H, W): a bool mask, and its 8-connected regions labeled from 1.
+
+    Ignored pixels belong to no region. What they leave of a region stays one, and is none where nothing is left.
+    """
 
     mask: np.ndarray
     labels: np.ndarray
     regions: int
 
     @classmethod
-    def read(cls, path: Path) -> Truth:
-        """Read a ground-truth mask. Raises DataError."""
+    def read(cls, path: Path, ignored: np.ndarray | None = None) -> Truth:
+        """Read a ground-truth mask, without the ignored pixels, bool (H, W). Raises DataError."""
         mask = read_mask(path)
         labels, regions = label_regions(mask)
-        return cls(mask, labels, regions)
+        if ignored is None:
+            return cls(mask, labels, regions)
+        left, labels = np.unique(np.where(ignored, 0, labels), return_inverse=True)
+        # Ignored pixels are among those of the background, 0.
+        return cls(mask & ~ignored, labels.reshape(mask.shape).astype(np.int32), len(left) - 1)
 
     def at_its_size(self, mask: np.ndarray) -> np.ndarray:
         """Another mask, brought to the size of this one (nearest)."""

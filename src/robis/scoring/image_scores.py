@@ -11,18 +11,19 @@ import numpy as np
 from robis.errors import DataError
 from robis.io.damage import damaged
 from robis.io.maps import read_map, read_written_mask
-from robis.io.samples import read_samples
+from robis.io.samples import IndexedSample, read_samples
 from robis.io.tables import make_table, read_table, write_table
 from robis.io.threads import threaded
 from robis.scoring.rscin import read_embeddings, rscin
 
 
-def image_score(anomaly_map: np.ndarray, top_fraction: float) -> float:
+def image_score(anomaly_map: np.ndarray, top_fraction: float, ignored: np.ndarray | None = None) -> float:
     """Mean of the highest `top_fraction` of the pixels of a map (H, W), at least one; 0 gives the maximum.
 
-    INP-Former's code uses 0.01, SuperADD 0.001.
+    INP-Former's code uses 0.01, SuperADD 0.001. Ignored pixels, bool (H, W), are none of them.
     """
-    values = anomaly_map.ravel().astype(np.float64)
+    kept = anomaly_map.ravel() if ignored is None else anomaly_map[~ignored]
+    values = kept.astype(np.float64)
     count = max(1, int(values.size * top_fraction))
     return float(np.partition(values, values.size - count)[-count:].mean())
 
@@ -71,9 +72,10 @@ def score_images(
         DataError: a file is damaged, the detector gives no score of its own, a score is not finite, or the embeddings
             do not fit the images.
     """
-    names = [sample.sample_id for sample in read_samples(samples)]
+    images = read_samples(samples)
+    names = [image.sample_id for image in images]
     anomalous = list(threaded(lambda name: _has_defect(masks / f"{name}.png"), names, threads))
-    scores = plain_scores(names, maps, tiles, options.top_fraction, threads=threads)
+    scores = plain_scores(images, maps, tiles, options.top_fraction, threads=threads)
     rescored = scores
     if options.method == "rscin" and embeddings is not None:
         # Either some run's table of tile maps, or a file of the user's.
@@ -85,20 +87,22 @@ def score_images(
 
 
 def plain_scores(
-    names: Sequence[str], maps: Path, tiles: Path, top_fraction: float | str, *, threads: int = 1
+    images: Sequence[IndexedSample], maps: Path, tiles: Path, top_fraction: float | str, *, threads: int = 1
 ) -> list[float]:
-    """The score of each named image before re-scoring; see `score_images` for the arguments and errors."""
+    """The score of each image before re-scoring; see `score_images` for the arguments and errors."""
     if isinstance(top_fraction, str):
-        return detector_scores(tiles, names)
-    return list(threaded(lambda name: _map_score(maps / f"{name}.tiff", top_fraction), names, threads))
+        return detector_scores(tiles, [image.sample_id for image in images])
+    return list(threaded(lambda image: _map_score(image, maps, top_fraction), images, threads))
 
 
 def _has_defect(mask: Path) -> bool:
     return bool(read_written_mask(mask, stage="refine").any())
 
 
-def _map_score(file: Path, top_fraction: float) -> float:
-    score = image_score(read_map(file), top_fraction)
+def _map_score(image: IndexedSample, maps: Path, top_fraction: float) -> float:
+    file = maps / f"{image.sample_id}.tiff"
+    anomaly_map = read_map(file)
+    score = image_score(anomaly_map, top_fraction, image.ignored_at(anomaly_map.shape))
     if not np.isfinite(score):
         raise damaged(file, f"its score is {score}, since it holds NaN or infinite values", "merge")
     return score

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from robis.errors import DataError
-from robis.io.samples import read_samples
+from robis.io.samples import IndexedSample, read_samples
 from robis.io.tables import write_table
 from robis.io.threads import threaded
 from robis.scoring.image_scores import detector_scores, image_score, plain_scores
@@ -27,12 +27,14 @@ class HeldOut:
         maps: raw maps of their tiles.
         range_maps: raw maps whose range became 0..255 in the maps of the split that is judged; None: none did.
         scores: table that is written: `sample_id, score`.
+        range_table: the tile table of `range_maps`, see `scaling_of`.
     """
 
     samples: Path
     maps: TileMaps
     range_maps: Path | None
     scores: Path
+    range_table: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -80,8 +82,9 @@ def judge_split(
     Raises:
         DataError: a file is damaged, the detector gives no score of its own, or a score is not finite.
     """
-    names = [sample.sample_id for sample in read_samples(samples)]
-    scores = np.array(plain_scores(names, maps, tiles, options.top_fraction, threads=threads), np.float64)
+    images = read_samples(samples)
+    names = [image.sample_id for image in images]
+    scores = np.array(plain_scores(images, maps, tiles, options.top_fraction, threads=threads), np.float64)
     references = _held_out_scores(held_out, options, threads)
     limit = limit_of(references["score"].tolist(), options.allowed_false_alarms)
     columns = {
@@ -106,7 +109,12 @@ def _held_out_scores(held_out: HeldOut, options: Judging, threads: int) -> pd.Da
         scores = detector_scores(held_out.maps.table, names)
     else:
         fraction = options.top_fraction
-        scaling = scaling_of(held_out.range_maps)
+        scaling = scaling_of(held_out.range_maps, held_out.range_table)
         anomaly_map = map_maker(images, held_out.maps, scaling, scale=options.scale, blend=options.blend)
-        scores = list(threaded(lambda image: image_score(anomaly_map(image), fraction), images, threads))
+
+        def score(image: IndexedSample) -> float:
+            merged = anomaly_map(image)
+            return image_score(merged, fraction, image.ignored_at(merged.shape))
+
+        scores = list(threaded(score, images, threads))
     return pd.DataFrame({"sample_id": names, "score": scores})

@@ -12,7 +12,8 @@ class TileStore:
 
     Attributes:
         tiles: .npy, uint8 (N, s, s, 3) RGB; with images as they are (N, H, W, 3) of the largest, black beyond each.
-        table: Parquet with the columns `robis.tiles.store.TILE_COLUMNS`, one row per tile, in the same order.
+        table: Parquet with the columns `robis.tiles.store.TILE_COLUMNS`, one row per tile, in the same order, and
+            `robis.tiles.ignored.COLUMN` where pixels are ignored.
     """
 
     tiles: Path

@@ -16,11 +16,14 @@ from robis.errors import DataError
 from robis.io.arrays import blocks, release
 from robis.io.atomic import atomic_folder
 from robis.io.damage import damaged
+from robis.io.ignored import require_kept
 from robis.io.maps import write_map
 from robis.io.progress import tracked
 from robis.io.samples import IndexedSample, read_samples
+from robis.io.tables import read_table
 from robis.io.threads import threaded
 from robis.tiles.files import TileMaps
+from robis.tiles.ignored import has_ignored, ignored_cells
 from robis.tiles.store import map_sizes, open_maps, open_tile_maps
 
 if TYPE_CHECKING:
@@ -51,6 +54,20 @@ def finite_range(file: Path) -> tuple[float, float]:
         wrong = next(first + place[0] for first, part in blocks(maps, 64) if (place := not_finite(part)) is not None)
         raise _not_finite(file, wrong)
     return low, high
+
+
+def _kept_range(maps: TileMaps) -> tuple[float, float]:
+    """Smallest and largest of the values of raw maps that are not ignored. Raises DataError as `finite_range`."""
+    raw, rows = open_tile_maps(maps.maps, maps.table)
+    sizes = map_sizes(rows) or [(raw.shape[1], raw.shape[2])] * len(rows)
+    ranges = []
+    for tile, size in enumerate(sizes):
+        values = _finite_map(raw, tile, maps.maps)[: size[0], : size[1]]
+        if (kept := values[~ignored_cells(rows, size, [tile])[0]]).size:
+            ranges.append(value_range(kept[np.newaxis]))
+        release(raw)
+    low, high = np.array(ranges).T
+    return float(low.min()), float(high.max())
 
 
 def _not_finite(file: Path, tile: int) -> DataError:
@@ -213,12 +230,14 @@ def merge_split(
     *,
     scale: float,
     blend: str,
+    range_table: Path | None = None,
     threads: int = 1,
 ) -> None:
     """Write one float16 anomaly map per image of a split, in the range 0..255 of `range_maps`, or as it is without.
 
     Raw maps are scaled together: 0 is the smallest and 255 the largest value of `range_maps`; values above are kept,
-    to float16's largest, and values below become 0. Flat maps of a split that is scaled by itself become 0.
+    to float16's largest, and values below become 0. Flat maps of a split that is scaled by itself become 0. Ignored
+    pixels are 0 and leave the range as it is.
 
     Args:
         samples: the sample table.
@@ -227,6 +246,7 @@ def merge_split(
             the values of the raw maps (SuperADD).
         folder: what is written, SAMPLE_ID.tiff.
         scale, blend: see `merge_tiles`.
+        range_table: the tile table of `range_maps`, which says what is ignored; None: nothing is.
         threads: images merged at a time.
 
     Raises:
@@ -235,7 +255,7 @@ def merge_split(
         DiskFullError: there is no room for the maps.
     """
     images = read_samples(samples)
-    scaling = scaling_of(range_maps)
+    scaling = scaling_of(range_maps, range_table)
     if range_maps and not scaling.factor and range_maps != maps.maps:
         raise _no_range(range_maps, scaling.low, maps.maps.stem)
     anomaly_map = map_maker(images, maps, scaling, scale=scale, blend=blend)
@@ -275,7 +295,7 @@ def map_maker(
             values, places = [values[0][:rows, :columns]], None
         merged = merged_map(values, places, (image.height, image.width), scaling, scale=scale, blend=blend)
         release(raw)
-        return merged
+        return with_ignored(merged, image.ignored_at(merged.shape), image.image)
 
     return anomaly_map
 
@@ -307,6 +327,23 @@ def merged_map(
     return to_float16(np.clip(merged, 0, MAX_VALUE, out=merged))
 
 
+def with_ignored(anomaly_map: np.ndarray, ignored: np.ndarray | None, source: str) -> np.ndarray:
+    """A map whose ignored pixels have the lowest value.
+
+    Args:
+        anomaly_map: float16 (H, W), at least 0; changed in place.
+        ignored: bool (H, W); None: nothing is ignored.
+        source: the image, for messages.
+
+    Raises:
+        DataError: all pixels are ignored.
+    """
+    require_kept(ignored, source, f"{anomaly_map.shape[1]} x {anomaly_map.shape[0]} map pixels")
+    if ignored is not None:
+        anomaly_map[ignored] = 0
+    return anomaly_map
+
+
 Tile = tuple[int, int, int, int, int]
 
 
@@ -330,11 +367,18 @@ class Scaling:
     factor: float
 
 
-def scaling_of(range_maps: Path | None) -> Scaling:
-    """What makes the smallest of some raw maps' values 0 and the largest 255; nothing without. Raises DataError."""
+def scaling_of(range_maps: Path | None, table: Path | None = None) -> Scaling:
+    """What makes the smallest of some raw maps' values 0 and the largest 255; nothing without. Raises DataError.
+
+    Args:
+        range_maps: the maps.
+        table: their tile table, whose ignored pixels do not count; None: all pixels count.
+    """
     if range_maps is None:
         return Scaling(0.0, 1.0)
     low, high = finite_range(range_maps)
+    if table and has_ignored(read_table(table, stage="infer")):
+        low, high = _kept_range(TileMaps(range_maps, table))
     return Scaling(low, FULL_RANGE / (high - low) if high - low > FLAT else 0.0)
 
 

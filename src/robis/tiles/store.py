@@ -13,6 +13,7 @@ from PIL import Image
 from robis.errors import DataError
 from robis.io.arrays import atomic_array, open_array, release
 from robis.io.damage import damaged
+from robis.io.ignored import filled
 from robis.io.images import read_image
 from robis.io.progress import tracked
 from robis.io.reuse import KeptRows, Reuse
@@ -21,6 +22,7 @@ from robis.io.tables import make_table, read_table, write_table
 from robis.io.threads import threaded
 from robis.io.weights import sha256
 from robis.tiles.files import TileStore
+from robis.tiles.ignored import COLUMN, tile_ignored
 from robis.tiles.windows import Window, windows
 
 # Of a table of tiles, and of tile maps; what they hold, as `read_table` takes it.
@@ -110,6 +112,9 @@ def crop_split(
 ) -> None:
     """Cut every image of a split into tiles: a uint8 (N, size, size, 3) RGB array on disk and its table.
 
+    Ignored pixels are painted over, see `robis.io.ignored.filled`; the table says which they are
+    (`robis.tiles.ignored`).
+
     Without a size each row is an image as it is, black beyond its right and lower border: (N, H, W, 3) of the largest.
     The array is filled through a memory map, so that memory holds a few images, however many the split has.
 
@@ -136,7 +141,7 @@ def crop_split(
             first, (sample, places) = job
             if missing.isdisjoint(range(first, first + len(places))):
                 return
-            image = _read_indexed(sample, root, cutting.bit_depth)
+            image = filled(_read_indexed(sample, root, cutting.bit_depth), sample.ignored_pixels)
             for number, window in enumerate(places, start=first):
                 tile = cutting.tile(image, window)
                 store[number, : tile.shape[0], : tile.shape[1]] = tile
@@ -155,7 +160,8 @@ def _tile_keys(plan: Plan, root: Path, reuse: Reuse, threads: int) -> list[bytes
     def keys(image: tuple[IndexedSample, list[Window]]) -> list[bytes]:
         sample, places = image
         content = f"{_content(root / sample.image)} {sample.height} {sample.width}"
-        return [reuse.key(f"{content} {astuple(window)}".encode()) for window in places]
+        ignored = sample.ignored or b""
+        return [reuse.key(f"{content} {astuple(window)}".encode() + ignored) for window in places]
 
     return [key for of_image in threaded(keys, plan, threads) for key in of_image]
 
@@ -190,7 +196,8 @@ def _tile_table(plan: Plan) -> pd.DataFrame:
     rows = [(sample.sample_id, *astuple(window)) for sample, places in plan for window in places]
     table = make_table(rows, TILE_COLUMNS[1:])
     table.insert(0, "tile", np.arange(len(table), dtype=np.int64))
-    return table
+    ignored = [tile_ignored(sample.ignored_pixels, window) for sample, places in plan for window in places]
+    return table.assign(**{COLUMN: ignored}) if any(ignored) else table
 
 
 def open_tiles(tiles: Path, table: Path) -> tuple[np.ndarray, pd.DataFrame]:

@@ -45,6 +45,7 @@ def pack_inputs(project: Project, run: str, category: str) -> dict[str, list[str
         "verdicts": of(results.VERDICTS) if project.judges(**job) else [],
         "metrics": of(results.METRICS) if split in project.labeled_splits(category) else [],
         "range_maps": of(results.TILE_MAPS, split=scaling) if scaling else [],
+        "range_table": of(results.TILE_MAP_TABLE, split=scaling) if scaling else [],
         "reference_samples": of(results.SAMPLES, split="validation"),
         "reference_maps": of(results.ANOMALY_MAPS, split="validation"),
         "model": of(results.MODEL, category=model) if model else [],
@@ -58,6 +59,11 @@ def check_pack(project: Project, run: str, category: str) -> None:
         raise ConfigError(
             f"detectors: {run} compares the images of a split with each other, so that no pack can inspect one alone. "
             f"Leave it out for this target: snakemake packs --config 'detectors=[...]'."
+        )
+    if "{name}" in (project.settings.dataset.ignore or ""):
+        raise ConfigError(
+            "dataset.ignore: found {name} in the path, a mask of ignored pixels for each image; a pack inspects images "
+            "that have none. Give each category one mask, as in ignore/{category}.png, for this target."
         )
     job = {"detector": run, "category": category, "split": pack_split(project, category)}
     keys = ("merge.normalize", "binarize.calibrate")

@@ -12,7 +12,7 @@ from pathlib import Path
 from robis.config.settings import SharedSettings
 from robis.config.stage import Derived
 from robis.datasets.layouts import LAYOUTS, inspected_splits, list_categories, list_samples
-from robis.datasets.samples import LEARNED, Sample, Source, sample_files
+from robis.datasets.samples import LEARNED, Sample, Source, read_files
 from robis.errors import ConfigError, one_of
 from robis.io.names import on_disk
 from robis.report.inputs import RunFiles
@@ -55,7 +55,7 @@ class Project:
         self.settings = settings
         self.root = on_disk(Path(settings.dataset.root).expanduser())
         dataset = settings.dataset
-        self.source = Source(dataset.layout, self.root, dataset.table, dataset.allow_outside_root)
+        self.source = Source(dataset.layout, self.root, dataset.table, dataset.allow_outside_root, dataset.ignore)
         self.name = settings.dataset.name
         self.results = folder / self.name
         self.variants = runs_of(settings)
@@ -363,7 +363,7 @@ class Project:
 
     def _make_fingerprint(self, category: str, split: str) -> str:
         samples = self.samples(category, split)
-        names = [name for sample in samples for name in sample_files(self.root, sample)]
+        names = [name for sample in samples for name in read_files(self.root, sample)]
         # Which mask belongs to which image is part of it: a table can say that without another file.
         labels = json.dumps([astuple(sample) for sample in samples])
         memory = results.place(results.FINGERPRINTS, self.results, category=category, split=split)

@@ -13,7 +13,7 @@ function picturePath(group, row, run) {
   return `${group.folder}/images/${row}${run ? `-${run.file}` : ""}.jpg`;
 }
 
-// A stack of layers over an image. `mark` lists the outlines: [layer, run or null for the ground truth].
+// A stack of layers over an image. `mark` lists the outlines: [layer, run or null for the ground truth]; ignored pixels are always drawn.
 function makeStack(view, row, { run = null, heat = false, mark = [], alt }) {
   const { group, samples } = view;
   const [width, height] = [samples.width[row], samples.height[row]];
@@ -22,6 +22,7 @@ function makeStack(view, row, { run = null, heat = false, mark = [], alt }) {
   if (heat) {
     stack.append(make("img", { src: picturePath(group, row, run), width, height, alt: "", decoding: "async", className: "heat" }));
   }
+  if (samples.ignored[row]) mark = [["ignored", null], ...mark];
   if (mark.length) {
     const svg = svgElement("svg", { viewBox: `0 0 ${width * UNITS} ${height * UNITS}`, class: "marks", "aria-hidden": "true" });
     stack.append(svg);
@@ -33,7 +34,7 @@ function makeStack(view, row, { run = null, heat = false, mark = [], alt }) {
 async function drawOutline(svg, group, row, layer, run) {
   const part = svgElement("g", { class: layer === "final" && keptMask(run, row) ? "final kept" : layer });
   svg.append(part);
-  const name = run ? `${run.file}-masks` : "truth";
+  const name = run ? `${run.file}-masks` : layer;
   const chunk = await robis.load(group, `${name}-${Math.floor(row / CHUNK)}`);
   const outline = run ? chunk[row % CHUNK]?.[layer === "coarse" ? 0 : 1] : chunk[row % CHUNK];
   if (!outline) return;

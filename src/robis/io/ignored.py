@@ -1,0 +1,88 @@
+"""Ignored pixels of an image: how they are stored, which cells of a coarser grid they cover, and painting them over.
+
+The one rule: a cell of any grid, be it a pixel of a map or a token, is ignored where at least half of its area is.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+import cv2
+import numpy as np
+
+from robis.errors import DataError
+
+# Of a cell's area; a little less than half, since areas are summed in float32.
+COVERED = 0.5 - 1e-4
+
+
+def encode(ignored: np.ndarray) -> bytes:
+    """Ignored pixels, bool (H, W), as a PNG of 0 and 255."""
+    _, data = cv2.imencode(".png", ignored.view(np.uint8) * np.uint8(255), [cv2.IMWRITE_PNG_COMPRESSION, 9])
+    return data.tobytes()
+
+
+# Nearly all images of a category share their region, and few stages look at more than two grids of it.
+@lru_cache(maxsize=4)
+def decode(png: bytes) -> np.ndarray:
+    """What `encode` was given, bool (H, W), not to be written to."""
+    ignored: np.ndarray = cv2.imdecode(np.frombuffer(png, np.uint8), cv2.IMREAD_GRAYSCALE) > 0
+    ignored.setflags(write=False)
+    return ignored
+
+
+@lru_cache(maxsize=64)
+def covered_at(png: bytes | None, height: int, width: int) -> np.ndarray | None:
+    """`covered` of an encoded region, not to be written to; None where nothing is ignored."""
+    if png is None:
+        return None
+    cells = covered(decode(png), height, width)
+    cells.setflags(write=False)
+    return cells if cells.any() else None
+
+
+def covered(ignored: np.ndarray, height: int, width: int) -> np.ndarray:
+    """The cells of a grid over the same area of which at least half is ignored.
+
+    Args:
+        ignored: bool (H, W).
+        height, width: of the grid. Along an axis with more cells than pixels a cell is as the pixel at its center.
+
+    Returns:
+        bool (height, width).
+    """
+    rows, columns = min(height, ignored.shape[0]), min(width, ignored.shape[1])
+    cells = ignored
+    if (rows, columns) != ignored.shape:
+        shares = cv2.resize(ignored.astype(np.float32), (columns, rows), interpolation=cv2.INTER_AREA)
+        cells = shares >= COVERED
+    if (rows, columns) == (height, width):
+        return np.array(cells)
+    below, beside = (
+        (2 * np.arange(cells_of) + 1) * pixels // (2 * cells_of)
+        for cells_of, pixels in ((height, rows), (width, columns))
+    )
+    return np.array(cells[below[:, None], beside])
+
+
+def filled(image: np.ndarray, ignored: np.ndarray | None) -> np.ndarray:
+    """An image whose ignored pixels have the mean color of the others, so that what they showed reaches no network.
+
+    Args:
+        image: uint8 (H, W, 3) RGB.
+        ignored: bool (H, W), not True everywhere; None: nothing is ignored, and the image is returned as it is.
+    """
+    if ignored is None:
+        return image
+    color = cv2.mean(image, (~ignored).view(np.uint8))[:3]
+    painted = image.copy()
+    painted[ignored] = np.rint(color).astype(np.uint8)
+    return painted
+
+
+def require_kept(ignored: np.ndarray | None, source: str, grid: str) -> None:
+    """Raise DataError where all cells of a grid are ignored."""
+    if ignored is not None and ignored.all():
+        raise DataError(
+            f"{source}: dataset.ignore leaves none of its {grid}. At least half of each is ignored; ignore less of it."
+        )
