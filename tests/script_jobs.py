@@ -135,7 +135,8 @@ class ScriptJobs:
         patterns = {"maps": results.TILE_MAPS, "table": results.TILE_MAP_TABLE, "samples": results.SAMPLES}
         inputs: dict[str, Any] = {name: str(self.place(pattern, run, split)) for name, pattern in patterns.items()}
         maps = self.place(results.ANOMALY_MAPS, run, split)
-        self.run("merge", inputs | {"range_maps": ranges}, {"maps": maps}, detector=run, split=split)
+        inputs |= {"range_maps": ranges, "range_table": self._tables_of(ranges)}
+        self.run("merge", inputs, {"maps": maps}, detector=run, split=split)
 
     def masks(self, run: str, split: str, ranges: list[str]) -> None:
         """The stages from anomaly maps to image scores, with thresholds and limit of the validation split."""
@@ -158,12 +159,17 @@ class ScriptJobs:
             "held_out_maps": of(results.TILE_MAPS, "validation"),
             "held_out_tiles": of(results.TILE_MAP_TABLE, "validation"),
             "range_maps": ranges,
+            "range_table": self._tables_of(ranges),
         }
         do("judge", maps | held_out, verdicts=results.VERDICTS, held_out_scores=results.HELD_OUT_SCORES)
         emptied = self.project.empties_masks(detector=run, category=self.category, split=split)
         coarse = {"coarse": of(results.COARSE_MASKS), "verdicts": [of(results.VERDICTS)] if emptied else []}
         do("refine", maps | coarse, masks=results.MASKS)
         do("score_images", maps | {"masks": of(results.MASKS), "embeddings": []}, table=results.IMAGE_SCORES)
+
+    @staticmethod
+    def _tables_of(maps: list[str]) -> list[str]:
+        return [str(Path(path).with_suffix(".parquet")) for path in maps]
 
     def tiles(self, run: str, split: str) -> dict[str, list[str]]:
         """The tiles that a run reads of a split, cut if they are not there."""

@@ -314,7 +314,7 @@ def _write_demo(options: argparse.Namespace) -> None:
 
 
 def _check_data(options: argparse.Namespace) -> None:
-    from robis.datasets.check import format_held_out, format_summary
+    from robis.datasets.check import format_held_out, format_ignored, format_summary
     from robis.datasets.layouts import LAYOUTS
     from robis.datasets.problems import ProblemsError, grouped
     from robis.datasets.samples import Source
@@ -334,10 +334,11 @@ def _check_data(options: argparse.Namespace) -> None:
     if options.layout is None and options.configfile is None and root.resolve() != own_root.resolve():
         layout, root = _guessed(root)
     allow_outside_root = options.outside_root or dataset.allow_outside_root
-    source = Source(layout, root, options.table or dataset.table, allow_outside_root)
     limit = None if options.all else 5
     # A config for other data says nothing of the categories and splits that this one needs.
     is_own = config is not None and layout == dataset.layout and root.resolve() == own_root.resolve()
+    ignore = dataset.ignore if is_own else None
+    source = Source(layout, root, options.table or dataset.table, allow_outside_root, ignore)
     try:
         if is_own:
             values = {
@@ -353,6 +354,8 @@ def _check_data(options: argparse.Namespace) -> None:
     tiles = f"{config} makes them" if config else "the default settings make them"
     report = checked.dataset
     print(f"{root}, layout {layout}; tiles as {tiles}\n\n{format_summary(report.summaries)}")
+    if ignored := format_ignored(report.summaries):
+        print(f"\n{ignored}")
     if report.held_out:
         print(f"\n{format_held_out(report.held_out, limit)}")
     if checked.method:

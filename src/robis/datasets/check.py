@@ -36,6 +36,7 @@ class SplitSummary:
         defects: number of images by the defect's name.
         mask_shares: percentiles `AREA_PERCENTILES` of the defective share of a mask, over masks with defects.
         tiles, tile_bytes: what `crop` would make of the images.
+        ignored_shares: share of the pixels that are ignored, of each image that has such pixels.
     """
 
     category: str
@@ -51,6 +52,7 @@ class SplitSummary:
     mask_shares: tuple[float, ...] | None
     tiles: int
     tile_bytes: int
+    ignored_shares: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -194,6 +196,7 @@ def _summary(
         mask_shares=tuple(float(v) for v in np.percentile(shares, AREA_PERCENTILES)) if shares else None,
         tiles=tiles,
         tile_bytes=tile_bytes,
+        ignored_shares=tuple(result.ignored_share for result in checked if result.ignored),
     )
 
 
@@ -210,6 +213,18 @@ def format_summary(summaries: Iterable[SplitSummary]) -> str:
     if len(rows) > 1:
         rows.append(_total(summaries))
     return aligned(HEADER, rows, left=("category", "split", "defects"))
+
+
+def format_ignored(summaries: Iterable[SplitSummary]) -> str:
+    """How many images of each category and split have ignored pixels, and what share they are; empty without any."""
+    lines = []
+    for summary in summaries:
+        if summary.ignored_shares:
+            ends = [f"{100 * share:.3g}" for share in (min(summary.ignored_shares), max(summary.ignored_shares))]
+            share = ends[0] if ends[0] == ends[1] else " to ".join(ends)
+            images = f"{len(summary.ignored_shares)} of {summary.images} images"
+            lines.append(f"  {summary.category}/{summary.split}: {share} % of the pixels of {images}")
+    return "\n".join(["Ignored by dataset.ignore:", *lines]) if lines else ""
 
 
 def aligned(header: Sequence[str], rows: Sequence[Sequence[str]], *, left: Collection[str]) -> str:

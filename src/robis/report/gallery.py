@@ -158,7 +158,7 @@ class _Work:
     def image(self, number: int) -> _Image:
         sample = self.samples[number]
         mask = known(sample["mask"])
-        ignored = None if (png := known(sample["ignored"])) is None else decode(png)
+        ignored = decode(sample["ignored"]) if isinstance(sample["ignored"], bytes) else None
         truth = None if mask is None else Truth.read(self.place.root / mask, ignored)
         columns: dict[str, Any] = self._draw_image(sample, truth, ignored) if pd.notna(sample["row"]) else {}
         size: tuple[int, int] | None = (columns["height"], columns["width"]) if columns else None

@@ -10,7 +10,8 @@ from robis.binarization.promise import images_needed, rank_of, too_few
 from robis.config.overrides import as_list
 from robis.config.settings import SharedSettings
 from robis.datasets.index import nothing_found
-from robis.datasets.layouts import list_categories, list_splits
+from robis.datasets.layouts import ignore_path, list_categories, list_splits
+from robis.datasets.samples import LEARNED
 from robis.detectors import base
 from robis.detectors.registry import DETECTORS
 from robis.encoders.names import check_encoder_name, is_clip, is_pretrained_tag
@@ -52,6 +53,7 @@ def check_plan(project: Project) -> None:
         _check_files(settings)
     _check_shared_models(project)
     _check_images(project)
+    _check_ignored(project)
     _check_promises(project)
     for detector, category, split in project.runs:
         _check_numbers(project, detector, category, split)
@@ -304,6 +306,27 @@ def _check_images(project: Project) -> None:
             f"dataset.root: {len(empty)} split{'s' * (len(empty) > 1)} without images:\n{what}"
             f"{hint if wants_validation else ''}"
         )
+
+
+def _check_ignored(project: Project) -> None:
+    """Some image has the mask of ignored pixels that the config names; with one per image, some of each category."""
+    pattern = project.settings.dataset.ignore
+    if pattern is None:
+        return
+    needed = needed_images(project)
+    having = {place for place in needed if any(sample.ignore for sample in project.samples(*place))}
+    without = [category for category in project.categories if not any(place[0] == category for place in having)]
+    if not without or (having and "{name}" not in pattern):
+        return
+    category, split = next(place for place in needed if place[0] == without[0])
+    sample = project.samples(category, split)[0]
+    # Held-out images lie in train.
+    place = "train" if split in LEARNED and project.hold_out(category) else split
+    path = project.root / ignore_path(project.source, category=category, split=place, name=sample.sample_id)
+    raise ConfigError(
+        f"dataset.ignore: found {pattern!r}, which no image of {', '.join(without)} has a file for, such as {path}. "
+        f"Correct the path, or set it to null."
+    )
 
 
 def _read_splits(project: Project, job: Mapping[str, str]) -> Iterator[str]:

@@ -87,6 +87,7 @@ def _dataset_values(source: Source) -> dict[str, object]:
         "dataset.root": str(source.root),
         "dataset.table": source.table,
         "dataset.allow_outside_root": source.allow_outside_root,
+        "dataset.ignore": source.ignore,
         "dataset.categories": "all",
         "dataset.splits": inspected_splits(source),
     }

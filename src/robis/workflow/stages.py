@@ -50,7 +50,7 @@ SHARED: dict[str, Stage] = {
         "robis.datasets.index:index_split",
         reads=(
             # The samples themselves are known by the fingerprint.
-            *options("dataset.layout", "dataset.table", "dataset.allow_outside_root", stale=False),
+            *options("dataset.layout", "dataset.table", "dataset.allow_outside_root", "dataset.ignore", stale=False),
             *options("merge.normalize", "binarize.calibrate", "verdict.limit", when=_NO_VALIDATION, passed=False),
             Option("binarize.method", when=f"{_TO_RATE}, {_NO_VALIDATION}", passed=False),
             Option("dataset.hold_out_every", passed=False),

@@ -33,6 +33,7 @@ from robis.errors import DataError
 from robis.io.arrays import atomic_array, open_array, release, scratch_array
 from robis.io.tables import read_table, write_table
 from robis.tiles.files import TileMaps
+from robis.tiles.ignored import has_ignored, ignored_cells
 from robis.tiles.store import map_size, open_tiles
 
 GIGABYTE = 1_000_000_000
@@ -130,16 +131,22 @@ def _beside(maps: Path, shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
 
 
 def _write_maps(scores: Tensor, rows: pd.DataFrame, job: InferJob, input_size: int) -> None:
-    """Write the maps of all tiles, and the table with the largest values that they have before they are resized."""
+    """Write the maps of all tiles, and the table with the largest values that they have before they are resized.
+
+    Scores are at least 0, which stands for ignored pixels.
+    """
     size = map_size(job.size.window, job.size.scale, input_size)
     highest = []
     with atomic_array(job.output.maps, np.float16, (len(scores), size, size)) as written:
         for start in range(0, len(scores), job.compute.batch_size):
             maps = score_maps(scores[start : start + job.compute.batch_size], input_size)
-            highest.append(maps.amax((1, 2)).numpy())
+            numbers = range(start, start + len(maps))
+            kept = maps
+            if has_ignored(rows):
+                kept = maps.masked_fill(torch.from_numpy(ignored_cells(rows, (input_size, input_size), numbers)), 0)
+            highest.append(kept.amax((1, 2)).numpy())
             if size != input_size:
                 maps = F.interpolate(maps[:, None], size=size, mode="bilinear", align_corners=False).squeeze(1)
-            numbers = range(start, start + len(maps))
             written[start : start + len(maps)] = stored(maps.numpy(), numbers, job.store.tiles)
             release(written)
         table = rows.assign(score=np.concatenate(highest))

@@ -1,0 +1,475 @@
+"""Ignored pixels, stage by stage: they are left out of ranges, thresholds, scores, masks and metrics."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pandas as pd
+import pytest
+from sklearn.metrics import average_precision_score, f1_score, roc_auc_score
+
+from robis.binarization.stage import SplitMaps, Thresholding, binarize_split
+from robis.cli import main
+from robis.datasets.check import check_dataset
+from robis.datasets.index import index_split
+from robis.datasets.layouts import list_samples
+from robis.datasets.samples import Source
+from robis.detectors.musc.infer import infer_split as infer_musc
+from robis.detectors.settings import parse
+from robis.errors import ConfigError, DataError
+from robis.evaluation.stage import EvaluatedRun, SplitFiles, evaluate_split
+from robis.io.ignored import covered, decode, encode, filled
+from robis.io.maps import read_map, read_written_mask, write_map, write_mask
+from robis.io.samples import IndexedSample, read_samples, write_samples
+from robis.io.tables import write_table
+from robis.refinement.methods import Refining
+from robis.refinement.stage import refine_split
+from robis.report.page import build_report
+from robis.scoring.image_scores import Scoring, image_score, score_images
+from robis.scoring.judge import HeldOut, Judging, judge_split
+from robis.tiles.files import TileMaps, TileStore
+from robis.tiles.merge import merge_split
+from robis.tiles.store import Cutting, crop_split, open_tiles
+from robis.workflow.checks import check_plan
+from robis.workflow.packs import check_pack
+from robis.workflow.project import Project
+from tests.detector_jobs import infer_job
+from tests.made_results import Made, box, made_facts, made_files, report_files, write_data, write_run
+from tests.unit import trees
+
+NOTHING = np.zeros((4, 4), bool)
+
+
+def corner(height: int, width: int, size: tuple[int, int], shape: tuple[int, int] | None = None) -> np.ndarray:
+    """A mask with `size` marked at the upper left."""
+    mask = np.zeros(shape or (height, width), bool)
+    mask[: size[0], : size[1]] = True
+    return mask
+
+
+# The rule.
+
+
+def test_a_cell_is_ignored_where_at_least_half_of_it_is() -> None:
+    ignored = np.array([[1, 1, 0, 0, 1, 0], [0, 0, 1, 0, 0, 0]], bool)
+    assert covered(ignored, 1, 3).tolist() == [[True, False, False]]
+    # Cells of 2 x 1.5 pixels, of which 1.5, 1.5, 0.5 and 0.5 of 3 are ignored.
+    assert covered(ignored, 1, 4).tolist() == [[True, True, False, False]]
+    assert covered(ignored, 2, 6).tolist() == ignored.tolist()
+
+
+def test_cells_smaller_than_a_pixel_are_as_the_pixel_at_their_center() -> None:
+    ignored = np.array([[True, False]])
+    assert covered(ignored, 2, 4).tolist() == [[True, True, False, False]] * 2
+    assert covered(ignored, 1, 3)[0].tolist() == [True, False, False]
+
+
+def test_ignored_pixels_are_painted_with_the_mean_of_the_others() -> None:
+    image = np.full((2, 2, 3), 100, np.uint8)
+    image[1, 1] = (0, 255, 7)
+    image[0, 0] = (104, 100, 97)
+    ignored = np.array([[False, False], [False, True]])
+    painted = filled(image, ignored)
+    assert painted[1, 1].tolist() == [101, 100, 99]
+    assert (painted[~ignored] == image[~ignored]).all() and image[1, 1].tolist() == [0, 255, 7]
+    assert filled(image, None) is image
+
+
+def test_a_region_is_the_same_once_it_was_stored() -> None:
+    ignored = np.random.default_rng(0).random((37, 53)) > 0.5
+    assert (decode(encode(ignored)) == ignored).all()
+
+
+# The sample table.
+
+
+def write_ignore(path: Path, mask: np.ndarray) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    cv2.imwrite(str(path), mask.astype(np.uint8) * 9)
+
+
+@pytest.fixture
+def nuts(tmp_path: Path) -> Path:
+    """Images of 6 x 8 pixels, one of 10 x 8, and a mask of ignored pixels for the smaller ones."""
+    root = trees.mvtec_ad(tmp_path / "images")
+    write_ignore(root / "ignore" / "nut.png", corner(6, 8, (3, 4)))
+    return root
+
+
+def test_the_sample_table_says_which_pixels_are_ignored(nuts: Path, tmp_path: Path) -> None:
+    samples = read_samples(trees.index(nuts, "train", ignore="ignore/{category}.png"))
+    assert {sample.ignore for sample in samples} == {"ignore/nut.png"}
+    assert all((sample.ignored_pixels == corner(6, 8, (3, 4))).all() for sample in samples)
+    # Columns of 2 x 2 pixels; of the second row of cells one half is ignored.
+    assert (samples[0].ignored_at((3, 4)) == corner(3, 4, (2, 2))).all()
+    without = read_samples(trees.index(nuts, "train"))
+    assert [(sample.ignore, sample.ignored, sample.ignored_pixels) for sample in without] == [(None, None, None)] * 12
+
+
+def test_images_can_have_masks_of_their_own(nuts: Path) -> None:
+    write_ignore(nuts / "masks" / "test" / "crack" / "001.png", corner(6, 8, (6, 7)))
+    write_ignore(nuts / "masks" / "train" / "good" / "003.png", corner(6, 8, (1, 1)))
+    pattern = "masks/{split}/{name}.png"
+    by_id = {sample.sample_id: sample.ignore for sample in list_samples(Source("mvtec_ad", nuts, ignore=pattern), "nut", "test")}
+    assert by_id == {"crack/000": None, "crack/001": "masks/test/crack/001.png", "good/000": None}
+    # A held-out training image still lies in train.
+    lent = list_samples(Source("mvtec_ad", nuts, ignore=pattern), "nut", "validation", hold_out=True, hold_out_every=3)
+    assert [sample.ignore for sample in lent] == [None, "masks/train/good/003.png", None, None]
+    elsewhere = Source("mvtec_ad", nuts, ignore=f"{nuts}/masks/{{split}}/{{name}}.png")
+    assert list_samples(elsewhere, "nut", "test")[1].ignore == "masks/test/crack/001.png"
+
+
+def test_masks_that_cannot_be_used_are_listed(nuts: Path, tmp_path: Path) -> None:
+    source = Source("mvtec_ad", nuts, ignore="ignore/{name}.png")
+    write_ignore(nuts / "ignore" / "crack" / "000.png", corner(6, 8, (2, 2)))
+    write_ignore(nuts / "ignore" / "crack" / "001.png", np.ones((6, 8), bool))
+    (nuts / "ignore" / "good").mkdir()
+    (nuts / "ignore" / "good" / "000.png").write_bytes(b"no image")
+    with pytest.raises(DataError) as raised:
+        index_split(tmp_path / "samples.parquet", source, category="nut", split="test")
+    text = str(raised.value)
+    assert "1 mask of ignored pixels is of another size than its image. Make both the same:" in text
+    assert "000.png: 8 x 6 pixels; the image nut/test/crack/000.png has 8 x 10" in text
+    assert "1 image is ignored completely" in text and "nut/test/crack/001.PNG, by " in text
+    assert "1 mask of ignored pixels cannot be read" in text
+
+
+def test_a_defect_that_is_ignored_completely_is_pointed_out(nuts: Path, caplog: pytest.LogCaptureFixture) -> None:
+    (nuts / "nut" / "test" / "crack" / "000.png").unlink()
+    (nuts / "nut" / "ground_truth" / "crack" / "000_mask.png").unlink()
+    # The mask marks rows 1 and 2, columns 2 and 3.
+    samples = read_samples(trees.index(nuts, "test", ignore="ignore/{category}.png"))
+    assert [sample.label for sample in samples] == ["anomalous", "normal"]
+    assert "1 defective image has its defects in ignored pixels alone" in caplog.text
+    assert "nut/test/crack/001.PNG" in caplog.text
+    assert "nut/ignore" not in caplog.text and "not used" not in caplog.text
+
+
+def test_data_check_says_how_much_is_ignored(nuts: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (nuts / "nut" / "test" / "crack" / "000.png").unlink()
+    (nuts / "nut" / "ground_truth" / "crack" / "000_mask.png").unlink()
+    config = tmp_path / "config.yaml"
+    config.write_text(f"dataset: {{layout: mvtec_ad, root: {nuts}, splits: [test], ignore: 'ignore/{{category}}.png'}}\nrefine: {{method: none}}\n")
+    assert main(["data", "check", "--configfile", str(config)]) == 0
+    printed = capsys.readouterr().out
+    assert "Ignored by dataset.ignore:\n  nut/train: 25 % of the pixels of 12 of 12 images\n" in printed
+    assert "ignore/nut.png" not in printed, "used"
+    report = check_dataset(Source("mvtec_ad", nuts), lambda *_: (0, 0))
+    assert any("ignore/nut.png" in remark.text for remark in report.remarks), "not used without dataset.ignore"
+
+
+def planned(root: Path, **dataset: Any) -> Project:
+    tiny = {"layout": "mvtec_ad", "root": str(root), "splits": ["test"]}
+    encoder = {"name": "vit_tiny_patch16_224", "weights": "random", "input_size": 32, "blocks": [1, 3]}
+    return Project(parse({"dataset": tiny | dataset, "encoder": encoder, "refine": {"method": "none"}}), remembers=False)
+
+
+def test_a_path_without_any_mask_stops_the_plan(nuts: Path) -> None:
+    check_plan(planned(nuts, ignore="ignore/{category}.png"))
+    with pytest.raises(ConfigError, match=r"dataset.ignore: found 'mask/{category}.png', which no image of nut has a "):
+        check_plan(planned(nuts, ignore="mask/{category}.png"))
+    with pytest.raises(ConfigError, match=r"such as .*/x/train/good/000.png|such as .*/x/test/crack/000.png"):
+        check_plan(planned(nuts, ignore="x/{split}/{name}.png"))
+    with pytest.raises(ConfigError, match=r"dataset.ignore: .*unknown {image}; expected {category}, {split}, {name}"):
+        parse({"dataset": {"ignore": "ignore/{image}.png"}})
+
+
+def test_one_category_may_have_no_mask_unless_each_image_may_have_one(nuts: Path) -> None:
+    for n in range(3):
+        trees.write_image(nuts / "bolt" / "train" / "good" / f"{n:03}.png")
+        trees.write_image(nuts / "bolt" / "test" / "good" / f"{n:03}.png")
+    check_plan(planned(nuts, ignore="ignore/{category}.png"))
+    write_ignore(nuts / "each" / "nut" / "good" / "000.png", corner(6, 8, (1, 1)))
+    with pytest.raises(ConfigError, match="which no image of bolt has a file for"):
+        check_plan(planned(nuts, ignore="each/{category}/{name}.png"))
+
+
+def test_packs_have_no_masks_of_single_images(nuts: Path) -> None:
+    with pytest.raises(ConfigError, match=r"dataset.ignore: found {name} in the path"):
+        check_pack(planned(nuts, ignore="ignore/{name}.png"), "inp_former", "nut")
+
+
+def test_winclips_own_score_with_references_is_refused() -> None:
+    winclip = {"detectors": ["winclip"], "winclip": {"shots": 2}, "encoder": {"name": "clip_vitb16plus"}}
+    from robis.detectors.registry import DETECTORS
+    from robis.workflow.runs import effective
+
+    check = DETECTORS["winclip"].check_options
+    check(effective(parse(winclip), detector="winclip"))
+    settings = parse(winclip | {"dataset": {"ignore": "x.png"}})
+    with pytest.raises(ConfigError, match="score_images.top_fraction: found 'own' with dataset.ignore"):
+        check(effective(settings, detector="winclip"))
+    zero = parse(winclip | {"dataset": {"ignore": "x.png"}, "winclip": {"shots": 0}})
+    check(effective(zero, detector="winclip"))
+
+
+# From images to maps.
+
+
+def sample(name: str = "a", ignored: np.ndarray | None = None, size: tuple[int, int] = (4, 4), **other: Any) -> IndexedSample:
+    values = {"label": None, "defect": None, "mask": None} | other
+    png = None if ignored is None else encode(ignored)
+    return IndexedSample(name, "test", f"{name}.png", **values, height=size[0], width=size[1], ignored=png)
+
+
+def test_tiles_do_not_depend_on_what_ignored_pixels_show(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    ignored = corner(48, 64, (20, 30))
+    pixels = rng.integers(0, 256, (48, 64, 3), dtype=np.uint8)
+    write_samples(tmp_path / "samples.parquet", [sample(ignored=ignored, size=(48, 64))])
+    stores = []
+    for number in range(2):
+        pixels[ignored] = rng.integers(0, 256, (600, 3))
+        cv2.imwrite(str(tmp_path / "a.png"), pixels)
+        store = TileStore(tmp_path / f"{number}.npy", tmp_path / f"{number}.parquet")
+        crop_split(tmp_path / "samples.parquet", tmp_path, store, Cutting(32, 0.0, "pad", 16))
+        stores.append(open_tiles(store.tiles, store.table))
+    (first, rows), (second, _) = stores
+    assert (first == second).all() and len(rows) == 4
+    # Windows of 32 x 32 at (0, 0), (32, 0), (0, 32) and (32, 32): the first one alone has ignored pixels.
+    assert [png is not None for png in rows["ignored"]] == [True, False, False, False]
+    assert (decode(rows["ignored"][0]) == corner(32, 32, (20, 30))).all()
+
+
+def test_tables_of_tiles_without_ignored_pixels_are_as_ever(tmp_path: Path) -> None:
+    cv2.imwrite(str(tmp_path / "a.png"), np.zeros((4, 4, 3), np.uint8))
+    write_samples(tmp_path / "samples.parquet", [sample()])
+    store = TileStore(tmp_path / "t.npy", tmp_path / "t.parquet")
+    crop_split(tmp_path / "samples.parquet", tmp_path, store, Cutting("image", 0.0, "pad", 4))
+    assert "ignored" not in pd.read_parquet(store.table)
+
+
+def raw_maps(folder: Path, name: str, values: np.ndarray, ignored: np.ndarray | None) -> TileMaps:
+    """Raw maps (n, 4, 4) of images "a", "b", ... of one tile each, all with the same ignored pixels."""
+    maps = TileMaps(folder / f"{name}.npy", folder / f"{name}_tiles.parquet")
+    np.save(maps.maps, values.astype(np.float32))
+    place = {"row": 0, "col": 0, "x": 0, "y": 0, "width": 4, "height": 4}
+    names = [chr(ord("a") + n) for n in range(len(values))]
+    table = pd.DataFrame({"tile": range(len(values)), "sample_id": names, **place})
+    if ignored is not None:
+        table["ignored"] = encode(ignored)
+    write_table(maps.table, table)
+    return maps
+
+
+def test_the_range_is_that_of_the_pixels_that_count(tmp_path: Path) -> None:
+    """Values from 10 to 20; a 99 and a 1 lie in the ignored corner."""
+    ignored = corner(4, 4, (2, 2))
+    values = np.full((2, 4, 4), 12.0)
+    values[0, 3, 3], values[1, 2, 2] = 20, 10
+    values[0, 0, 0], values[1, 1, 1] = 99, 1
+    write_samples(tmp_path / "s.parquet", [sample("a", ignored), sample("b", ignored)])
+    maps = raw_maps(tmp_path, "maps", values, ignored)
+    merge_split(
+        tmp_path / "s.parquet", maps, maps.maps, tmp_path / "out", scale=1.0, blend="mean", range_table=maps.table
+    )
+    first, second = (read_map(tmp_path / "out" / f"{name}.tiff") for name in "ab")
+    assert (first[ignored] == 0).all() and (second[ignored] == 0).all()
+    assert (first[3, 3], second[2, 2], first[3, 0]) == (255, 0, 51)
+
+
+def test_a_map_of_which_nothing_is_left_is_an_error(tmp_path: Path) -> None:
+    # Every map pixel is half ignored.
+    ignored = np.indices((4, 4)).sum(0) % 2 == 0
+    write_samples(tmp_path / "s.parquet", [sample("a", ignored)])
+    maps = raw_maps(tmp_path, "maps", np.ones((1, 2, 2)), ignored)
+    with pytest.raises(DataError, match="a.png: dataset.ignore leaves none of its 2 x 2 map pixels"):
+        merge_split(tmp_path / "s.parquet", maps, None, tmp_path / "out", scale=0.5, blend="mean")
+
+
+def test_scores_and_limits_leave_ignored_pixels_out(tmp_path: Path) -> None:
+    """A quarter of 16 pixels is ignored; the highest quarter of the other 12 are 3 pixels."""
+    values = np.arange(16, dtype=np.float16).reshape(4, 4)
+    ignored = np.zeros((4, 4), bool)
+    ignored[3] = True
+    assert image_score(values, 0.25) == 13.5
+    assert image_score(values, 0.25, ignored) == 10
+    assert image_score(values, 0.0, ignored) == 11
+
+    write_samples(tmp_path / "s.parquet", [sample("a", ignored)])
+    maps = raw_maps(tmp_path, "maps", values[None], ignored)
+    merge_split(tmp_path / "s.parquet", maps, None, tmp_path / "maps", scale=1.0, blend="mean")
+    write_mask(tmp_path / "masks" / "a.png", NOTHING)
+    score_images(tmp_path / "s.parquet", tmp_path / "maps", tmp_path / "masks", maps.table, tmp_path / "scores.parquet", Scoring(0.25, "none"))
+    assert pd.read_parquet(tmp_path / "scores.parquet")["score"].tolist() == [10]
+
+    # Held-out maps are 10 higher; their ignored pixels are 999.
+    held_values = np.where(ignored, 999, values + 10)
+    held = HeldOut(tmp_path / "s.parquet", raw_maps(tmp_path, "held", held_values[None], ignored), None, tmp_path / "held.parquet")
+    judge_split(tmp_path / "s.parquet", tmp_path / "maps", maps.table, held, tmp_path / "v.parquet", Judging(0.25, 0.0, 1.0, "mean"))
+    verdicts = pd.read_parquet(tmp_path / "v.parquet")
+    assert (verdicts["score"][0], verdicts["limit"][0]) == (10, 20)
+
+
+# Masks.
+
+
+def binarized(folder: Path, values: np.ndarray, ignored: np.ndarray | None, **options: Any) -> tuple[pd.Series, np.ndarray]:
+    write_samples(folder / "s.parquet", [sample("a", ignored, values.shape)])
+    write_map(folder / "maps" / "a.tiff", values)
+    split = SplitMaps(folder / "s.parquet", folder / "maps")
+    binarize_split(split, split, folder / "masks", folder / "t.parquet", Thresholding(**options))
+    return pd.read_parquet(folder / "t.parquet").iloc[0], read_written_mask(folder / "masks" / "a.png", stage="binarize")
+
+
+def test_thresholds_are_those_of_the_pixels_that_count(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    values = (rng.random((16, 16)) * 200).astype(np.float16)
+    ignored = corner(16, 16, (16, 10))
+    values[ignored] = 0
+    row, mask = binarized(tmp_path, values, ignored, method="mean_std", std_factor=1.0, erosion_size=1)
+    kept = values[~ignored].astype(np.float64)
+    assert row["threshold"] == pytest.approx(kept.mean() + kept.std(), rel=1e-6)
+    assert mask.any() and not mask[ignored].any()
+    row, _ = binarized(tmp_path, values, ignored, method="percentile", percentile=90.0, percentile_factor=1.0, erosion_size=1)
+    assert row["threshold"] == pytest.approx(np.percentile(kept, 90), rel=1e-6)
+
+
+def test_closing_does_not_fill_ignored_pixels(tmp_path: Path) -> None:
+    values = np.full((16, 16), 1, np.float16)
+    values[4:12, 4:12] = 100
+    ignored = np.zeros((16, 16), bool)
+    ignored[7:9, 7:9] = True
+    values[ignored] = 0
+    options = {"method": "percentile", "percentile": 50.0, "percentile_factor": 1.0, "closing_sizes": [5], "erosion_size": 1}
+    _, closed = binarized(tmp_path / "all", values, None, **options)
+    _, mask = binarized(tmp_path / "kept", values, ignored, **options)
+    assert closed[ignored].all() and not mask[ignored].any()
+    assert mask[4:12, 4:12][~ignored[4:12, 4:12]].all()
+
+
+def test_refinement_does_not_grow_into_ignored_pixels(tmp_path: Path) -> None:
+    """A bright square, the right half of which is ignored, and a coarse mask around it."""
+    image = np.full((40, 40, 3), 60, np.uint8)
+    image += np.random.default_rng(0).integers(0, 9, image.shape, dtype=np.uint8)
+    image[10:30, 10:30] = 240
+    cv2.imwrite(str(tmp_path / "a.png"), image)
+    coarse = np.zeros((40, 40), bool)
+    coarse[8:32, 8:20] = True
+    ignored = np.zeros((40, 40), bool)
+    ignored[:, 18:] = True
+    masks = []
+    for number, region in enumerate((None, ignored)):
+        write_samples(tmp_path / "s.parquet", [sample("a", region, (40, 40))])
+        write_mask(tmp_path / "coarse" / "a.png", coarse)
+        refine_split(tmp_path / "s.parquet", tmp_path, tmp_path / "coarse", tmp_path / f"{number}", Refining("grabcut"))
+        masks.append(read_written_mask(tmp_path / f"{number}" / "a.png", stage="refine"))
+    assert masks[0][ignored].any() and not masks[1][ignored].any()
+    assert masks[1][12:28, 12:18].all()
+
+
+# Metrics.
+
+
+def test_metrics_are_those_of_the_pixels_that_count(tmp_path: Path) -> None:
+    """Compared with scikit-learn on the pixels that are left; a defect that is ignored completely leaves its label."""
+    rng = np.random.default_rng(0)
+    size = (24, 32)
+    ignored = corner(*size, (24, 12))
+    boxes = {"a": (4, 4, 10, 20), "b": (2, 2, 8, 8), "c": None}
+    samples, kept_maps, kept_truth, kept_final = [], [], [], []
+    for name, corners in boxes.items():
+        truth = box(size, corners)
+        values = (rng.random(size) * 100 + 80 * truth).astype(np.float16)
+        values[ignored] = 0
+        final = values > 90
+        write_map(tmp_path / "maps" / f"{name}.tiff", values)
+        write_mask(tmp_path / "masks" / f"{name}.png", final)
+        label = {"label": "anomalous" if corners else "normal", "mask": f"{name}_mask.png" if corners else None}
+        write_mask(tmp_path / f"{name}_mask.png", truth)
+        samples.append(sample(name, ignored, size, defect="bad", **label))
+        for parts, part in ((kept_maps, values), (kept_truth, truth), (kept_final, final)):
+            parts.append(part[~ignored])
+    write_samples(tmp_path / "s.parquet", samples)
+    scores = {"sample_id": list("abc"), "rescored": [3.0, 1.0, 2.0], "is_anomalous": [True, True, False]}
+    write_table(tmp_path / "scores.parquet", pd.DataFrame(scores))
+    files = SplitFiles(tmp_path / "s.parquet", tmp_path, tmp_path / "maps", tmp_path / "masks", tmp_path / "scores.parquet")
+    evaluate_split(files, tmp_path / "m.parquet", tmp_path / "c.parquet", EvaluatedRun("d", "c", "s"))
+    row = pd.read_parquet(tmp_path / "m.parquet").iloc[0]
+
+    values, truth, final = (np.concatenate(parts) for parts in (kept_maps, kept_truth, kept_final))
+    assert row["pixel_auroc"] == pytest.approx(roc_auc_score(truth, values))
+    assert row["pixel_ap"] == pytest.approx(average_precision_score(truth, values))
+    assert row["seg_f1"] == pytest.approx(f1_score(truth, final))
+    assert (row["anomalous_images"], row["defects"]) == (2, 1), "of b's defect nothing is left"
+    assert row["image_auroc"] == 0.5, "b stays anomalous"
+
+
+def test_a_region_that_is_cut_up_stays_one(tmp_path: Path) -> None:
+    """A defect of 9 pixels in a row, the middle one ignored, of which half of the rest lies above all normal pixels.
+
+    The curve of AU-PRO then starts at 0.5 and reaches 1 where all normal pixels are reached: up to 30 % it is 0.5.
+    """
+    truth, ignored = np.zeros((3, 9), bool), np.zeros((3, 9), bool)
+    truth[1], ignored[1, 4] = True, True
+    values = np.full((3, 9), 5, np.float16)
+    values[1] = [9, 9, 9, 9, 0, 1, 1, 1, 1]
+    write_map(tmp_path / "maps" / "a.tiff", values)
+    write_mask(tmp_path / "masks" / "a.png", truth)
+    write_mask(tmp_path / "truth.png", truth)
+    label = {"label": "anomalous", "defect": "bad", "mask": "truth.png"}
+    write_samples(tmp_path / "s.parquet", [sample("a", ignored, (3, 9), **label)])
+    write_table(tmp_path / "scores.parquet", pd.DataFrame({"sample_id": ["a"], "rescored": [1.0], "is_anomalous": [True]}))
+    files = SplitFiles(tmp_path / "s.parquet", tmp_path, tmp_path / "maps", tmp_path / "masks", tmp_path / "scores.parquet")
+    evaluate_split(files, tmp_path / "m.parquet", tmp_path / "c.parquet", EvaluatedRun("d", "c", "s"))
+    row = pd.read_parquet(tmp_path / "m.parquet").iloc[0]
+    assert row["defects"] == 1
+    assert row["aupro_0.30"] == pytest.approx(0.5)
+
+
+# The report.
+
+
+def test_the_report_shows_what_is_ignored(tmp_path: Path) -> None:
+    images = [
+        Made("bad/000", "anomalous", truth=(8, 8, 24, 40), final=(8, 8, 24, 24), score=3.0),
+        Made("good/000", score=1.0),
+    ]
+    root, run = tmp_path / "data", tmp_path / "shop" / "alpha"
+    write_data(root, run.parent, "nut", "test", images)
+    write_run(run, "nut", "test", images)
+    table = run.parent / "samples" / "nut" / "test.parquet"
+    # Columns 24 to 96 of the defect and of the image are ignored: what is left of the defect is found exactly.
+    ignored = np.zeros((96, 128), bool)
+    ignored[:, 24:96] = True
+    first, second = read_samples(table)
+    write_samples(table, [IndexedSample(**{**vars(first), "ignored": encode(ignored)}), second])
+    outputs = report_files(tmp_path / "report")
+    build_report([made_files(run, "nut", "test")], outputs, made_facts(root, "alpha"), images=5, vis="split")
+    page = outputs.page.read_text()
+    assert 'data-layer="ignored"' in page
+    outlines = (outputs.assets / "001" / "ignored-0.js").read_text()
+    assert outlines.count("M") == 1 and "null" in outlines
+    assert '"ignored":[0.5625,null]' in (outputs.assets / "001" / "samples.js").read_text()
+    assert pd.read_csv(outputs.images)["seg_f1"][0] == 1
+
+    write_samples(table, [first, second])
+    build_report([made_files(run, "nut", "test")], outputs, made_facts(root, "alpha"), images=5, vis="split")
+    assert 'data-layer="ignored"' not in outputs.page.read_text()
+    assert not (outputs.assets / "001" / "ignored-0.js").exists()
+
+
+# MuSc's own scores.
+
+
+def test_muscs_own_score_is_that_of_the_pixels_that_count(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    np.save(tmp_path / "t.npy", rng.integers(0, 256, (3, 64, 64, 3), dtype=np.uint8))
+    place = {"row": 0, "col": 0, "x": 0, "y": 0, "width": 64, "height": 64}
+    table = pd.DataFrame({"tile": range(3), "sample_id": list("abc"), **place})
+    encoder = {"name": "vit_tiny_patch16_224", "weights": "random", "input_size": 64, "blocks": [1]}
+    options = {"neighborhood_sizes": [1], "averaged_fraction": [0.0, 1.0], "subsets": 1, "seed": 0, "memory_gb": 1.0}
+    paths = [tmp_path / name for name in ("t.npy", "t.parquet", "maps.npy", "maps.parquet")]
+    job = infer_job(*paths, encoder=encoder, window="image", scale=1.0, **options)
+    tables = []
+    for ignored in (None, corner(64, 64, (64, 40))):
+        write_table(paths[1], table if ignored is None else table.assign(ignored=encode(ignored)))
+        infer_musc(job)
+        tables.append(pd.read_parquet(paths[3]))
+    maps = np.load(paths[2]).astype(np.float32)
+    assert tables[0]["score"].to_numpy() == pytest.approx(maps.max((1, 2)), rel=1e-3)
+    assert tables[1]["score"].to_numpy() == pytest.approx(maps[:, :, 40:].max((1, 2)), rel=1e-3)
+    assert (tables[1]["score"] < tables[0]["score"]).any()
