@@ -146,6 +146,30 @@ def test_every_way_through_the_stages_gives_the_masks_of_the_workflow(way: str, 
     assert any(map(any, marked)), "no mask has a pixel"
 
 
+def test_a_pack_ignores_what_the_run_ignores(data: Path, tmp_path: Path, packed: Packed) -> None:  # noqa: F811
+    """Also where GrabCut could grow into it; the image's content there changes nothing."""
+    mask = np.zeros((64, 96), np.uint8)
+    mask[:40, 30:60] = 1
+    cv2.imwrite(str(tmp_path / "nut.png"), mask)
+    name, changes = WAYS["whole images, empty masks"]
+    jobs, folders = packed(name, **changes, dataset={"ignore": str(tmp_path / "{category}.png")})
+    for run, folder in folders.items():
+        pack = load_pack(folder, device="cpu", threads=2)
+        compare_with_workflow(jobs, run, pack)
+        assert (cv2.imread(str(folder / "ignore.png"), cv2.IMREAD_GRAYSCALE) > 0).tolist() == (mask > 0).tolist()
+    image = read_image(jobs.project.root / read_samples(jobs.place(results.SAMPLES, split=SPLIT))[0].image)
+    first = pack.inspect(image)
+    image[mask > 0] = np.random.default_rng(0).integers(0, 256, (1200, 3))
+    second = pack.inspect(image)
+    assert (first.score, first.map.tobytes(), first.mask.tobytes()) == (second.score, second.map.tobytes(), second.mask.tobytes())
+    assert not second.map[:20, 15:30].any() and second.map.any()
+    with pytest.raises(DataError, match="image: 96 x 60 pixels; expected 96 x 64, the size of the pack's mask of ignored"):
+        pack.inspect(image[:60])
+    (folder / "ignore.png").write_bytes(b"other")
+    with pytest.raises(DataError, match=r"ignore.png: its content is not what the pack was written with"):
+        load_pack(folder, device="cpu")
+
+
 # Dinomaly: test_export. The case CNN is of SubspaceAD.
 @pytest.mark.parametrize("case", [*(name for name in ALONE if name not in ("dinomaly", "subspace")), "CNN"])
 def test_every_detector_has_its_maps_and_masks_in_onnx_runtime(case: str, packed: Packed, tmp_path: Path) -> None:

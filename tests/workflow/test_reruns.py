@@ -108,6 +108,8 @@ CHANGES: dict[str, tuple[Any, set[str]]] = {
 OTHER_RUNS = {"dataset.name", "detectors", "winclip.shots", "winclip.seeds", "subspace.shots", "subspace.seeds"}
 # A model trained elsewhere takes the place of jobs: test_zero_shot.
 REPLACES_JOBS = {"inp_former.weights"}
+# Counts by the masks that it leads to: test_a_mask_of_ignored_pixels_concerns_its_own_split.
+BY_MASKS = {"dataset.ignore"}
 # Needs a run that can be packed: test_packs.
 PACKS = {"report.packs"}
 # Thresholds from the validation split need that split's merged maps, which this run did not make.
@@ -135,7 +137,7 @@ def planned_after(finished: Workspace, config: Path) -> list[str]:
 def test_every_key_is_tried() -> None:
     tables = (CHANGES, ZERO_SHOT_CHANGES, SUPERADD_CHANGES, SUBSPACE_CHANGES, DINOMALY_CHANGES)
     tried = set().union(*tables, PATCHCORE_CHANGES, ANOMALYDINO_CHANGES)
-    assert tried | OTHER_RUNS | REPLACES_JOBS | PACKS == set(every_key(Settings))
+    assert tried | OTHER_RUNS | REPLACES_JOBS | BY_MASKS | PACKS == set(every_key(Settings))
 
 
 def test_the_table_follows_the_workflow(finished: Workspace) -> None:
@@ -228,6 +230,38 @@ def test_a_test_image_concerns_its_own_split(copy: Workspace, kind: str) -> None
         (folder / "001_regular.png").unlink()
     expected = ["binarize", "crop", "index", "infer", "judge", "merge", "refine", "report", "score_images", "submit"]
     assert copy.planned(*TARGETS) == expected
+
+
+OF_A_SPLIT = {"binarize", "crop", "index", "infer", "judge", "merge", "refine", "score_images"}
+
+
+@pytest.mark.parametrize(
+    ("split", "image", "stages"),
+    [
+        ("test_private", "000_regular", OF_A_SPLIT | {"submit"}),
+        ("test_public", "bad/000_regular", OF_A_SPLIT | {"evaluate"}),
+        ("train", "good/000_regular", {"index", "crop", "train"}),
+    ],
+)
+def test_a_mask_of_ignored_pixels_concerns_its_own_split(
+    copy: Workspace, split: str, image: str, stages: set[str]
+) -> None:
+    """Of a training image all that comes from the model, and no table or tile of another split."""
+    mask = np.zeros((96, 128), np.uint8)
+    mask[:9] = 255
+    path = copy.folder / "data" / "ignore" / split / f"{image}.png"
+    path.parent.mkdir(parents=True)
+    Image.fromarray(mask).save(path)
+    copy.write_config({"dataset": {"ignore": "ignore/{split}/{name}.png"}})
+    if split == "train":
+        expected = Counter(jobs(followers({"train"}, DETECTOR)))
+        expected.update(["index", "crop"])
+        assert copy.planned(*TARGETS) == sorted(expected.elements())
+    else:
+        assert copy.planned(*TARGETS) == sorted([*stages, "report"])
+    path.unlink()
+    copy.write_config()
+    assert copy.planned(*TARGETS) == []
 
 
 def test_an_interrupted_rerun_after_a_changed_image_goes_on(copy: Workspace) -> None:
