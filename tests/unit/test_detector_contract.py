@@ -290,7 +290,9 @@ def test_what_ignored_pixels_show_changes_no_byte(name: str, data: Path, tmp_pat
     written = []
     for look, ignore in (("first", True), ("second", True), ("second", False)):
         folder = tmp_path / look
-        for image in sorted([*(data / "images/nut/train").rglob("*.png"), *(data / f"images/nut/{SPLIT}").rglob("*.png")]):
+        for image in sorted(
+            [*(data / "images/nut/train").rglob("*.png"), *(data / f"images/nut/{SPLIT}").rglob("*.png")]
+        ):
             pixels = cv2.imread(str(image))
             pixels[mask > 0] = rng.integers(0, 256, (np.count_nonzero(mask), 3))
             path = folder / image.relative_to(data)

@@ -113,7 +113,10 @@ def test_images_can_have_masks_of_their_own(nuts: Path) -> None:
     write_ignore(nuts / "masks" / "test" / "crack" / "001.png", corner(6, 8, (6, 7)))
     write_ignore(nuts / "masks" / "train" / "good" / "003.png", corner(6, 8, (1, 1)))
     pattern = "masks/{split}/{name}.png"
-    by_id = {sample.sample_id: sample.ignore for sample in list_samples(Source("mvtec_ad", nuts, ignore=pattern), "nut", "test")}
+    by_id = {
+        sample.sample_id: sample.ignore
+        for sample in list_samples(Source("mvtec_ad", nuts, ignore=pattern), "nut", "test")
+    }
     assert by_id == {"crack/000": None, "crack/001": "masks/test/crack/001.png", "good/000": None}
     # A held-out training image still lies in train.
     lent = list_samples(Source("mvtec_ad", nuts, ignore=pattern), "nut", "validation", hold_out=True, hold_out_every=3)
@@ -152,7 +155,8 @@ def test_data_check_says_how_much_is_ignored(nuts: Path, tmp_path: Path, capsys:
     (nuts / "nut" / "test" / "crack" / "000.png").unlink()
     (nuts / "nut" / "ground_truth" / "crack" / "000_mask.png").unlink()
     config = tmp_path / "config.yaml"
-    config.write_text(f"dataset: {{layout: mvtec_ad, root: {nuts}, splits: [test], ignore: 'ignore/{{category}}.png'}}\nrefine: {{method: none}}\n")
+    dataset = f"{{layout: mvtec_ad, root: {nuts}, splits: [test], ignore: 'ignore/{{category}}.png'}}"
+    config.write_text(f"dataset: {dataset}\nrefine: {{method: none}}\n")
     assert main(["data", "check", "--configfile", str(config)]) == 0
     printed = capsys.readouterr().out
     assert "Ignored by dataset.ignore:\n  nut/train: 25 % of the pixels of 12 of 12 images\n" in printed
@@ -164,7 +168,9 @@ def test_data_check_says_how_much_is_ignored(nuts: Path, tmp_path: Path, capsys:
 def planned(root: Path, **dataset: Any) -> Project:
     tiny = {"layout": "mvtec_ad", "root": str(root), "splits": ["test"]}
     encoder = {"name": "vit_tiny_patch16_224", "weights": "random", "input_size": 32, "blocks": [1, 3]}
-    return Project(parse({"dataset": tiny | dataset, "encoder": encoder, "refine": {"method": "none"}}), remembers=False)
+    return Project(
+        parse({"dataset": tiny | dataset, "encoder": encoder, "refine": {"method": "none"}}), remembers=False
+    )
 
 
 def test_a_path_without_any_mask_stops_the_plan(nuts: Path) -> None:
@@ -200,7 +206,7 @@ def test_winclips_own_score_with_references_is_refused() -> None:
     check = DETECTORS["winclip"].check_options
     check(effective(parse(winclip), detector="winclip"))
     settings = parse(winclip | {"dataset": {"ignore": "x.png"}})
-    with pytest.raises(ConfigError, match="score_images.top_fraction: found 'own' with dataset.ignore"):
+    with pytest.raises(ConfigError, match=r"score_images\.top_fraction: found 'own' with dataset\.ignore"):
         check(effective(settings, detector="winclip"))
     zero = parse(winclip | {"dataset": {"ignore": "x.png"}, "winclip": {"shots": 0}})
     check(effective(zero, detector="winclip"))
@@ -209,7 +215,9 @@ def test_winclips_own_score_with_references_is_refused() -> None:
 # From images to maps.
 
 
-def sample(name: str = "a", ignored: np.ndarray | None = None, size: tuple[int, int] = (4, 4), **other: Any) -> IndexedSample:
+def sample(
+    name: str = "a", ignored: np.ndarray | None = None, size: tuple[int, int] = (4, 4), **other: Any
+) -> IndexedSample:
     values = {"label": None, "defect": None, "mask": None} | other
     png = None if ignored is None else encode(ignored)
     return IndexedSample(name, "test", f"{name}.png", **values, height=size[0], width=size[1], ignored=png)
@@ -276,7 +284,7 @@ def test_a_map_of_which_nothing_is_left_is_an_error(tmp_path: Path) -> None:
     ignored = np.indices((4, 4)).sum(0) % 2 == 0
     write_samples(tmp_path / "s.parquet", [sample("a", ignored)])
     maps = raw_maps(tmp_path, "maps", np.ones((1, 2, 2)), ignored)
-    with pytest.raises(DataError, match="a.png: dataset.ignore leaves none of its 2 x 2 map pixels"):
+    with pytest.raises(DataError, match=r"a\.png: dataset\.ignore leaves none of its 2 x 2 map pixels"):
         merge_split(tmp_path / "s.parquet", maps, None, tmp_path / "out", scale=0.5, blend="mean")
 
 
@@ -293,13 +301,29 @@ def test_scores_and_limits_leave_ignored_pixels_out(tmp_path: Path) -> None:
     maps = raw_maps(tmp_path, "maps", values[None], ignored)
     merge_split(tmp_path / "s.parquet", maps, None, tmp_path / "maps", scale=1.0, blend="mean")
     write_mask(tmp_path / "masks" / "a.png", NOTHING)
-    score_images(tmp_path / "s.parquet", tmp_path / "maps", tmp_path / "masks", maps.table, tmp_path / "scores.parquet", Scoring(0.25, "none"))
+    score_images(
+        tmp_path / "s.parquet",
+        tmp_path / "maps",
+        tmp_path / "masks",
+        maps.table,
+        tmp_path / "scores.parquet",
+        Scoring(0.25, "none"),
+    )
     assert pd.read_parquet(tmp_path / "scores.parquet")["score"].tolist() == [10]
 
     # Held-out maps are 10 higher; their ignored pixels are 999.
     held_values = np.where(ignored, 999, values + 10)
-    held = HeldOut(tmp_path / "s.parquet", raw_maps(tmp_path, "held", held_values[None], ignored), None, tmp_path / "held.parquet")
-    judge_split(tmp_path / "s.parquet", tmp_path / "maps", maps.table, held, tmp_path / "v.parquet", Judging(0.25, 0.0, 1.0, "mean"))
+    held = HeldOut(
+        tmp_path / "s.parquet", raw_maps(tmp_path, "held", held_values[None], ignored), None, tmp_path / "held.parquet"
+    )
+    judge_split(
+        tmp_path / "s.parquet",
+        tmp_path / "maps",
+        maps.table,
+        held,
+        tmp_path / "v.parquet",
+        Judging(0.25, 0.0, 1.0, "mean"),
+    )
     verdicts = pd.read_parquet(tmp_path / "v.parquet")
     assert (verdicts["score"][0], verdicts["limit"][0]) == (10, 20)
 
@@ -307,12 +331,16 @@ def test_scores_and_limits_leave_ignored_pixels_out(tmp_path: Path) -> None:
 # Masks.
 
 
-def binarized(folder: Path, values: np.ndarray, ignored: np.ndarray | None, **options: Any) -> tuple[pd.Series, np.ndarray]:
+def binarized(
+    folder: Path, values: np.ndarray, ignored: np.ndarray | None, **options: Any
+) -> tuple[pd.Series, np.ndarray]:
     write_samples(folder / "s.parquet", [sample("a", ignored, values.shape)])
     write_map(folder / "maps" / "a.tiff", values)
     split = SplitMaps(folder / "s.parquet", folder / "maps")
     binarize_split(split, split, folder / "masks", folder / "t.parquet", Thresholding(**options))
-    return pd.read_parquet(folder / "t.parquet").iloc[0], read_written_mask(folder / "masks" / "a.png", stage="binarize")
+    return pd.read_parquet(folder / "t.parquet").iloc[0], read_written_mask(
+        folder / "masks" / "a.png", stage="binarize"
+    )
 
 
 def test_thresholds_are_those_of_the_pixels_that_count(tmp_path: Path) -> None:
@@ -324,7 +352,9 @@ def test_thresholds_are_those_of_the_pixels_that_count(tmp_path: Path) -> None:
     kept = values[~ignored].astype(np.float64)
     assert row["threshold"] == pytest.approx(kept.mean() + kept.std(), rel=1e-6)
     assert mask.any() and not mask[ignored].any()
-    row, _ = binarized(tmp_path, values, ignored, method="percentile", percentile=90.0, percentile_factor=1.0, erosion_size=1)
+    row, _ = binarized(
+        tmp_path, values, ignored, method="percentile", percentile=90.0, percentile_factor=1.0, erosion_size=1
+    )
     assert row["threshold"] == pytest.approx(np.percentile(kept, 90), rel=1e-6)
 
 
@@ -334,7 +364,13 @@ def test_closing_does_not_fill_ignored_pixels(tmp_path: Path) -> None:
     ignored = np.zeros((16, 16), bool)
     ignored[7:9, 7:9] = True
     values[ignored] = 0
-    options = {"method": "percentile", "percentile": 50.0, "percentile_factor": 1.0, "closing_sizes": [5], "erosion_size": 1}
+    options = {
+        "method": "percentile",
+        "percentile": 50.0,
+        "percentile_factor": 1.0,
+        "closing_sizes": [5],
+        "erosion_size": 1,
+    }
     _, closed = binarized(tmp_path / "all", values, None, **options)
     _, mask = binarized(tmp_path / "kept", values, ignored, **options)
     assert closed[ignored].all() and not mask[ignored].any()
@@ -386,7 +422,9 @@ def test_metrics_are_those_of_the_pixels_that_count(tmp_path: Path) -> None:
     write_samples(tmp_path / "s.parquet", samples)
     scores = {"sample_id": list("abc"), "rescored": [3.0, 1.0, 2.0], "is_anomalous": [True, True, False]}
     write_table(tmp_path / "scores.parquet", pd.DataFrame(scores))
-    files = SplitFiles(tmp_path / "s.parquet", tmp_path, tmp_path / "maps", tmp_path / "masks", tmp_path / "scores.parquet")
+    files = SplitFiles(
+        tmp_path / "s.parquet", tmp_path, tmp_path / "maps", tmp_path / "masks", tmp_path / "scores.parquet"
+    )
     evaluate_split(files, tmp_path / "m.parquet", tmp_path / "c.parquet", EvaluatedRun("d", "c", "s"))
     row = pd.read_parquet(tmp_path / "m.parquet").iloc[0]
 
@@ -412,8 +450,12 @@ def test_a_region_that_is_cut_up_stays_one(tmp_path: Path) -> None:
     write_mask(tmp_path / "truth.png", truth)
     label = {"label": "anomalous", "defect": "bad", "mask": "truth.png"}
     write_samples(tmp_path / "s.parquet", [sample("a", ignored, (3, 9), **label)])
-    write_table(tmp_path / "scores.parquet", pd.DataFrame({"sample_id": ["a"], "rescored": [1.0], "is_anomalous": [True]}))
-    files = SplitFiles(tmp_path / "s.parquet", tmp_path, tmp_path / "maps", tmp_path / "masks", tmp_path / "scores.parquet")
+    write_table(
+        tmp_path / "scores.parquet", pd.DataFrame({"sample_id": ["a"], "rescored": [1.0], "is_anomalous": [True]})
+    )
+    files = SplitFiles(
+        tmp_path / "s.parquet", tmp_path, tmp_path / "maps", tmp_path / "masks", tmp_path / "scores.parquet"
+    )
     evaluate_split(files, tmp_path / "m.parquet", tmp_path / "c.parquet", EvaluatedRun("d", "c", "s"))
     row = pd.read_parquet(tmp_path / "m.parquet").iloc[0]
     assert row["defects"] == 1

@@ -161,9 +161,15 @@ def test_a_pack_ignores_what_the_run_ignores(data: Path, tmp_path: Path, packed:
     first = pack.inspect(image)
     image[mask > 0] = np.random.default_rng(0).integers(0, 256, (1200, 3))
     second = pack.inspect(image)
-    assert (first.score, first.map.tobytes(), first.mask.tobytes()) == (second.score, second.map.tobytes(), second.mask.tobytes())
+    assert (first.score, first.map.tobytes(), first.mask.tobytes()) == (
+        second.score,
+        second.map.tobytes(),
+        second.mask.tobytes(),
+    )
     assert not second.map[:20, 15:30].any() and second.map.any()
-    with pytest.raises(DataError, match="image: 96 x 60 pixels; expected 96 x 64, the size of the pack's mask of ignored"):
+    with pytest.raises(
+        DataError, match="image: 96 x 60 pixels; expected 96 x 64, the size of the pack's mask of ignored"
+    ):
         pack.inspect(image[:60])
     (folder / "ignore.png").write_bytes(b"other")
     with pytest.raises(DataError, match=r"ignore.png: its content is not what the pack was written with"):

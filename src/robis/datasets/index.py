@@ -160,10 +160,12 @@ def _with_ignored(
         return replace(checked, problem=Problem(problems.ALL_IGNORED, f"{sample.image}, by {path}"))
     if mask.share == 0:
         return checked
-    remark = checked.remark
-    if remark is None and checked.defect_share and not (read_mask(source.root / str(sample.mask)) & ~decode(mask.ignored)).any():
-        remark = Problem(problems.IGNORED_DEFECT, sample.image)
-    return replace(checked, ignored=mask.ignored, ignored_share=mask.share, remark=remark)
+    checked = replace(checked, ignored=mask.ignored, ignored_share=mask.share)
+    if checked.remark is None and checked.defect_share:
+        defects = read_mask(source.root / str(sample.mask))
+        if not defects[~decode(mask.ignored)].any():
+            return replace(checked, remark=Problem(problems.IGNORED_DEFECT, sample.image))
+    return checked
 
 
 def label_remarks(category: str, split: str, samples: Sequence[Sample]) -> list[Problem]:

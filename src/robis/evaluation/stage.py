@@ -86,9 +86,9 @@ def evaluate_split(
 
     What is unknown is left out, and what is undefined is null. Images without a label count in `images` alone, unless
     they have a mask, which then counts in the pixel and seg_* metrics. Where an anomalous image has no mask,
-    `defects`, the pixel and the seg_* metrics are null: its pixels are neither. Ignored pixels count in no pixel and
-    seg_* metric, and change no label: an image stays anomalous though its defects lie in them alone. Memory does not grow with the number
-    of images, and the result does not depend on `threads`.
+    `defects`, the pixel and the seg_* metrics are null: its pixels are neither. Ignored pixels count in none of these,
+    and change no label: an image stays anomalous though its defects lie in them alone. Memory does not grow with the
+    number of images, and the result does not depend on `threads`.
 
     Args:
         files: what is read.

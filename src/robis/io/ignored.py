@@ -26,7 +26,8 @@ def encode(ignored: np.ndarray) -> bytes:
 @lru_cache(maxsize=4)
 def decode(png: bytes) -> np.ndarray:
     """What `encode` was given, bool (H, W), not to be written to."""
-    ignored: np.ndarray = cv2.imdecode(np.frombuffer(png, np.uint8), cv2.IMREAD_GRAYSCALE) > 0
+    pixels = cv2.imdecode(np.frombuffer(png, np.uint8), cv2.IMREAD_GRAYSCALE)
+    ignored = np.asarray(pixels).astype(bool)
     ignored.setflags(write=False)
     return ignored
 

@@ -197,7 +197,9 @@ def _tile_table(plan: Plan) -> pd.DataFrame:
     table = make_table(rows, TILE_COLUMNS[1:])
     table.insert(0, "tile", np.arange(len(table), dtype=np.int64))
     ignored = [tile_ignored(sample.ignored_pixels, window) for sample, places in plan for window in places]
-    return table.assign(**{COLUMN: ignored}) if any(ignored) else table
+    if any(ignored):
+        table[COLUMN] = ignored
+    return table
 
 
 def open_tiles(tiles: Path, table: Path) -> tuple[np.ndarray, pd.DataFrame]:
