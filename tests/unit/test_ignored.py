@@ -15,7 +15,7 @@ from robis.binarization.stage import SplitMaps, Thresholding, binarize_split
 from robis.cli import main
 from robis.datasets.check import check_dataset
 from robis.datasets.index import index_split
-from robis.datasets.layouts import list_samples
+from robis.datasets.layouts import list_categories, list_samples
 from robis.datasets.samples import Source
 from robis.detectors.musc.infer import infer_split as infer_musc
 from robis.detectors.settings import parse
@@ -123,6 +123,12 @@ def test_images_can_have_masks_of_their_own(nuts: Path) -> None:
     assert [sample.ignore for sample in lent] == [None, "masks/train/good/003.png", None, None]
     elsewhere = Source("mvtec_ad", nuts, ignore=f"{nuts}/masks/{{split}}/{{name}}.png")
     assert list_samples(elsewhere, "nut", "test")[1].ignore == "masks/test/crack/001.png"
+
+
+def test_the_folder_of_the_masks_is_no_category(nuts: Path) -> None:
+    write_ignore(nuts / "ignore" / "test" / "crack" / "001.png", corner(6, 8, (1, 1)))
+    assert list_categories(Source("mvtec_ad", nuts)) == ["ignore", "nut"]
+    assert list_categories(Source("mvtec_ad", nuts, ignore="ignore/{split}/{name}.png")) == ["nut"]
 
 
 def test_masks_that_cannot_be_used_are_listed(nuts: Path, tmp_path: Path) -> None:

@@ -331,6 +331,9 @@ def list_categories(source: Source) -> list[str]:
             f"`robis data demo` writes the demo's."
         )
     categories = layout.categories(source)
+    if source.ignore and layout.listed_files is None:
+        # Masks of ignored pixels in folders named after splits look like a category.
+        categories = [name for name in categories if name != Path(source.ignore).parts[0]]
     if not categories:
         raise DataError(
             f"dataset.root: {root} holds no category of layout {source.layout!r}: expected {layout.expects}."
