@@ -278,7 +278,8 @@ def infer_loop(bench: Bench, maps: Callable[[Tensor], Tensor], folder: Path, sto
     shape = (len(store), side, side)
     out = np.lib.format.open_memmap(folder / "maps.npy", mode="w+", dtype=np.float16, shape=shape)
     compute = Compute(batch_size=bench.sizes.batch, threads=bench.options.threads)
-    for start, values in one_behind(tile_batches(store, compute, bench.pair.device), maps):
+    batches = tile_batches(store, compute, bench.pair.device)
+    for start, values in one_behind(batches, lambda _, batch: maps(batch)):
         require(bool(np.isfinite(values).all()), "maps are not finite")
         out[start : start + len(values)] = values
         yield len(values)

@@ -9,6 +9,9 @@ import cv2
 import numpy as np
 import pandas as pd
 import pytest
+import torch
+import torch.nn.functional as F
+from safetensors.torch import load_file
 from sklearn.metrics import average_precision_score, f1_score, roc_auc_score
 
 from robis.binarization.stage import SplitMaps, Thresholding, binarize_split
@@ -17,8 +20,18 @@ from robis.datasets.check import check_dataset
 from robis.datasets.index import index_split
 from robis.datasets.layouts import list_categories, list_samples
 from robis.datasets.samples import Source
+from robis.detectors.anomalydino.train import train_category as anomalydino
+from robis.detectors.dinomaly.model import DinomalyLoss
+from robis.detectors.ignored import lowest_where
+from robis.detectors.inp_former.model import coherence_loss, soft_mining_loss
 from robis.detectors.musc.infer import infer_split as infer_musc
+from robis.detectors.musc.scores import Scoring as MuscScoring
+from robis.detectors.musc.scores import mutual_scores
+from robis.detectors.patchcore.train import train_category as patchcore
 from robis.detectors.settings import parse
+from robis.detectors.subspace.tokens import joint_tokens, make_encoder
+from robis.detectors.subspace.train import train_category as subspace
+from robis.detectors.superadd.train import train_category as superadd
 from robis.errors import ConfigError, DataError
 from robis.evaluation.stage import EvaluatedRun, SplitFiles, evaluate_split
 from robis.io.ignored import covered, decode, encode, filled
@@ -36,7 +49,7 @@ from robis.tiles.store import Cutting, crop_split, open_tiles
 from robis.workflow.checks import check_plan
 from robis.workflow.packs import check_pack
 from robis.workflow.project import Project
-from tests.detector_jobs import infer_job
+from tests.detector_jobs import infer_job, train_job
 from tests.made_results import Made, box, made_facts, made_files, report_files, write_data, write_run
 from tests.unit import trees
 
@@ -202,20 +215,6 @@ def test_one_category_may_have_no_mask_unless_each_image_may_have_one(nuts: Path
 def test_packs_have_no_masks_of_single_images(nuts: Path) -> None:
     with pytest.raises(ConfigError, match=r"dataset.ignore: found {name} in the path"):
         check_pack(planned(nuts, ignore="ignore/{name}.png"), "inp_former", "nut")
-
-
-def test_winclips_own_score_with_references_is_refused() -> None:
-    winclip = {"detectors": ["winclip"], "winclip": {"shots": 2}, "encoder": {"name": "clip_vitb16plus"}}
-    from robis.detectors.registry import DETECTORS
-    from robis.workflow.runs import effective
-
-    check = DETECTORS["winclip"].check_options
-    check(effective(parse(winclip), detector="winclip"))
-    settings = parse(winclip | {"dataset": {"ignore": "x.png"}})
-    with pytest.raises(ConfigError, match=r"score_images\.top_fraction: found 'own' with dataset\.ignore"):
-        check(effective(settings, detector="winclip"))
-    zero = parse(winclip | {"dataset": {"ignore": "x.png"}, "winclip": {"shots": 0}})
-    check(effective(zero, detector="winclip"))
 
 
 # From images to maps.
@@ -512,12 +511,151 @@ def test_muscs_own_score_is_that_of_the_pixels_that_count(tmp_path: Path) -> Non
     options = {"neighborhood_sizes": [1], "averaged_fraction": [0.0, 1.0], "subsets": 1, "seed": 0, "memory_gb": 1.0}
     paths = [tmp_path / name for name in ("t.npy", "t.parquet", "maps.npy", "maps.parquet")]
     job = infer_job(*paths, encoder=encoder, window="image", scale=1.0, **options)
-    tables = []
+    tables, maps = [], []
     for ignored in (None, corner(64, 64, (64, 40))):
         write_table(paths[1], table if ignored is None else table.assign(ignored=encode(ignored)))
         infer_musc(job)
         tables.append(pd.read_parquet(paths[3]))
-    maps = np.load(paths[2]).astype(np.float32)
-    assert tables[0]["score"].to_numpy() == pytest.approx(maps.max((1, 2)), rel=1e-3)
-    assert tables[1]["score"].to_numpy() == pytest.approx(maps[:, :, 40:].max((1, 2)), rel=1e-3)
-    assert (tables[1]["score"] < tables[0]["score"]).any()
+        maps.append(np.load(paths[2]).astype(np.float32))
+    assert tables[0]["score"].to_numpy() == pytest.approx(maps[0].max((1, 2)), rel=1e-3)
+    assert tables[1]["score"].to_numpy() == pytest.approx(maps[1][:, :, 40:].max((1, 2)), rel=1e-3)
+
+
+def test_musc_compares_with_no_ignored_token() -> None:
+    """Against all distances to the tokens that are left; one tile of the second image is ignored completely."""
+    rng = np.random.default_rng(0)
+    values = rng.standard_normal((4, 4, 5)).astype(np.float32)
+    values /= np.linalg.norm(values, axis=-1, keepdims=True)
+    images = np.array([0, 1, 1, 2])
+    ignored = rng.random((4, 4)) > 0.5
+    ignored[1], ignored[2, 0], ignored[[0, 3], 1] = True, False, False
+    scoring = MuscScoring(
+        [1], (0.0, 1.0), [np.arange(3)], 10**9, lambda *_: torch.empty(0), torch.device("cpu"), torch.float32
+    )
+    (scores,) = mutual_scores([torch.from_numpy(values)], images, 2, scoring, ignored=ignored)
+    for tile, token in np.argwhere(~ignored):
+        nearest = [
+            np.linalg.norm(values[images == other][~ignored[images == other]] - values[tile, token], axis=1).min()
+            for other in {0, 1, 2} - {images[tile]}
+        ]
+        assert scores[tile, token] == pytest.approx(np.mean(nearest), abs=1e-5)
+    ignored[2] = True
+    with pytest.raises(DataError, match=r"dataset\.ignore: leaves none of the tokens of an image"):
+        next(mutual_scores([torch.from_numpy(values)], images, 2, scoring, ignored=ignored))
+
+
+# Maps of tokens, and what detectors learn from.
+
+
+def test_scores_of_ignored_tokens_spread_nothing() -> None:
+    scores = torch.tensor([[[9.0, 2.0], [3.0, 4.0]], [[1.0, 2.0], [3.0, 4.0]]])
+    ignored = torch.tensor([[[True, False], [False, False]], [[True, True], [True, True]]])
+    assert lowest_where(ignored, scores).tolist() == [[[2, 2], [3, 4]], [[0, 0], [0, 0]]]
+    assert lowest_where(None, scores) is scores
+
+
+def test_ignored_tokens_have_no_loss_and_no_gradient() -> None:
+    """The loss of the tokens that are left alone; an image without any has none."""
+    rng = torch.Generator().manual_seed(0)
+    encoded, decoded = (torch.randn(3, 6, 4, generator=rng, dtype=torch.float64) for _ in range(2))
+    kept = torch.tensor([[True, False, True, True, False, True]] * 2 + [[False] * 6])
+    for loss in (
+        lambda *maps: soft_mining_loss(*maps[:2], 3.0, *maps[2:]),
+        lambda *maps: DinomalyLoss(0.5, 0.1, 1)((maps[0], maps[1]), 1, *maps[2:])[0],
+    ):
+        whole, part = decoded.clone().requires_grad_(), decoded[:2][:, kept[0]].clone().requires_grad_()
+        of_all = loss([encoded], [whole], kept)
+        alone = loss([encoded[:2][:, kept[0]]], [part])
+        of_all.backward()
+        alone.backward()
+        assert of_all.item() == pytest.approx(alone.item())
+        assert torch.equal(whole.grad[~kept], torch.zeros(10, 4, dtype=torch.float64))
+        assert torch.allclose(whole.grad[:2][:, kept[0]], part.grad)
+    x, inps = encoded, decoded[:, :2]
+    expected = (1 - F.cosine_similarity(x[:2, :, None], inps[:2, None], dim=-1).amax(-1))[kept[:2]].mean()
+    assert coherence_loss(x, inps, kept).item() == pytest.approx(expected.item())
+
+
+SIZE, GRID = 64, 4
+
+
+@pytest.fixture(scope="module")
+def tiles(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Three tiles of noise, of which the first has its left half ignored, the third a quarter."""
+    folder = tmp_path_factory.mktemp("tiles")
+    rng = np.random.default_rng(0)
+    np.save(folder / "t.npy", rng.integers(0, 256, (3, SIZE, SIZE, 3), dtype=np.uint8))
+    place = {"row": 0, "col": 0, "x": 0, "y": 0, "width": SIZE, "height": SIZE}
+    table = pd.DataFrame({"tile": range(3), "sample_id": list("abc"), **place})
+    write_table(folder / "none.parquet", table)
+    pngs = [encode(corner(SIZE, SIZE, (SIZE, SIZE // 2))), None, encode(corner(SIZE, SIZE, (SIZE // 2, SIZE // 2)))]
+    write_table(folder / "some.parquet", table.assign(ignored=pngs))
+    return folder
+
+
+KEPT = np.ones((3, GRID, GRID), bool)
+KEPT[0, :, :2], KEPT[2, :2, :2] = False, False
+ENCODER = {"name": "vit_tiny_patch16_224", "weights": "random", "input_size": SIZE, "blocks": [1]}
+SUPERADD = {
+    "rounds": 1,
+    "redraw_subsets": False,
+    "neighbors": 3,
+    "radius_growth": 1.1,
+    "brightness_jitter": 0.0,
+    "overlap": 0.0,
+    "image_scale": 1.0,
+    "seed": 0,
+    "memory_gb": 1.0,
+    "bank_size": 1000,
+}
+BANKS: dict[str, tuple[Any, dict[str, Any]]] = {
+    "patchcore": (patchcore, {"coreset_fraction": 1.0, "start_points": 2, "projected_width": 8, "seed": 0}),
+    "anomalydino": (anomalydino, {"shots": 0, "reference_seed": 0, "references": [], "rotations": 0}),
+    "superadd": (superadd, SUPERADD | {"window": SIZE}),
+    "superadd, joined": (superadd, SUPERADD | {"window": "joined"}),
+}
+
+
+def trained(train: Any, tiles: Path, table: str, folder: Path, **options: Any) -> dict[str, torch.Tensor]:
+    model = folder / f"{table}.safetensors"
+    train(
+        train_job(tiles / "t.npy", tiles / f"{table}.parquet", model, folder / "h.parquet", encoder=ENCODER, **options)
+    )
+    return load_file(model)
+
+
+@pytest.mark.parametrize("case", BANKS)
+def test_no_ignored_token_gets_into_a_bank(case: str, tiles: Path, tmp_path: Path) -> None:
+    train, options = BANKS[case]
+    ((_, whole),), ((_, bank),) = (
+        trained(train, tiles, name, tmp_path, **options).items() for name in ("none", "some")
+    )
+    assert len(whole) == KEPT.size
+    assert torch.equal(bank, whole[torch.from_numpy(KEPT.reshape(-1))])
+
+
+def test_copies_are_ignored_where_their_pixels_are(tiles: Path, tmp_path: Path) -> None:
+    """A copy turned by 180 degrees: what was ignored at the left is at the right."""
+    options = {"shots": 1, "reference_seed": 0, "references": ["a"], "rotations": 1}
+    whole, bank = (trained(anomalydino, tiles, name, tmp_path, **options)["tokens"] for name in ("none", "some"))
+    kept = np.stack([KEPT[0], KEPT[0][::-1, ::-1]])
+    assert torch.equal(bank, whole[torch.from_numpy(kept.reshape(-1))])
+
+
+def test_the_subspace_is_that_of_the_tokens_that_count(tiles: Path, tmp_path: Path) -> None:
+    tokens = trained(anomalydino, tiles, "none", tmp_path, **BANKS["anomalydino"][1])
+    assert tokens["tokens"].shape[0] == KEPT.size
+    options = {"shots": 0, "reference_seed": 0, "references": [], "rotations": 0, "explained_variance": 0.9}
+    network = make_encoder(ENCODER)
+    with torch.inference_mode():
+        joint = joint_tokens(network, torch.from_numpy(np.load(tiles / "t.npy"))).flatten(0, 1)
+    mean = trained(subspace, tiles, "some", tmp_path, **options)["mean"]
+    assert torch.allclose(mean, joint[torch.from_numpy(KEPT.reshape(-1))].mean(0), atol=1e-5)
+
+
+def test_a_training_of_which_nothing_is_left_is_an_error(tiles: Path, tmp_path: Path) -> None:
+    table = pd.read_parquet(tiles / "none.parquet").assign(ignored=encode(np.ones((SIZE, SIZE), bool)))
+    write_table(tiles / "all.parquet", table)
+    for train, options in BANKS.values():
+        with pytest.raises(DataError, match=r"dataset\.ignore leaves none of the tokens of the normal images"):
+            trained(train, tiles, "all", tmp_path, **options)

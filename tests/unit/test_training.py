@@ -144,8 +144,9 @@ def test_training_may_end_within_an_epoch(tmp_path: Path, tiles: np.ndarray) -> 
 def test_results_come_in_order_one_behind() -> None:
     computed: list[int] = []
 
-    def compute(batch: torch.Tensor) -> torch.Tensor:
-        computed.append(int(batch[0]))
+    def compute(start: int, batch: torch.Tensor) -> torch.Tensor:
+        assert start == int(batch[0])
+        computed.append(start)
         return batch.double() * 2
 
     batches = ((start, torch.arange(start, min(start + 2, 5))) for start in range(0, 5, 2))

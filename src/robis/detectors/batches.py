@@ -135,20 +135,20 @@ def single_threaded() -> Iterator[None]:
 
 
 def one_behind(
-    batches: Iterator[tuple[int, Tensor]], compute: Callable[[Tensor], Tensor]
+    batches: Iterator[tuple[int, Tensor]], compute: Callable[[int, Tensor], Tensor]
 ) -> Iterator[tuple[int, np.ndarray]]:
     """Results of batches in memory, each given out while a GPU computes the next.
 
     Args:
         batches: number of the first tile, and the tiles on the device.
-        compute: from a batch to its results.
+        compute: from the number of its first tile and a batch to its results.
 
     Yields:
         Number of the first tile, and float32 results.
     """
     waiting: tuple[int, Tensor, torch.cuda.Event | None] | None = None
     for start, batch in batches:
-        results = compute(batch).float()
+        results = compute(start, batch).float()
         fetched = None
         if results.device.type == "cuda":
             results = torch.empty(results.shape, pin_memory=True).copy_(results, non_blocking=True)

@@ -23,6 +23,7 @@ from robis.io.progress import tracked
 from robis.io.reuse import KeptRows, Rows, kept_for
 from robis.io.tables import read_table, write_table
 from robis.tiles.files import TileMaps
+from robis.tiles.ignored import has_ignored, ignored_cells, ignored_of
 from robis.tiles.merge import whole_map_size
 from robis.tiles.store import MAP_COLUMNS, MAP_TYPES, map_size, open_tiles
 
@@ -90,10 +91,15 @@ def write_tile_maps(scorer: TileScorer, job: InferJob) -> None:
     device = named_device(job.compute.device)
     size = map_size(job.size.window, job.size.scale, scorer.input_size)
     how = with_work(job.compute, device)
+    grid, some_ignored = (scorer.grid, scorer.grid), scorer.grid > 0 and has_ignored(rows)
 
     def maps_of(numbers: Sequence[int]) -> Iterator[tuple[int, np.ndarray]]:
+        def maps_of_batch(start: int, batch: torch.Tensor) -> torch.Tensor:
+            ignored = ignored_cells(rows, grid, numbers[start : start + len(batch)]) if some_ignored else None
+            return scorer.batch_maps(batch, size, how, ignored)
+
         batches = tile_batches(Picked(store, numbers), how, device)
-        for start, values in one_behind(batches, lambda batch: scorer.batch_maps(batch, size, how)):
+        for start, values in one_behind(batches, maps_of_batch):
             places = [chosen.start + n for n in numbers[start : start + len(values)]]
             yield start, stored(values, places, job.store.tiles, scorer.dtype)
 
@@ -126,7 +132,7 @@ def write_image_maps(scorer: ImageScorer, job: InferJob) -> None:
     def maps_of(numbers: Sequence[int]) -> Iterator[tuple[int, np.ndarray]]:
         for place, number in enumerate(tracked(numbers, len(numbers), "images")):
             size = sizes[chosen.start + number]
-            values = scorer.map_of(images[number], device, size)
+            values = scorer.map_of(images[number], device, size, ignored_of(rows, chosen.start + number))
             require_finite(values[None], "map values", [chosen.start + number], job.store.tiles)
             row = np.full((1, *shape), values.min(), np.float32)
             row[0, : size[0], : size[1]] = values
@@ -183,7 +189,8 @@ class _Output:
 
 def _write_maps(job: InferJob, inputs: Rows, output: _Output, maps_of: ComputeRows, per_pass: int) -> None:
     reuse = with_model(job.reuse, output.device, job.inputs.values())
-    kept = kept_for(inputs, reuse, with_work(job.compute, output.device).threads)
+    others = [ignored_of(output.rows, number) for number in range(len(inputs))] if has_ignored(output.rows) else None
+    kept = kept_for(inputs, reuse, with_work(job.compute, output.device).threads, others=others)
     shape = (len(inputs), *output.size)
     kept.make_room(output.dtype.itemsize * math.prod(shape))
     is_part = job.shard.count > 1

@@ -69,13 +69,28 @@ class Tokens(ABC):
 
 
 class TileTokens(Tokens):
-    """The tokens of tiles, each of which is encoded alone."""
+    """The tokens of tiles, each of which is encoded alone; ignored ones are left out."""
 
-    def __init__(self, features: Features, tiles: Tiles, job: TrainJob, device: torch.device) -> None:
-        """Raises DataError where there are no tiles; encoding does for tokens that are not finite."""
+    def __init__(
+        self,
+        features: Features,
+        tiles: Tiles,
+        job: TrainJob,
+        device: torch.device,
+        *,
+        kept: np.ndarray | None = None,
+    ) -> None:
+        """Take tiles, and which of their tokens are not ignored, bool (N, grid * grid); None: none is.
+
+        Raises DataError where there are no tiles or tokens; encoding does for tokens that are not finite.
+        """
         require_some(len(tiles), job)
-        super().__init__(len(tiles) * features.grid**2, features.widths, device)
-        self.features, self.tiles, self.job = features, tiles, job
+        numbers = np.full(len(tiles), features.grid**2) if kept is None else kept.sum(1)
+        # The number of each tile's first token.
+        self.starts = np.cumsum([0, *numbers])
+        require_kept_tokens(int(self.starts[-1]), job)
+        super().__init__(int(self.starts[-1]), features.widths, device)
+        self.features, self.tiles, self.job, self.kept = features, tiles, job, kept
 
     def encoded(self, name: str) -> Iterator[tuple[int, list[Tensor]]]:
         for start, batch in tile_batches(self.tiles, self.job.compute, self.device, name):
@@ -83,10 +98,27 @@ class TileTokens(Tokens):
                 tokens = self.features.tokens(batch)
             for raw in tokens:
                 require_finite(raw, "tokens", range(start, start + len(raw)), self.job.store.tiles)
-            yield start * self.features.grid**2, [raw.flatten(0, 1) for raw in tokens]
+            chosen = self._chosen(start, len(batch))
+            of_batch = [raw.flatten(0, 1) if chosen is None else raw.flatten(0, 1)[chosen] for raw in tokens]
+            if len(of_batch[0]):
+                yield int(self.starts[start]), of_batch
+
+    def _chosen(self, start: int, count: int) -> Tensor | None:
+        if self.kept is None:
+            return None
+        return torch.from_numpy(self.kept[start : start + count].reshape(-1)).to(self.device)
 
 
 def require_some(count: int, job: TrainJob) -> None:
     """Raise DataError where a training has no tiles."""
     if not count:
         raise DataError(f"{job.store.tiles}: the tile store is empty; expected at least one tile of a normal image.")
+
+
+def require_kept_tokens(count: int, job: TrainJob) -> None:
+    """Raise DataError where all tokens of a training are ignored."""
+    if not count:
+        raise DataError(
+            f"{job.stores[0].table}: dataset.ignore leaves none of the tokens of the normal images to learn from. At "
+            f"least half of each is ignored; ignore less of the images."
+        )

@@ -21,13 +21,18 @@ from robis.detectors.checks import require_finite
 from robis.detectors.jobs import Compute, MapScale
 from robis.encoders.devices import autocast, named_device
 from robis.errors import DataError
+from robis.io.ignored import decode
+from robis.tiles.ignored import cells_of
 from robis.tiles.merge import whole_map_size
 from robis.tiles.store import map_size
 
 # Types that raw maps are stored as.
 MapType = type[np.float16] | type[np.float32]
-# From one tile uint8 (1, s, s, 3) RGB to its map float32 (1, m, m), and to its score (1,) where the detector gives one.
-TileFunction = Callable[[Tensor], tuple[Tensor, ...]]
+# From one tile uint8 (1, s, s, 3) RGB, and its ignored tokens bool (1, g, g) if there are any, to its map float32
+# (1, m, m), and to its score (1,) where the detector gives one.
+TileFunction = Callable[..., tuple[Tensor, ...]]
+# The ignored pixels of each tile, see `robis.io.ignored.encode`; None for a tile without any.
+IgnoredTiles = Sequence[bytes | None]
 
 
 @dataclass(frozen=True)
@@ -51,13 +56,22 @@ class Scorer(ABC):
     Attributes:
         encoder: the frozen network as it computes; None for a detector without one.
         dtype: of stored maps.
+        grid: tokens along one side of a tile, of which some may be ignored; 0 for a detector that takes no notice.
     """
 
     encoder: nn.Module | None
     dtype: MapType
+    grid: int
 
     @abstractmethod
-    def raw_maps(self, tiles: np.ndarray, compute: Compute, size: MapScale, source: str | Path) -> RawMaps:
+    def raw_maps(
+        self,
+        tiles: np.ndarray,
+        compute: Compute,
+        size: MapScale,
+        source: str | Path,
+        ignored: IgnoredTiles | None = None,
+    ) -> RawMaps:
         """Raw maps of one image.
 
         Args:
@@ -65,6 +79,7 @@ class Scorer(ABC):
             compute: how to compute.
             size: of the maps.
             source: the image, for messages.
+            ignored: pixels of the tiles; None: none is ignored.
 
         Raises:
             DataError: a map is not finite.
@@ -83,36 +98,62 @@ class TileScorer(Scorer):
     """A detector that scores tile by tile.
 
     Attributes:
-        tile_maps: turns uint8 (B, s, s, 3) RGB tiles on the device into (B, size, size) maps, given the size. Each map
-            depends on its own tile alone. See `in_passes` for how it is called.
+        tile_maps: turns uint8 (B, s, s, 3) RGB tiles on the device into (B, size, size) maps, given the size, and if it
+            has a grid, the ignored tokens, bool (B, grid, grid), where there are some. Each map depends on its own tile
+            alone. See `in_passes` for how it is called.
         input_size: side of a tile as the encoder sees it, pixels.
         encoder: see `Scorer`.
         dtype: of stored maps; float32 for values that may exceed the range of float16.
+        grid: see `Scorer`.
     """
 
-    tile_maps: Callable[[Tensor, int], Tensor]
+    tile_maps: Callable[..., Tensor]
     input_size: int
     encoder: nn.Module | None = None
     dtype: MapType = np.float16
+    grid: int = 0
 
-    def batch_maps(self, batch: Tensor, size: int, compute: Compute) -> Tensor:
-        """Maps (B, size, size) of uint8 tiles (B, s, s, 3) on their device, at most `compute.batch_size` of them."""
+    def batch_maps(self, batch: Tensor, size: int, compute: Compute, ignored: np.ndarray | None = None) -> Tensor:
+        """Maps (B, size, size) of uint8 tiles (B, s, s, 3) on their device, at most `compute.batch_size` of them.
+
+        ignored: of their tokens, bool (B, grid, grid); None: none.
+        """
         with autocast(batch.device, compute.precision):
-            return torch.cat(in_passes(lambda part: self.tile_maps(part, size), batch, compute))[: len(batch)]
+            if ignored is None:
+                return torch.cat(in_passes(lambda part: self.tile_maps(part, size), batch, compute))[: len(batch)]
+            # One tensor, since a pass takes one: the tiles, and behind them their tokens.
+            tokens = torch.from_numpy(ignored).to(batch.device)
+            joined = torch.cat([batch.flatten(1), tokens.flatten(1).to(torch.uint8)], 1)
+
+            def of_pass(part: Tensor) -> Tensor:
+                tiles, cells = part.split([batch[0].numel(), tokens[0].numel()], 1)
+                tiles, cells = tiles.unflatten(1, batch.shape[1:]), cells.unflatten(1, tokens.shape[1:])
+                return self.tile_maps(tiles, size, cells > 0)
+
+            return torch.cat(in_passes(of_pass, joined, compute))[: len(batch)]
 
     @torch.inference_mode()
-    def raw_maps(self, tiles: np.ndarray, compute: Compute, size: MapScale, source: str | Path) -> RawMaps:
+    def raw_maps(
+        self,
+        tiles: np.ndarray,
+        compute: Compute,
+        size: MapScale,
+        source: str | Path,
+        ignored: IgnoredTiles | None = None,
+    ) -> RawMaps:
         device = named_device(compute.device)
         how, side = with_work(compute, device), map_size(size.window, size.scale, self.input_size)
+        cells = cells_of(ignored, (self.grid, self.grid)) if ignored and self.grid else None
         parts = []
         for start, batch in batches_of(tiles, how, device):
-            values = self.batch_maps(batch, side, how).float().cpu().numpy()
+            of_batch = None if cells is None else cells[start : start + len(batch)]
+            values = self.batch_maps(batch, side, how, of_batch).float().cpu().numpy()
             parts.append(stored(values, range(start, start + len(values)), source, self.dtype))
         return RawMaps(np.concatenate(parts))
 
     def tile_function(self, size: MapScale) -> TileFunction:
         side = map_size(size.window, size.scale, self.input_size)
-        return lambda tile: (self.tile_maps(tile, side).float(),)
+        return lambda tile, *ignored: (self.tile_maps(tile, side, *ignored).float(),)
 
 
 @dataclass(frozen=True)
@@ -120,24 +161,36 @@ class ImageScorer(Scorer):
     """A detector that scores whole images (`tiling.window: joined`).
 
     Attributes:
-        image_map: turns a uint8 (H, W, 3) RGB image on the device into a map (h, w), given (h, w).
+        image_map: turns a uint8 (H, W, 3) RGB image on the device into a map (h, w), given (h, w) and its ignored
+            pixels, bool (H, W), or None.
         encoder: see `Scorer`.
     """
 
-    image_map: Callable[[Tensor, tuple[int, int]], Tensor]
+    image_map: Callable[[Tensor, tuple[int, int], np.ndarray | None], Tensor]
     encoder: nn.Module | None = None
     dtype: MapType = np.float32
+    grid: int = 0
 
-    def map_of(self, image: np.ndarray, device: torch.device, size: tuple[int, int]) -> np.ndarray:
+    def map_of(
+        self, image: np.ndarray, device: torch.device, size: tuple[int, int], ignored: bytes | None = None
+    ) -> np.ndarray:
         """The map float32 (h, w) of an image uint8 (H, W, 3) RGB, of this size in map pixels."""
-        values: np.ndarray = self.image_map(torch.from_numpy(image).to(device), size).cpu().numpy()
+        pixels = None if ignored is None else decode(ignored)
+        values: np.ndarray = self.image_map(torch.from_numpy(image).to(device), size, pixels).cpu().numpy()
         return values
 
     @torch.inference_mode()
-    def raw_maps(self, tiles: np.ndarray, compute: Compute, size: MapScale, source: str | Path) -> RawMaps:
+    def raw_maps(
+        self,
+        tiles: np.ndarray,
+        compute: Compute,
+        size: MapScale,
+        source: str | Path,
+        ignored: IgnoredTiles | None = None,
+    ) -> RawMaps:
         image = np.ascontiguousarray(tiles[0])
-        height, width = image.shape[:2]
-        values = self.map_of(image, named_device(compute.device), whole_map_size(height, width, size.scale))[None]
+        side = whole_map_size(image.shape[0], image.shape[1], size.scale)
+        values = self.map_of(image, named_device(compute.device), side, ignored[0] if ignored else None)[None]
         require_finite(values, "map values", [0], source)
         return RawMaps(values, covers_image=True)
 

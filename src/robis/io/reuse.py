@@ -135,12 +135,15 @@ class KeptRows:
         return previous, {key.tobytes(): (n, digest.tobytes()) for n, (key, digest) in enumerate(digests)}
 
 
-def kept_for(inputs: Rows, reuse: Reuse | None, threads: int = 1) -> KeptRows:
-    """The kept rows of an array each of whose rows is made from a row of `inputs`, which may be mapped."""
+def kept_for(
+    inputs: Rows, reuse: Reuse | None, threads: int = 1, *, others: Sequence[bytes | None] | None = None
+) -> KeptRows:
+    """The kept rows of an array whose rows are made from those of `inputs`, which may be mapped, and of `others`."""
 
     def key(number: int) -> bytes:
         row = inputs[number]
-        row_key = reuse.key(f"{row.shape} ".encode() + row.tobytes()) if reuse else b""
+        other = (others[number] or b"") if others else b""
+        row_key = reuse.key(f"{row.shape} ".encode() + row.tobytes() + other) if reuse else b""
         release(inputs)
         return row_key
 

@@ -20,13 +20,14 @@ import torch
 from torch import Tensor, nn
 
 from robis.detectors.jobs import Compute, MapScale
-from robis.detectors.scorers import RawMaps, Scorer, TileFunction, stored
+from robis.detectors.scorers import IgnoredTiles, RawMaps, Scorer, TileFunction, stored
 from robis.encoders.weights import first_line
 from robis.errors import DataError
 from robis.io.atomic import atomic_file
 from robis.io.images import read_image
 from robis.packs.exported import (
     EXPORTED,
+    IGNORED,
     INPUT,
     ExportCheck,
     OnnxScorer,
@@ -57,7 +58,8 @@ def export_pack(
 ) -> tuple[Path, ExportCheck]:
     """Write the detector of a pack up to raw tile maps as ONNX.
 
-    The graph takes `tile`, uint8 (1, s, s, 3) RGB, and gives `map`, float32 (1, m, m), and for detectors that score
+    The graph takes `tile`, uint8 (1, s, s, 3) RGB, and of a pack that ignores pixels `ignored`, the tile's ignored
+    tokens, bool (1, g, g), and gives `map`, float32 (1, m, m), and for detectors that score
     images themselves also `score`, (1,).
 
     Args:
@@ -120,12 +122,19 @@ class _Recorder(Scorer):
     """A scorer whose last maps can be looked at as they were before they were stored, float32."""
 
     def __init__(self, scorer: Scorer) -> None:
-        self.encoder, self.dtype = scorer.encoder, scorer.dtype
+        self.encoder, self.dtype, self.grid = scorer.encoder, scorer.dtype, scorer.grid
         self._scorer: Scorer = replace(cast(Any, scorer), dtype=np.float32)
         self.maps = np.zeros((0, 0, 0), np.float32)
 
-    def raw_maps(self, tiles: np.ndarray, compute: Compute, size: MapScale, source: str | Path) -> RawMaps:
-        raw = self._scorer.raw_maps(tiles, compute, size, source)
+    def raw_maps(
+        self,
+        tiles: np.ndarray,
+        compute: Compute,
+        size: MapScale,
+        source: str | Path,
+        ignored: IgnoredTiles | None = None,
+    ) -> RawMaps:
+        raw = self._scorer.raw_maps(tiles, compute, size, source, ignored)
         self.maps = raw.maps
         return replace(raw, maps=stored(raw.maps, range(len(raw.maps)), source, self.dtype))
 
@@ -134,14 +143,14 @@ class _Recorder(Scorer):
 
 
 class _Graph(nn.Module):
-    """A function of a tile, as torch's exporter takes it."""
+    """A function of a tile and its ignored tokens, if any, as torch's exporter takes it."""
 
     def __init__(self, function: TileFunction) -> None:
         super().__init__()
         self.function = function
 
-    def forward(self, tile: Tensor) -> tuple[Tensor, ...]:
-        return self.function(tile)
+    def forward(self, *inputs: Tensor) -> tuple[Tensor, ...]:
+        return self.function(*inputs)
 
 
 def _model(pack: Pack, folder: Path) -> Any:
@@ -153,11 +162,13 @@ def _model(pack: Pack, folder: Path) -> Any:
         raise DataError(f"{folder}: {pack.manifest.run} cannot be exported. {error}") from error
     # Without a size images stay as they are, which the detector has refused by now.
     side = cast(int, settings.crop.size)
-    tile = torch.zeros((1, side, side, 3), dtype=torch.uint8)
+    inputs = {INPUT: torch.zeros((1, side, side, 3), dtype=torch.uint8)}
+    if pack.ignored and (grid := pack.scorer.grid):
+        inputs[IGNORED] = torch.zeros((1, grid, grid), dtype=torch.bool)
     with torch.no_grad():
         # What is computed once and kept, such as the matrix of a filter, must not be made while tracing.
-        outputs = function(tile)
-        model = _traced(function, tile, ["map", "score"][: len(outputs)], pack.manifest, folder)
+        outputs = function(*inputs.values())
+        model = _traced(function, inputs, ["map", "score"][: len(outputs)], pack.manifest, folder)
     _strip(model.graph)
     if sum(len(tensor.raw_data) for tensor in model.graph.initializer) > LARGEST:
         raise DataError(
@@ -167,16 +178,18 @@ def _model(pack: Pack, folder: Path) -> Any:
     return model
 
 
-def _traced(function: TileFunction, tile: Tensor, outputs: list[str], manifest: Manifest, folder: Path) -> Any:
+def _traced(
+    function: TileFunction, inputs: Mapping[str, Tensor], outputs: list[str], manifest: Manifest, folder: Path
+) -> Any:
     try:
         with _quiet():
             program = torch.onnx.export(
                 _Graph(function),
-                (tile,),
+                tuple(inputs.values()),
                 dynamo=True,
                 external_data=False,
                 verbose=False,
-                input_names=[INPUT],
+                input_names=list(inputs),
                 output_names=outputs,
             )
             return cast(Any, program).model_proto

@@ -16,15 +16,16 @@ from torch import nn
 
 from robis import __version__
 from robis.detectors.jobs import Compute, MapScale
-from robis.detectors.scorers import MapType, RawMaps, Scorer, TileFunction, stored
+from robis.detectors.scorers import IgnoredTiles, MapType, RawMaps, Scorer, TileFunction, stored
 from robis.encoders.weights import first_line
 from robis.errors import ConfigError, DataError
 from robis.packs.format import Manifest, Part, check_format, digest_of
+from robis.tiles.ignored import cells_of
 
 EXPORTED = "pack.onnx"
 FORMAT = 1
-# Of the file's metadata; of the graph's input.
-KEY, INPUT = "robis", "tile"
+# Of the file's metadata; of the graph's inputs.
+KEY, INPUT, IGNORED = "robis", "tile", "ignored"
 CUDA, CPU = "CUDAExecutionProvider", "CPUExecutionProvider"
 
 
@@ -96,8 +97,24 @@ class OnnxScorer(Scorer):
     dtype: MapType
     encoder: nn.Module | None = None
 
-    def raw_maps(self, tiles: np.ndarray, compute: Compute, size: MapScale, source: str | Path) -> RawMaps:
-        outputs = [self.session.run(None, {INPUT: tile[None]}) for tile in tiles]
+    @property
+    def grid(self) -> int:  # type: ignore[override]
+        """Tokens along one side of a tile; 0 for a graph that takes no ignored ones."""
+        return next((entry.shape[-1] for entry in self.session.get_inputs() if entry.name == IGNORED), 0)
+
+    def raw_maps(
+        self,
+        tiles: np.ndarray,
+        compute: Compute,
+        size: MapScale,
+        source: str | Path,
+        ignored: IgnoredTiles | None = None,
+    ) -> RawMaps:
+        inputs = [{INPUT: tile[None]} for tile in tiles]
+        if ignored and self.grid:
+            for values, cells in zip(inputs, cells_of(ignored, (self.grid, self.grid)), strict=True):
+                values[IGNORED] = cells[None]
+        outputs = [self.session.run(None, values) for values in inputs]
         maps, *scores = (np.concatenate(parts) for parts in zip(*outputs, strict=True))
         return RawMaps(stored(maps, range(len(maps)), source, self.dtype), scores=scores[0] if scores else None)
 

@@ -37,6 +37,7 @@ from robis.packs.format import (
 from robis.packs.inspection import Inspection, regions_of
 from robis.refinement.stage import final_mask
 from robis.scoring.image_scores import image_score
+from robis.tiles.ignored import tile_ignored
 from robis.tiles.merge import merged_map, with_ignored
 
 # What can compute raw maps: the library, and ONNX Runtime.
@@ -89,12 +90,14 @@ class Pack:
             self._check_sides(pixels, name)
         clock.step("read")
         settings, sides = self.manifest.settings, (pixels.shape[0], pixels.shape[1])
-        pixels = filled(pixels, self._ignored_pixels(sides, name))
+        ignored_pixels = self._ignored_pixels(sides, name)
+        pixels = filled(pixels, ignored_pixels)
         windows = settings.crop.windows(*sides)
         tiles = np.stack([settings.crop.tile(pixels, window) for window in windows])
         clock.step("cut")
         with self._turn:
-            raw = self.scorer.raw_maps(tiles, self.compute, settings.scorer.size, name)
+            of_tiles = [tile_ignored(ignored_pixels, window) for window in windows] if self.ignored else None
+            raw = self.scorer.raw_maps(tiles, self.compute, settings.scorer.size, name, of_tiles)
         clock.step("infer")
         places = None if raw.covers_image else [(w.x, w.y, w.width, w.height) for w in windows]
         merging = settings.merge.model_dump()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -39,6 +39,12 @@ def has_ignored(rows: pd.DataFrame) -> bool:
     return COLUMN in rows and bool(rows[COLUMN].notna().any())
 
 
+def ignored_of(rows: pd.DataFrame, number: int) -> bytes | None:
+    """The ignored pixels of a tile, encoded; None without any."""
+    png = rows[COLUMN].iloc[number] if COLUMN in rows else None
+    return png if isinstance(png, bytes) else None
+
+
 def ignored_cells(rows: pd.DataFrame, shape: tuple[int, int], numbers: Sequence[int] | None = None) -> np.ndarray:
     """The ignored cells of a grid over each of some tiles, see `robis.io.ignored.covered`.
 
@@ -51,17 +57,16 @@ def ignored_cells(rows: pd.DataFrame, shape: tuple[int, int], numbers: Sequence[
         bool (n, *shape).
     """
     chosen = range(len(rows)) if numbers is None else numbers
-    cells = np.zeros((len(chosen), *shape), bool)
-    if has_ignored(rows):
-        for place, png in enumerate(rows[COLUMN].iloc[list(chosen)]):
-            of_tile = covered_at(png, *shape) if isinstance(png, bytes) else None
-            if of_tile is not None:
-                cells[place] = of_tile
-    return cells
+    return cells_of(rows[COLUMN].iloc[list(chosen)] if has_ignored(rows) else [None] * len(chosen), shape)
 
 
-def kept_tokens(rows: pd.DataFrame, grid: int, numbers: Sequence[int] | None = None) -> np.ndarray | None:
-    """Which tokens of tiles are not ignored: bool (n, grid * grid); None where all are kept."""
-    if not has_ignored(rows):
-        return None
-    return ~ignored_cells(rows, (grid, grid), numbers).reshape(-1, grid * grid)
+def kept_tokens(rows: pd.DataFrame, grid: int) -> np.ndarray | None:
+    """Which tokens of tiles are not ignored, bool (N, grid * grid); None where none is."""
+    return ~ignored_cells(rows, (grid, grid)).reshape(-1, grid * grid) if has_ignored(rows) else None
+
+
+def cells_of(pngs: Iterable[bytes | None], shape: tuple[int, int]) -> np.ndarray:
+    """The same for encoded regions."""
+    parts = [covered_at(png, *shape) if isinstance(png, bytes) else None for png in pngs]
+    nothing = np.zeros(shape, bool)
+    return np.array([nothing if part is None else part for part in parts], bool).reshape(-1, *shape)

@@ -44,4 +44,4 @@ def load_scorer(job: ScorerJob) -> TileScorer:
     features = unit_tokens(network)
     bank = read_bank(job, "anomalydino", features.widths[0], device)
     tile_maps = distance_maps(bank, features, job.options["smoothing_sigma"], factor=COSINE)
-    return TileScorer(tile_maps, network.input_size, network)
+    return TileScorer(tile_maps, network.input_size, network, grid=network.grid)

@@ -34,7 +34,8 @@ def train_category(job: TrainJob) -> None:
         return rotated(tile, 360 * copy / (job.options["rotations"] + 1))
 
     tiles = reference_tiles("anomalydino", job, rotate)
-    source = TileTokens(unit_tokens(make_encoder(job.encoder).to(device)), tiles, job, device)
+    features = unit_tokens(make_encoder(job.encoder).to(device))
+    source = TileTokens(features, tiles, job, device, kept=tiles.kept_tokens(features.grid))
     (tokens,) = source.gather(np.arange(source.count), "encode")
     logger.info("The bank holds %d tokens.", len(tokens))
     write_bank(tokens, job, "anomalydino")

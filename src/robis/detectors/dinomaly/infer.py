@@ -44,4 +44,5 @@ def load_scorer(job: ScorerJob) -> TileScorer:
         state = {name: model.tensor(name, tuple(value.shape), cpu) for name, value in network.trainable().items()}
     network.load_state_dict(state, strict=False)
     network = network.eval().to(pick_device(job.compute.device))
-    return TileScorer(partial(tile_maps, network), network.encoder.input_size, network.encoder)
+    frozen = network.encoder
+    return TileScorer(partial(tile_maps, network), frozen.input_size, frozen, grid=frozen.grid)

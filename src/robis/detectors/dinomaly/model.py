@@ -78,7 +78,7 @@ class Dinomaly(Reconstruction):
         self.bottleneck = nn.ModuleList([Bottleneck(width, dropout)])
         self.decoder = nn.ModuleList([DecoderBlock(width, LinearAttention(width, heads)) for _ in encoder.blocks])
 
-    def forward(self, tiles: Tensor) -> tuple[list[Tensor], list[Tensor]]:
+    def forward(self, tiles: Tensor, kept: Tensor | None = None) -> tuple[list[Tensor], list[Tensor]]:
         """Both encoder maps and both decoder maps, (B, g*g, C) each: see `compare`."""
         return self.compare(tiles)
 
@@ -119,14 +119,19 @@ class DinomalyLoss:
     weight: float = 0.1
     rise: int = 1000
 
-    def __call__(self, outputs: tuple[list[Tensor], list[Tensor]], step: int) -> tuple[Tensor, Tensor]:
-        """The loss of a 0-based step, a scalar, given both encoder and decoder maps; and NaN: no coherence loss."""
+    def __call__(
+        self, outputs: tuple[list[Tensor], list[Tensor]], step: int, kept: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """The loss of a 0-based step, a scalar, given both encoder and decoder maps; and NaN: no coherence loss.
+
+        kept: see `mined_loss`.
+        """
         easy = min(self.fraction, self.fraction * step / self.rise)
-        loss = mined_loss(*outputs, lambda distance: self.factors(distance, easy))
+        loss = mined_loss(*outputs, lambda distance: self.factors(distance, easy), kept)
         return loss, loss.new_full((), torch.nan)
 
     def factors(self, distance: Tensor, easy: float) -> Tensor:
-        """Factors (B, N) of the gradient: `weight` below the smallest of the highest (1 - easy) distances, else 1."""
+        """Factors of the gradient: `weight` below the smallest of the highest (1 - easy) distances, else 1."""
         hard = max(1, int(distance.numel() * (1 - easy)))
         threshold = distance.flatten().topk(hard).values[-1]
         return torch.where(distance < threshold, self.weight, 1.0)

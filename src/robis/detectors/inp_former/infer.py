@@ -54,4 +54,5 @@ def load_scorer(job: ScorerJob) -> TileScorer:
             f"{made_for}, or train a model for {name}."
         )
     network = network.eval().to(pick_device(job.compute.device))
-    return TileScorer(partial(tile_maps, network), network.encoder.input_size, network.encoder)
+    frozen = network.encoder
+    return TileScorer(partial(tile_maps, network), frozen.input_size, frozen, grid=frozen.grid)

@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from robis.detectors.reconstruction.loss import mined_loss
+from robis.detectors.reconstruction.loss import kept_mean, mined_loss
 from robis.detectors.reconstruction.network import (
     Block,
     Mlp,
@@ -134,17 +134,18 @@ class InpFormer(Reconstruction):
         self.bottleneck = nn.ModuleList([Mlp(width)])
         self.decoder = nn.ModuleList([DecoderBlock(width, ReluAttention(width, heads)) for _ in range(blocks)])
 
-    def forward(self, tiles: Tensor) -> tuple[list[Tensor], list[Tensor], Tensor]:
+    def forward(self, tiles: Tensor, kept: Tensor | None = None) -> tuple[list[Tensor], list[Tensor], Tensor]:
         """Compare what the encoder sees with what the decoder rebuilds.
 
         Args:
             tiles: uint8 or float (B, s, s, 3) RGB, range 0..255.
+            kept: bool (B, g*g), the tokens that count in the coherence loss; None: all. The INPs come from all.
 
         Returns:
             Two encoder maps and two decoder maps (B, g*g, C) each, and the INP coherence loss, a scalar.
         """
         encoded, x, inps = self.gather(tiles)
-        return encoded, self.rebuild(x, inps), coherence_loss(x, inps)
+        return encoded, self.rebuild(x, inps), coherence_loss(x, inps, kept)
 
     def compare(self, tiles: Tensor) -> tuple[list[Tensor], list[Tensor]]:
         encoded, x, inps = self.gather(tiles)
@@ -171,19 +172,23 @@ class InpFormer(Reconstruction):
         return two_groups(rebuilt)
 
 
-def coherence_loss(x: Tensor, inps: Tensor) -> Tensor:
+def coherence_loss(x: Tensor, inps: Tensor, kept: Tensor | None = None) -> Tensor:
     """Mean over tokens of the cosine distance to the nearest INP (paper section 3.2, L_c).
 
     Args:
         x: (B, N, C) tokens.
         inps: (B, P, C) intrinsic normal prototypes.
+        kept: bool (B, N), the tokens that count; None: all.
     """
     with float32(x):
         x, inps = F.normalize(full_precision(x), dim=-1, eps=1e-8), F.normalize(full_precision(inps), dim=-1, eps=1e-8)
-        return (1 - (x @ inps.transpose(-2, -1)).amax(-1)).mean()
+        distances = 1 - (x @ inps.transpose(-2, -1)).amax(-1)
+        return distances.mean() if kept is None else kept_mean(distances, kept)
 
 
-def soft_mining_loss(encoded: list[Tensor], decoded: list[Tensor], power: float = 3.0) -> Tensor:
+def soft_mining_loss(
+    encoded: list[Tensor], decoded: list[Tensor], power: float = 3.0, kept: Tensor | None = None
+) -> Tensor:
     """1 - cosine of the whole flattened maps, mean over images and groups (paper section 3.4).
 
     The gradient with respect to the decoder's map is multiplied, location by location, by
@@ -192,8 +197,9 @@ def soft_mining_loss(encoded: list[Tensor], decoded: list[Tensor], power: float 
     Args:
         encoded, decoded: (B, N, C) maps of each group.
         power: 0 weighs all locations the same.
+        kept: see `mined_loss`.
     """
-    return mined_loss(encoded, decoded, (lambda d: (d / d.mean()) ** power) if power > 0 else None)
+    return mined_loss(encoded, decoded, (lambda d: (d / d.mean()) ** power) if power > 0 else None, kept)
 
 
 @dataclass(frozen=True)
@@ -203,10 +209,13 @@ class InpFormerLoss:
     coherence_weight: float
     mining_power: float
 
-    def __call__(self, outputs: tuple[list[Tensor], list[Tensor], Tensor], step: int = 0) -> tuple[Tensor, Tensor]:
+    def __call__(
+        self, outputs: tuple[list[Tensor], list[Tensor], Tensor], step: int = 0, kept: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
         """The loss and the coherence loss in it, scalars, given what the model's `forward` gives."""
         encoded, decoded, coherence = outputs
-        return soft_mining_loss(encoded, decoded, self.mining_power) + self.coherence_weight * coherence, coherence
+        loss = soft_mining_loss(encoded, decoded, self.mining_power, kept)
+        return loss + self.coherence_weight * coherence, coherence
 
 
 @torch.no_grad()

@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from robis.detectors.ignored import lowest_where
 from robis.detectors.jobs import ScorerJob, TrainJob
 from robis.detectors.memory_bank.bank import Bank
 from robis.detectors.model_files import open_model, write_history, write_model
@@ -30,9 +31,7 @@ def read_bank(job: ScorerJob, detector: str, width: int, device: torch.device) -
         return Bank.of(model.tensor("tokens", (None, width), device))
 
 
-def distance_maps(
-    bank: Bank, features: Features, sigma: float, *, factor: float = 1
-) -> Callable[[Tensor, int], Tensor]:
+def distance_maps(bank: Bank, features: Features, sigma: float, *, factor: float = 1) -> Callable[..., Tensor]:
     """What makes maps of tiles: squared Euclidean distances of their tokens to a bank.
 
     Args:
@@ -42,15 +41,15 @@ def distance_maps(
         factor: what distances are multiplied by.
 
     Returns:
-        A function of uint8 tiles (B, s, s, 3) RGB and the side of a map, which gives float32 (B, side, side), at least
-        0. Distances are float32, whatever the precision.
+        A function of uint8 tiles (B, s, s, 3) RGB, the side of a map and ignored tokens, see `TileScorer`, which gives
+        float32 (B, side, side), at least 0. Distances are float32, whatever the precision.
     """
 
-    def tile_maps(tiles: Tensor, size: int) -> Tensor:
+    def tile_maps(tiles: Tensor, size: int, ignored: Tensor | None = None) -> Tensor:
         (tokens,) = features.tokens(tiles)
         with torch.autocast(tokens.device.type, enabled=False):
             distances = bank.nearest(tokens.float().flatten(0, 1)).square().mul(factor)
-            return token_maps(distances.view(-1, features.grid, features.grid), size, sigma)
+            return token_maps(lowest_where(ignored, distances.view(-1, features.grid, features.grid)), size, sigma)
 
     return tile_maps
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
@@ -14,6 +15,7 @@ from torch import Tensor
 
 from robis.detectors.batches import tile_batches
 from robis.detectors.checks import require_finite
+from robis.detectors.ignored import lowest_where
 from robis.detectors.inference import part_of
 from robis.detectors.jobs import InferJob
 from robis.detectors.musc.scores import (
@@ -75,7 +77,8 @@ def infer_split(job: InferJob) -> None:
     rows = rows.assign(embedding=pd.Series(embeddings, index=rows.index))
     count = len(tokens) * len(scoring.neighborhood_sizes)
     rounds = range(count)[part_of(count, job.shard)]
-    scores = mutual_scores(tokens, images, model.grid, scoring, rounds)
+    ignored = ignored_cells(rows, (model.grid, model.grid)).reshape(len(rows), -1) if has_ignored(rows) else None
+    scores = mutual_scores(tokens, images, model.grid, scoring, rounds, ignored=ignored)
     if job.shard.count == 1:
         _write_maps(mean_scores(scores), rows, job, model.input_size)
         return
@@ -139,7 +142,12 @@ def _write_maps(scores: Tensor, rows: pd.DataFrame, job: InferJob, input_size: i
     highest = []
     with atomic_array(job.output.maps, np.float16, (len(scores), size, size)) as written:
         for start in range(0, len(scores), job.compute.batch_size):
-            maps = score_maps(scores[start : start + job.compute.batch_size], input_size)
+            of_batch = scores[start : start + job.compute.batch_size]
+            if has_ignored(rows):
+                grid = math.isqrt(of_batch.shape[1])
+                cells = ignored_cells(rows, (grid, grid), range(start, start + len(of_batch)))
+                of_batch = lowest_where(torch.from_numpy(cells), of_batch.unflatten(1, (grid, grid))).flatten(1)
+            maps = score_maps(of_batch, input_size)
             numbers = range(start, start + len(maps))
             kept = maps
             if has_ignored(rows):

@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from robis.detectors.musc.nearest import Products, lowest_mean, nearest_cosines, plan_memory, products_for
-from robis.errors import ConfigError
+from robis.errors import ConfigError, DataError
 from robis.io.progress import progress
 
 LAYER_NORM_EPS = 1e-5
@@ -127,7 +127,13 @@ class Scoring:
 
 
 def mutual_scores(
-    tokens: Sequence[Tensor], images: np.ndarray, grid: int, scoring: Scoring, rounds: range | None = None
+    tokens: Sequence[Tensor],
+    images: np.ndarray,
+    grid: int,
+    scoring: Scoring,
+    rounds: range | None = None,
+    *,
+    ignored: np.ndarray | None = None,
 ) -> Iterator[Tensor]:
     """Anomaly scores of all tokens by mutual scoring (MSM, paper section 3.3), one round per layer and neighborhood.
 
@@ -142,10 +148,15 @@ def mutual_scores(
         grid: g.
         scoring: how images score each other.
         rounds: which of the rounds, neighborhoods first; None takes all.
+        ignored: bool (M, g*g), tokens that no other is compared with, and whose own scores mean nothing; None: none.
 
     Yields:
         float32 (M, g*g) on the CPU, range 0..2.
+
+    Raises:
+        DataError: all tokens of an image are ignored.
     """
+    donors = None if ignored is None else Donors.of(ignored, images)
     sizes = scoring.neighborhood_sizes
     rounds = range(len(tokens) * len(sizes)) if rounds is None else rounds
     products = products_for(scoring.device, scoring.dtype)
@@ -156,7 +167,7 @@ def mutual_scores(
             layer, side = tokens[number // len(sizes)], sizes[number % len(sizes)]
             scores = torch.zeros(layer.shape[:2])
             for tiles, of in jobs:
-                features = _features_of(layer, tiles, grid, side, scoring)
+                features = _features_of(layer, tiles, grid, side, scoring, donors)
                 scores[tiles] = _scores_of_part(features, of, tuple(layer.shape[1:]), scoring, products, state.update)
             yield scores
 
@@ -231,7 +242,40 @@ def _pairs_of(of: np.ndarray) -> int:
     return int(counts.sum() ** 2 - (counts**2).sum()) // 2
 
 
-def _features_of(layer: Tensor, tiles: np.ndarray, grid: int, side: int, scoring: Scoring) -> Callable[[slice], Tensor]:
+@dataclass(frozen=True, eq=False)
+class Donors:
+    """Which token stands for the ignored ones of each tile: one of the same image that is not ignored.
+
+    As the nearest token of an image is looked for, a token that is there twice changes nothing.
+
+    Attributes:
+        ignored: bool (M, g*g).
+        tiles, tokens: (M,), the number of the donor's tile, and its own in that tile.
+    """
+
+    ignored: np.ndarray
+    tiles: np.ndarray
+    tokens: np.ndarray
+
+    @classmethod
+    def of(cls, ignored: np.ndarray, images: np.ndarray) -> Donors:
+        """Choose them, of a tile itself where it has one, given the image number (M,) of each tile."""
+        has_kept = ~ignored.all(1)
+        tiles = np.arange(len(images))
+        for tile in np.flatnonzero(~has_kept):
+            others = np.flatnonzero(has_kept & (images == images[tile]))
+            if not len(others):
+                raise DataError(
+                    "dataset.ignore: leaves none of the tokens of an image. At least half of each is ignored; ignore "
+                    "less of it."
+                )
+            tiles[tile] = others[0]
+        return cls(ignored, tiles, (~ignored).argmax(1)[tiles])
+
+
+def _features_of(
+    layer: Tensor, tiles: np.ndarray, grid: int, side: int, scoring: Scoring, donors: Donors | None
+) -> Callable[[slice], Tensor]:
     """Features of a range of a part's tiles, computed on demand."""
     step = max(1, POOLED_AT_ONCE // (4 * layer[0].numel()))
 
@@ -241,7 +285,18 @@ def _features_of(layer: Tensor, tiles: np.ndarray, grid: int, side: int, scoring
         for start in range(0, len(numbers), step):
             chunk = layer[numbers[start : start + step]].to(scoring.device).float()
             pooled[start : start + step] = lnamd(chunk, grid, side)
+        if donors:
+            for place, tile in enumerate(tiles[chosen]):
+                donate(pooled[place], int(tile), donors)
         return pooled
+
+    def donate(of_tile: Tensor, tile: int, donors: Donors) -> None:
+        """Replace the ignored features (g*g, C) of a tile."""
+        if (ignored := donors.ignored[tile]).any():
+            donor = int(donors.tiles[tile])
+            other = layer[donor : donor + 1].to(scoring.device).float()
+            features_of_donor = of_tile if donor == tile else lnamd(other, grid, side)[0].to(of_tile.dtype)
+            of_tile[torch.from_numpy(ignored).to(of_tile.device)] = features_of_donor[int(donors.tokens[tile])].clone()
 
     return features
 

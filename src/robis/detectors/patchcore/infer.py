@@ -44,4 +44,4 @@ def load_scorer(job: ScorerJob) -> TileScorer:
     bank = read_bank(job, "patchcore", features.widths[0], device)
     tile_maps = distance_maps(bank, features, job.options["smoothing_sigma"])
     # Squared distances of patches with large values exceed the range of float16.
-    return TileScorer(tile_maps, network.input_size, network, np.float32)
+    return TileScorer(tile_maps, network.input_size, network, np.float32, features.grid)

@@ -15,6 +15,7 @@ from robis.detectors.patchcore.coreset import k_center, projection
 from robis.detectors.patchcore.patches import patch_features
 from robis.encoders.build import build_encoder
 from robis.encoders.devices import pick_device
+from robis.tiles.ignored import kept_tokens
 from robis.tiles.store import open_tiles
 
 logger = logging.getLogger(__name__)
@@ -36,8 +37,9 @@ def train_category(job: TrainJob) -> None:
         DataError: there are no tiles, or tokens that are not finite.
     """
     options, device = job.options, pick_device(job.compute.device)
-    store, _ = open_tiles(job.store.tiles, job.store.table)
-    source = TileTokens(patch_features(build_encoder(**job.encoder).to(device)), store, job, device)
+    store, rows = open_tiles(job.store.tiles, job.store.table)
+    features = patch_features(build_encoder(**job.encoder).to(device))
+    source = TileTokens(features, store, job, device, kept=kept_tokens(rows, features.grid))
     target = max(1, int(source.count * options["coreset_fraction"]))
     rng = np.random.default_rng(options["seed"])
     if target < source.count:

@@ -32,8 +32,8 @@ from robis.io.progress import progress
 logger = logging.getLogger(__name__)
 
 Rows = list[dict[str, float]]
-# From what a model's `forward` gives, and the number of the step, to the losses.
-Objective = Callable[[Any, int], Losses]
+# From what a model's `forward` gives, the number of the step, and the tokens that are not ignored, to the losses.
+Objective = Callable[[Any, int, Tensor | None], Losses]
 
 # Save at least this often (seconds), so that a crash loses at most that much work, however long an epoch is.
 SAVE_EVERY = 600
@@ -65,6 +65,7 @@ def train(
     state: TrainingState,
     *,
     threads: int = 1,
+    kept: np.ndarray | None = None,
 ) -> pd.DataFrame:
     """Train the model in place, resuming from `state` where it belongs to the same training.
 
@@ -79,6 +80,7 @@ def train(
         recipe: hyper-parameters.
         state: where to resume from and what to write while training.
         threads: batches prepared at the same time.
+        kept: bool (N, g*g), the tokens of each tile that are not ignored; None: none is.
 
     Returns:
         One row per step: step, epoch, loss, coherence, lr, images_per_second.
@@ -111,7 +113,8 @@ def train(
         saved, started = time.monotonic(), time.perf_counter()
         epochs = range(first_epoch, -(-total // steps_per_epoch))
         order = Order(recipe.seed, epochs, batch_size, first=done * batch_size)
-        for epoch, batch in training_batches(tiles, device, order, augmented=recipe.augment, threads=threads):
+        batches = training_batches(tiles, device, order, augmented=recipe.augment, threads=threads)
+        for (epoch, batch), (_, numbers) in zip(batches, order.batches(len(tiles)), strict=True):
             step = len(rows)
             lr = learning_rate(
                 step,
@@ -121,7 +124,8 @@ def train(
                 final=recipe.final_learning_rate,
             )
             torch.manual_seed(_seed_of(recipe.seed, step))
-            losses = partial(_losses, forward, objective, step)
+            of_batch = None if kept is None else torch.from_numpy(kept[numbers]).to(device)
+            losses = partial(_losses, forward, objective, step, of_batch)
             loss, coherence = train_step(losses, optimizer, batch, lr, recipe)
             if not math.isfinite(loss):
                 raise TrainingError(_not_finite(step, loss, recipe, state.file))
@@ -148,8 +152,8 @@ def train(
     return pd.DataFrame(rows).astype({"step": "int64", "epoch": "int64"})
 
 
-def _losses(forward: Callable[[Tensor], Any], objective: Objective, step: int, batch: Tensor) -> Losses:
-    return objective(forward(batch), step)
+def _losses(forward: Callable[..., Any], objective: Objective, step: int, kept: Tensor | None, batch: Tensor) -> Losses:
+    return objective(forward(batch, kept), step, kept)
 
 
 def _seed_of(seed: int, step: int) -> int:

@@ -56,8 +56,13 @@ class Reconstruction(nn.Module, ABC):
         self.encoder = encoder
 
     @abstractmethod
-    def forward(self, tiles: Tensor) -> Any:
-        """What the training loss is computed from, given uint8 or float (B, s, s, 3) RGB, range 0..255."""
+    def forward(self, tiles: Tensor, kept: Tensor | None = None) -> Any:
+        """What the training loss is computed from.
+
+        Args:
+            tiles: uint8 or float (B, s, s, 3) RGB, range 0..255.
+            kept: bool (B, g*g), the tokens that are not ignored; None: none is.
+        """
 
     @abstractmethod
     def compare(self, tiles: Tensor) -> tuple[list[Tensor], list[Tensor]]:

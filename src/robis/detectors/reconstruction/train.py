@@ -5,12 +5,16 @@ from __future__ import annotations
 from dataclasses import fields
 from typing import Any
 
+import numpy as np
+
 from robis.detectors.jobs import TrainJob
 from robis.detectors.model_files import write_history, write_model
+from robis.detectors.normal_tokens import require_kept_tokens
 from robis.detectors.reconstruction.loop import Objective, TrainingState, train
 from robis.detectors.reconstruction.network import Reconstruction
 from robis.detectors.reconstruction.step import JoinedTiles, Recipe, TrainingTiles
 from robis.encoders.devices import pick_device
+from robis.tiles.ignored import has_ignored, ignored_cells
 from robis.tiles.store import open_tiles
 
 
@@ -18,6 +22,19 @@ def training_tiles(job: TrainJob) -> TrainingTiles:
     """The tiles of all stores of a job."""
     stores = [open_tiles(store.tiles, store.table)[0] for store in job.stores]
     return stores[0] if len(stores) == 1 else JoinedTiles(stores)
+
+
+def training_tokens(job: TrainJob, grid: int) -> np.ndarray | None:
+    """Which tokens of these tiles are not ignored, bool (N, grid * grid); None where none is.
+
+    Raises DataError where all are.
+    """
+    tables = [open_tiles(store.tiles, store.table)[1] for store in job.stores]
+    if not any(map(has_ignored, tables)):
+        return None
+    kept = np.concatenate([~ignored_cells(rows, (grid, grid)).reshape(len(rows), -1) for rows in tables])
+    require_kept_tokens(int(kept.sum()), job)
+    return kept
 
 
 def recipe_of(job: TrainJob, section: str, **values: Any) -> Recipe:
@@ -45,7 +62,8 @@ def train_model(
     folder.mkdir(parents=True, exist_ok=True)
     state = TrainingState(folder / "state.pt", folder / "tensorboard", _identity(job))
     model = model.to(pick_device(job.compute.device))
-    rows = train(model, objective, tiles, recipe, state, threads=job.compute.threads)
+    kept = training_tokens(job, model.encoder.grid)
+    rows = train(model, objective, tiles, recipe, state, threads=job.compute.threads, kept=kept)
     write_model(job.model, model.trainable(), recipe.section, encoder=str(job.encoder["name"]))
     write_history(job.history, rows)
     state.file.unlink(missing_ok=True)

@@ -7,6 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from robis.detectors.ignored import lowest_where
 from robis.detectors.inference import write_tile_maps
 from robis.detectors.jobs import InferJob, ScorerJob
 from robis.detectors.model_files import open_model
@@ -49,13 +50,14 @@ def load_scorer(job: ScorerJob) -> TileScorer:
         shapes: dict[str, tuple[int | None, ...]] = {"mean": (width,), "components": (None, width)}
         subspace = Subspace(*(model.tensor(name, shape, device) for name, shape in shapes.items()))
 
-    def tile_maps(batch: Tensor, size: int) -> Tensor:
+    def tile_maps(batch: Tensor, size: int, ignored: Tensor | None = None) -> Tensor:
         tokens = joint_tokens(network, batch)
         with torch.autocast(device.type, enabled=False):
-            return token_maps(subspace.distances(tokens).unflatten(1, (network.grid, network.grid)), size)
+            distances = subspace.distances(tokens).unflatten(1, (network.grid, network.grid))
+            return token_maps(lowest_where(ignored, distances), size)
 
     # Squared distances of tokens with large channels exceed the range of float16.
-    return TileScorer(tile_maps, network.input_size, network, np.float32)
+    return TileScorer(tile_maps, network.input_size, network, np.float32, network.grid)
 
 
 def token_maps(distances: Tensor, size: int) -> Tensor:

@@ -37,7 +37,7 @@ def train_category(job: TrainJob) -> None:
     tiles = reference_tiles("subspace", job, random_rotation(job.options["reference_seed"]))
     network = make_encoder(job.encoder).to(device)
     features = Features(lambda batch: [joint_tokens(network, batch)], network.grid, [joint_width(network)])
-    source = TileTokens(features, tiles, job, device)
+    source = TileTokens(features, tiles, job, device, kept=tiles.kept_tokens(features.grid))
     moments = Moments.of(tokens for _, (tokens,) in source.encoded("encode"))
     subspace = Subspace.of(moments, job.options["explained_variance"])
     dimensions, width = subspace.components.shape

@@ -5,17 +5,19 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from robis.detectors.batches import single_threaded, with_work
+from robis.detectors.ignored import lowest_where
 from robis.detectors.inference import write_maps
 from robis.detectors.jobs import InferJob, ScorerJob
 from robis.detectors.memory_bank.bank import QUERIES_AT_ONCE, Bank
 from robis.detectors.model_files import open_model
 from robis.detectors.scorers import ImageScorer, TileScorer
 from robis.detectors.superadd.blocks import superadd_blocks
-from robis.detectors.superadd.joined import Joining, joined_tokens
+from robis.detectors.superadd.joined import Joining, joined_tokens, token_side
 from robis.detectors.superadd.maps import token_maps
 from robis.encoders.build import build_encoder
 from robis.encoders.devices import pick_device
@@ -56,24 +58,28 @@ def load_scorer(job: ScorerJob) -> TileScorer | ImageScorer:
     network = network.to(device)
     sigma = job.options["smoothing_sigma"]
 
-    def tile_maps(batch: Tensor, size: int) -> Tensor:
+    def tile_maps(batch: Tensor, size: int, ignored: Tensor | None = None) -> Tensor:
         grid = (network.grid, network.grid)
         tokens = [block.unflatten(1, grid) for block in network(batch)]
         with torch.autocast(device.type, enabled=False):
-            return token_maps(_distances(banks, tokens), (size, size), sigma)
+            distances = [lowest_where(ignored, block) for block in _distances(banks, tokens)]
+            return token_maps(distances, (size, size), sigma)
 
-    def image_map(image: Tensor, size: tuple[int, int]) -> Tensor:
+    def image_map(image: Tensor, size: tuple[int, int], ignored: np.ndarray | None) -> Tensor:
         how = with_work(job.compute, device)
         tokens = joined_tokens(network, image, joining, how)
         # Like tiles, so that the number of threads changes no bit.
         with single_threaded():
             distances = _distances(banks, [block[None] for block in tokens], how.threads)
+            if ignored is not None:
+                cells = torch.from_numpy(joining.ignored(ignored, token_side(network))).to(device)[None]
+                distances = [lowest_where(cells, block) for block in distances]
             return token_maps(distances, size, sigma)[0]
 
     if job.size.window == "joined":
         joining = Joining(job.options["image_scale"], job.options["overlap"])
         return ImageScorer(image_map, network)
-    return TileScorer(tile_maps, network.input_size, network)
+    return TileScorer(tile_maps, network.input_size, network, grid=network.grid)
 
 
 def _distances(banks: Sequence[Bank], tokens: Sequence[Tensor], threads: int = 1) -> list[Tensor]:

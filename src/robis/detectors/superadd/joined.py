@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -13,6 +14,7 @@ from robis.detectors.jobs import Compute
 from robis.encoders.devices import autocast
 from robis.encoders.encoder import Encoder
 from robis.errors import ConfigError
+from robis.io.ignored import covered
 from robis.tiles.even import even_spans
 
 
@@ -32,6 +34,15 @@ class Joining:
         """Rows and columns of tokens of an image in pixels; step: pixels of the scaled image per token."""
         rows, columns = (max(1, self._scaled(side) // step) for side in (height, width))
         return rows, columns
+
+    def ignored(self, pixels: np.ndarray, step: int) -> np.ndarray:
+        """The ignored tokens of an image, bool (rows, columns); pixels: bool (H, W); step: see `grid`."""
+        height, width = (self._scaled(side) for side in pixels.shape)
+        rows, columns = self.grid(pixels.shape[0], pixels.shape[1], step)
+        # A scaled image that is smaller than a token lies in its upper left.
+        scaled = np.zeros((max(height, step), max(width, step)), bool)
+        scaled[:height, :width] = covered(pixels, height, width)
+        return covered(scaled[: rows * step, : columns * step], rows, columns)
 
     def _scaled(self, side: int) -> int:
         return max(1, int(side * self.image_scale))

@@ -12,11 +12,13 @@ from robis.detectors.batches import with_work
 from robis.detectors.checks import require_finite
 from robis.detectors.inference import Images
 from robis.detectors.jobs import TrainJob
-from robis.detectors.normal_tokens import Features, TileTokens, Tokens, require_some
+from robis.detectors.normal_tokens import Features, TileTokens, Tokens, require_kept_tokens, require_some
 from robis.detectors.superadd.joined import Joining, joined_tokens, token_side
 from robis.encoders.encoder import Encoder
 from robis.io.arrays import release
+from robis.io.ignored import decode
 from robis.io.progress import tracked
+from robis.tiles.ignored import ignored_of, kept_tokens
 from robis.tiles.store import open_tiles
 
 # Brightness has a stream of random numbers of its own.
@@ -39,9 +41,10 @@ def open_tokens(network: Encoder, job: TrainJob) -> Tokens:
     """
     if job.options["window"] == "joined":
         return _ImageTokens(network, job)
-    store, _ = open_tiles(job.store.tiles, job.store.table)
+    store, rows = open_tiles(job.store.tiles, job.store.table)
     features = Features(network, network.grid, network.widths)
-    return TileTokens(features, _Brightened(store, job), job, network.mean.device)
+    kept = kept_tokens(rows, network.grid)
+    return TileTokens(features, _Brightened(store, job), job, network.mean.device, kept=kept)
 
 
 def _brightness(job: TrainJob, number: int) -> float:
@@ -77,11 +80,22 @@ class _ImageTokens(Tokens):
         self.images = Images.of(job.store.tiles, job.store.table)
         require_some(len(self.images), job)
         self.joining = Joining(job.options["image_scale"], job.options["overlap"])
-        step = token_side(network)
-        grids = [self.joining.grid(*size, step) for size in self.images.sides]
-        self.starts = np.cumsum([0, *(rows * columns for rows, columns in grids)])
+        self.step = token_side(network)
+        _, self.rows = open_tiles(job.store.tiles, job.store.table)
+        self.starts = np.cumsum([0, *map(self._count, range(len(self.images)))])
+        require_kept_tokens(int(self.starts[-1]), job)
         super().__init__(int(self.starts[-1]), network.widths, network.mean.device)
         self.network, self.job = network, job
+
+    def _count(self, number: int) -> int:
+        rows, columns = self.joining.grid(*self.images.sides[number], self.step)
+        kept = self._kept(number)
+        return rows * columns if kept is None else int(kept.sum())
+
+    def _kept(self, number: int) -> np.ndarray | None:
+        """Which tokens of an image are not ignored, bool (rows * columns,); None where none is."""
+        png = ignored_of(self.rows, number)
+        return None if png is None else ~self.joining.ignored(decode(png), self.step).reshape(-1)
 
     def encoded(self, name: str) -> Iterator[tuple[int, list[Tensor]]]:
         compute = with_work(self.job.compute, self.device)
@@ -91,4 +105,8 @@ class _ImageTokens(Tokens):
             tokens = joined_tokens(self.network, image, self.joining, compute, factor)
             for raw in tokens:
                 require_finite(raw[None], "tokens", [number], self.job.store.tiles)
-            yield int(self.starts[number]), [raw.flatten(0, 1) for raw in tokens]
+            flat, kept = [raw.flatten(0, 1) for raw in tokens], self._kept(number)
+            if kept is not None:
+                chosen = torch.from_numpy(kept).to(self.device)
+                flat = [raw[chosen] for raw in flat]
+            yield int(self.starts[number]), flat

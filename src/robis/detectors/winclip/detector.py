@@ -91,11 +91,6 @@ class WinclipDetector(Detector):
         if not is_clip(name):
             near = one_of(name, CLIP_ARCHITECTURES)
             raise ConfigError(f"encoder.name: found {name!r}; {self.name} needs a model with language. {near}")
-        if settings.dataset.ignore and self.trains(settings) and settings.score_images.top_fraction == "own":
-            raise ConfigError(
-                "score_images.top_fraction: found 'own' with dataset.ignore; WinCLIP's own score with references is "
-                "the highest of all tokens, ignored ones included. Set a share of the map's pixels, such as 0.01."
-            )
 
     def check_plan(self, plan: Plan) -> None:
         check_shots(self.name, plan)

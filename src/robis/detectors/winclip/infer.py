@@ -14,9 +14,10 @@ from torch import Tensor
 
 from robis.detectors.batches import in_passes, with_work
 from robis.detectors.checks import require_finite
+from robis.detectors.ignored import lowest_where
 from robis.detectors.jobs import Compute, InferJob, MapScale, ScorerJob
 from robis.detectors.model_files import open_model
-from robis.detectors.scorers import MapType, RawMaps, Scorer, TileFunction, batches_of, stored
+from robis.detectors.scorers import IgnoredTiles, MapType, RawMaps, Scorer, TileFunction, batches_of, stored
 from robis.detectors.winclip.scores import score, tile_maps
 from robis.detectors.winclip.tiles import embed, embed_batch, stored_type
 from robis.detectors.winclip.windows import check_scales, field_of
@@ -27,11 +28,14 @@ from robis.io.damage import damaged
 from robis.io.progress import progress
 from robis.io.tables import write_table
 from robis.io.threads import threaded
+from robis.tiles.ignored import cells_of, has_ignored, ignored_cells
 from robis.tiles.store import map_size, open_tiles
 
 # Scores are probabilities, most of them near one half: float16 has some 200 values in the band of a usual split.
 MAP_TYPE = np.float32
 EMBEDS = "winclip_embed_tiles"
+# Among the vectors of a tile by name: which of its tokens are ignored.
+IGNORED = "ignored"
 
 
 @torch.inference_mode()
@@ -64,6 +68,8 @@ def infer_split(job: InferJob) -> None:
             stop = start + len(batch["image"])
             embeddings[start:stop] = batch["image"].numpy()
             vectors = {name: values.to(device) for name, values in batch.items()}
+            if has_ignored(rows):
+                vectors[IGNORED] = torch.from_numpy(ignored_cells(rows, scores.grids, range(start, stop))).to(device)
             whole[start:stop], maps = scores.of(vectors, how, input_size=input_size, size=size)
             written[start:stop] = stored(maps, range(start, stop), job.store.tiles, MAP_TYPE)
             release(written)
@@ -92,29 +98,36 @@ class TileScores:
         """The kinds of vectors that are needed, see `robis.detectors.winclip.tiles.embed`."""
         return ["image", *map(field_of, self.scales), *(["patches"] if self.references else [])]
 
+    @property
+    def grids(self) -> tuple[int, int]:
+        """Rows and columns of a tile's tokens."""
+        return self.grid, self.grid
+
     def of(
         self, vectors: Mapping[str, Tensor], compute: Compute, *, input_size: int, size: int
     ) -> tuple[np.ndarray, np.ndarray]:
         """Scores float32 (B,) and maps float32 (B, size, size) of at most `compute.batch_size` tiles.
 
-        A tile's do not depend on the others.
+        A tile's do not depend on the others. Among the vectors may be IGNORED, bool (B, g, g).
         """
-        shapes = {name: vectors[name].shape[1:] for name in self.names}
+        names = [*self.names, *([IGNORED] if IGNORED in vectors else [])]
+        shapes = {name: vectors[name].shape[1:] for name in names}
 
         def of_pass(flat: Tensor) -> tuple[Tensor, Tensor]:
             parts = flat.split([shape.numel() for shape in shapes.values()], dim=1)
             features = {name: part.unflatten(1, shapes[name]) for name, part in zip(shapes, parts, strict=True)}
             return self.at_once(features, input_size=input_size, size=size)
 
-        flat = torch.cat([vectors[name].float().flatten(1) for name in self.names], dim=1)
+        flat = torch.cat([vectors[name].float().flatten(1) for name in names], dim=1)
         whole, maps = (torch.cat(parts)[: len(flat)] for parts in zip(*in_passes(of_pass, flat, compute), strict=True))
         return whole.cpu().numpy(), maps.cpu().numpy()
 
     def at_once(self, features: Mapping[str, Tensor], *, input_size: int, size: int) -> tuple[Tensor, Tensor]:
         """Scores float32 (B,) and maps float32 (B, size, size) of vectors by name."""
         options: dict[str, Any] = {"grid": self.grid, "scales": self.scales, "temperature": self.temperature}
-        whole, maps = score(features, self.text, self.references, **options)
-        return whole, tile_maps(maps, input_size=input_size, size=size)
+        ignored = features[IGNORED] > 0 if IGNORED in features else None
+        whole, maps = score(features, self.text, self.references, **options, ignored=ignored)
+        return whole, tile_maps(lowest_where(ignored, maps), input_size=input_size, size=size)
 
 
 @dataclass(frozen=True)
@@ -131,8 +144,20 @@ class WinclipScorer(Scorer):
     scores: TileScores
     dtype: MapType = MAP_TYPE
 
+    @property
+    def grid(self) -> int:  # type: ignore[override]
+        """Tokens along one side of a tile."""
+        return self.scores.grid
+
     @torch.inference_mode()
-    def raw_maps(self, tiles: np.ndarray, compute: Compute, size: MapScale, source: str | Path) -> RawMaps:
+    def raw_maps(
+        self,
+        tiles: np.ndarray,
+        compute: Compute,
+        size: MapScale,
+        source: str | Path,
+        ignored: IgnoredTiles | None = None,
+    ) -> RawMaps:
         device = named_device(compute.device)
         how, input_size = with_work(compute, device), int(tiles.shape[1])
         side = map_size(size.window, size.scale, input_size)
@@ -142,6 +167,9 @@ class WinclipScorer(Scorer):
             for name, values in embed_batch(self.encoder, batch, self.scores.scales, how).items():
                 require_finite(values, "embeddings", numbers, source)
                 vectors[name] = values if stored_type(how.precision) == np.float32 else values.half()
+            if ignored:
+                cells = cells_of(ignored[start : start + len(batch)], self.scores.grids)
+                vectors[IGNORED] = torch.from_numpy(cells).to(device)
             of_batch, maps_of_batch = self.scores.of(vectors, how, input_size=input_size, size=side)
             whole.append(of_batch)
             maps.append(stored(maps_of_batch, numbers, source, self.dtype))
@@ -151,8 +179,8 @@ class WinclipScorer(Scorer):
         input_size = self.encoder.input_size
         side = map_size(size.window, size.scale, input_size)
 
-        def scored(tile: Tensor) -> tuple[Tensor, ...]:
-            vectors = embed(self.encoder, tile, self.scores.scales)
+        def scored(tile: Tensor, *ignored: Tensor) -> tuple[Tensor, ...]:
+            vectors = embed(self.encoder, tile, self.scores.scales) | dict(zip((IGNORED,), ignored, strict=False))
             whole, maps = self.scores.at_once(vectors, input_size=input_size, size=side)
             return maps, whole
 

@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from robis.detectors.ignored import lowest_where
 from robis.detectors.winclip.windows import field_of
 
 # Reference vectors compared at a time: bounds the memory of the products, whatever the number of shots.
@@ -124,16 +125,18 @@ def score(
     grid: int,
     scales: Sequence[int],
     temperature: float,
+    ignored: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Image scores (B,) and token maps (B, grid, grid), 0..1: zero-shot, or the mean with few-shot (section 4.3).
 
-    Arguments as in `zero_shot` and `few_shot`; without references it is zero-shot.
+    Arguments as in `zero_shot` and `few_shot`; without references it is zero-shot. Ignored tokens, bool (B, grid,
+    grid), are never those whose distance counts for an image.
     """
     whole, maps = zero_shot(features, text, grid=grid, scales=scales, temperature=temperature)
     if references is None:
         return whole, maps
     by_example = few_shot(features, references, grid=grid, scales=scales)
-    return (whole + by_example.amax(dim=(1, 2))) / 2, (maps + by_example) / 2
+    return (whole + lowest_where(ignored, by_example).amax(dim=(1, 2))) / 2, (maps + by_example) / 2
 
 
 def tile_maps(maps: Tensor, *, input_size: int, size: int) -> Tensor:

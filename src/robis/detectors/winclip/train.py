@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -10,11 +12,18 @@ from robis.detectors.batches import Picked
 from robis.detectors.few_shot import choose_references
 from robis.detectors.jobs import TrainJob
 from robis.detectors.model_files import write_history, write_model
+from robis.detectors.normal_tokens import require_kept_tokens
 from robis.detectors.winclip.tiles import embed_batches
+from robis.detectors.winclip.windows import field_of, window_tokens
 from robis.encoders.clip import build_clip_encoder
 from robis.encoders.devices import pick_device
 from robis.errors import ConfigError
+from robis.io.ignored import COVERED
+from robis.tiles.ignored import kept_tokens
 from robis.tiles.store import open_tiles
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 def train_category(job: TrainJob) -> None:
@@ -41,14 +50,25 @@ def train_category(job: TrainJob) -> None:
     store, rows = open_tiles(job.store.tiles, job.store.table)
     names = sorted(rows["sample_id"].unique())
     chosen = choose_references("winclip", job.options, names, source=job.store.table)
-    tiles = np.array(store[rows["sample_id"].isin(chosen).to_numpy()])
-    write_model(job.model, _features(tiles, job), "winclip", encoder=str(job.encoder["name"]), references=chosen)
+    of_chosen = rows["sample_id"].isin(chosen).to_numpy()
+    features = _features(np.array(store[of_chosen]), rows[of_chosen], job)
+    write_model(job.model, features, "winclip", encoder=str(job.encoder["name"]), references=chosen)
     write_history(job.history)
 
 
-def _features(tiles: np.ndarray, job: TrainJob) -> dict[str, Tensor]:
+def _features(tiles: np.ndarray, rows: pd.DataFrame, job: TrainJob) -> dict[str, Tensor]:
     encoder = build_clip_encoder(**job.encoder, seed=job.options.get("seed", 0)).to(pick_device(job.compute.device))
     store = Picked(tiles, range(len(tiles)))
     batches = [part for _, part in embed_batches(encoder, store, job.options["scales"], job.compute, job.store.tiles)]
     names = [name for name in batches[0] if name != "image"]
-    return {name: torch.from_numpy(np.concatenate([part[name] for part in batches])).flatten(0, 1) for name in names}
+    features = {name: torch.from_numpy(np.concatenate([part[name] for part in batches])) for name in names}
+    kept = kept_tokens(rows, encoder.grid)
+    if kept is None:
+        return {name: values.flatten(0, 1) for name, values in features.items()}
+    require_kept_tokens(int(kept.sum()), job)
+    chosen = {"patches": torch.from_numpy(kept)}
+    for scale in job.options["scales"]:
+        # As for every cell: a window is ignored where at least half of it is.
+        ignored = ~chosen["patches"][:, window_tokens(encoder.grid, scale)]
+        chosen[field_of(scale)] = ignored.float().mean(-1) < COVERED
+    return {name: values[chosen[name]] for name, values in features.items()}
