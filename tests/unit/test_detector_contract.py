@@ -283,33 +283,25 @@ def test_new_images_among_old_ones_change_no_byte(name: str, shards: int, data: 
 
 @each_detector
 def test_what_ignored_pixels_show_changes_no_byte(name: str, data: Path, tmp_path: Path) -> None:
-    """Neither of the model nor of a map; what they show would change both."""
+    """Neither of the model nor of a map."""
     rng = np.random.default_rng(0)
     mask = np.zeros((64, 96), np.uint8)
     mask[10:50, 40:75] = 255
     written = []
-    for look, ignore in (("first", True), ("second", True), ("second", False)):
-        folder = tmp_path / look
-        for image in sorted(
-            [*(data / "images/nut/train").rglob("*.png"), *(data / f"images/nut/{SPLIT}").rglob("*.png")]
-        ):
-            pixels = cv2.imread(str(image))
-            pixels[mask > 0] = rng.integers(0, 256, (np.count_nonzero(mask), 3))
-            path = folder / image.relative_to(data)
-            if ignore:
+    for look in ("first", "second"):
+        for part in ("nut/train", f"nut/{SPLIT}"):
+            for image in sorted((data / "images" / part).rglob("*.png")):
+                pixels = cv2.imread(str(image))
+                pixels[mask > 0] = rng.integers(0, 256, (np.count_nonzero(mask), 3))
+                path = tmp_path / look / image.relative_to(data / "images")
                 write_image(path)
                 cv2.imwrite(str(path), pixels)
-        cv2.imwrite(str(folder / "nut.png"), mask)
-        for clip in data.glob("*.json"):
-            shutil.copy(clip, tmp_path)
-        config = make_config(name, tmp_path, **dict.fromkeys(has(name, "shots"), 2))
-        config["score_images"] = {"top_fraction": 0.01}
-        config["dataset"] |= {"root": str(folder / "images"), "splits": [SPLIT]}
-        config["dataset"] |= {"ignore": str(folder / "{category}.png")} if ignore else {}
-        written.append(everything(run_all(config, folder / f"results_{ignore}")))
-    first, second, looked_at = written
-    assert first == second
-    assert all(one != other for one, other in zip(second[0].values(), looked_at[0].values(), strict=True))
+        config = make_config(name, data, **dict.fromkeys(has(name, "shots"), 2))
+        cv2.imwrite(str(tmp_path / "nut.png"), mask)
+        config["dataset"] |= {"root": str(tmp_path / look), "splits": [SPLIT]}
+        config["dataset"] |= {"ignore": str(tmp_path / "{category}.png")}
+        written.append(everything(run_all(config, tmp_path / f"results_{look}")))
+    assert written[0] == written[1]
 
 
 @pytest.mark.parametrize("name", WITH_MEMORY)

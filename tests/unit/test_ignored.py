@@ -32,7 +32,9 @@ from robis.detectors.settings import parse
 from robis.detectors.subspace.tokens import joint_tokens, make_encoder
 from robis.detectors.subspace.train import train_category as subspace
 from robis.detectors.superadd.train import train_category as superadd
+from robis.detectors.winclip.scores import score as winclip_score
 from robis.errors import ConfigError, DataError
+from robis.evaluation.counts import resize_map
 from robis.evaluation.stage import EvaluatedRun, SplitFiles, evaluate_split
 from robis.io.ignored import covered, decode, encode, filled
 from robis.io.maps import read_map, read_written_mask, write_map, write_mask
@@ -46,12 +48,15 @@ from robis.scoring.judge import HeldOut, Judging, judge_split
 from robis.tiles.files import TileMaps, TileStore
 from robis.tiles.merge import merge_split
 from robis.tiles.store import Cutting, crop_split, open_tiles
+from robis.workflow import results
 from robis.workflow.checks import check_plan
 from robis.workflow.packs import check_pack
 from robis.workflow.project import Project
 from tests.detector_jobs import infer_job, train_job
 from tests.made_results import Made, box, made_facts, made_files, report_files, write_data, write_run
+from tests.script_jobs import ScriptJobs
 from tests.unit import trees
+from tests.unit.test_detector_contract import own_process  # noqa: F401
 
 NOTHING = np.zeros((4, 4), bool)
 
@@ -659,3 +664,104 @@ def test_a_training_of_which_nothing_is_left_is_an_error(tiles: Path, tmp_path: 
     for train, options in BANKS.values():
         with pytest.raises(DataError, match=r"dataset\.ignore leaves none of the tokens of the normal images"):
             trained(train, tiles, "all", tmp_path, **options)
+
+
+def test_winclip_takes_no_score_and_no_reference_from_ignored_tokens(tmp_path: Path) -> None:
+    """The first of four tokens is unlike any reference: the image's score is that of the others."""
+    patches = F.normalize(torch.eye(4)[None], dim=-1)
+    features = {"image": torch.tensor([[1.0, 0.0]]), "patches": patches}
+    text = {"normal": torch.tensor([1.0, 0.0]), "anomalous": torch.tensor([0.0, 1.0])}
+    references = {"patches": F.normalize(torch.eye(4)[1:] + 0.5, dim=-1)}
+    options = {"grid": 2, "scales": [], "temperature": 1.0}
+    ignored = torch.tensor([[[True, False], [False, False]]])
+    normal = 1 / (1 + np.e)
+    scores = [
+        winclip_score(features, text, references, **options, ignored=region)[0].item() for region in (None, ignored)
+    ]
+    # Half of one minus the cosine, of (0, 1, 0, 0) and of (1, 0, 0, 0) with (0.5, 1.5, 0.5, 0.5).
+    near, far = ((1 - value / 3**0.5) / 2 for value in (1.5, 0.5))
+    assert scores == pytest.approx([(normal + far) / 2, (normal + near) / 2], abs=1e-5)
+
+
+# A whole run.
+
+
+def test_a_defect_that_is_ignored_is_in_no_mask_and_in_no_metric(tmp_path: Path) -> None:
+    """Every image has its upper left ignored; one of two defects lies there. By the scripts of all stages."""
+    rng = np.random.default_rng(0)
+    ignored = corner(64, 96, (32, 48))
+    places = {"a": (slice(8, 20), slice(10, 24)), "b": (slice(40, 52), slice(60, 76))}
+    root = tmp_path / "data"
+    write_ignore(root / "ignore" / "nut.png", ignored)
+    for part in ("train/good/0", "train/good/1", "train/good/2", "test/good/0", "test/bad/a", "test/bad/b"):
+        image = cv2.GaussianBlur(rng.integers(60, 140, (64, 96, 3), dtype=np.uint8), (5, 5), 1)
+        name = part[-1]
+        if name in places:
+            image[places[name]] = 255
+            truth = np.zeros((64, 96), bool)
+            truth[places[name]] = True
+            write_mask(root / "nut" / "ground_truth" / "bad" / f"{name}_mask.png", truth)
+        path = root / "nut" / f"{part}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        cv2.imwrite(str(path), image)
+    config = {
+        "dataset": {
+            "name": "tiny",
+            "layout": "mvtec_ad",
+            "root": str(root),
+            "splits": ["test"],
+            "ignore": "ignore/{category}.png",
+        },
+        "detectors": ["subspace"],
+        "encoder": {"name": "vit_tiny_patch16_224", "weights": "random", "input_size": 64, "blocks": [1, 3]},
+        "tiling": {"window": 32, "overlap": 0.25, "edge": "shift"},
+        "subspace": {"shots": 0},
+        "merge": {"scale": 0.5, "normalize": "validation"},
+        "binarize": {"method": "mean_std", "std_factor": 1.0, "calibrate": "validation", "erosion_size": 1},
+        "refine": {"method": "grabcut"},
+        "score_images": {"top_fraction": 0.01},
+    }
+    jobs = ScriptJobs(config, tmp_path / "results")
+    check_plan(jobs.project)
+    ranges = [str(jobs.place(results.TILE_MAPS, "subspace", "validation"))]
+    for split in ("validation", "test"):
+        jobs.finish("subspace", split)
+        jobs.merge("subspace", split, ranges)
+    jobs.masks("subspace", "test", ranges)
+
+    def place(pattern: str) -> Path:
+        return jobs.place(pattern, "subspace", "test")
+
+    inputs = {
+        "samples": results.SAMPLES,
+        "maps": results.ANOMALY_MAPS,
+        "masks": results.MASKS,
+        "scores": results.IMAGE_SCORES,
+    }
+    outputs = {"metrics": place(results.METRICS), "curves": place(results.CURVES)}
+    jobs.run(
+        "evaluate",
+        {name: place(pattern) for name, pattern in inputs.items()},
+        outputs,
+        detector="subspace",
+        split="test",
+    )
+
+    values, truths, finals = [], [], []
+    for image in read_samples(place(results.SAMPLES)):
+        anomaly_map = read_map(place(results.ANOMALY_MAPS) / f"{image.sample_id}.tiff")
+        final = read_written_mask(place(results.MASKS) / f"{image.sample_id}.png", stage="refine")
+        assert not anomaly_map[:16, :24].any() and not final[:16, :24].any(), image.sample_id
+        truth = np.zeros((64, 96), bool)
+        if image.sample_id == "bad/b":
+            truth[places["b"]] = True
+            assert final[21:25, 31:37].all()
+        values.append(resize_map(anomaly_map, 64, 96)[~ignored])
+        truths.append(truth[~ignored])
+        finals.append(final.repeat(2, 0).repeat(2, 1)[~ignored])
+    row = pd.read_parquet(place(results.METRICS)).iloc[0]
+    value, truth, final = (np.concatenate(parts) for parts in (values, truths, finals))
+    assert row["pixel_auroc"] == pytest.approx(roc_auc_score(truth, value))
+    assert row["pixel_ap"] == pytest.approx(average_precision_score(truth, value))
+    assert row["seg_f1"] == pytest.approx(f1_score(truth, final))
+    assert (row["defects"], row["anomalous_images"]) == (1, 2)

@@ -157,7 +157,10 @@ def test_a_pack_ignores_what_the_run_ignores(data: Path, tmp_path: Path, packed:
         pack = load_pack(folder, device="cpu", threads=2)
         compare_with_workflow(jobs, run, pack)
         assert (cv2.imread(str(folder / "ignore.png"), cv2.IMREAD_GRAYSCALE) > 0).tolist() == (mask > 0).tolist()
-    image = read_image(jobs.project.root / read_samples(jobs.place(results.SAMPLES, split=SPLIT))[0].image)
+    images = [jobs.project.root / sample.image for sample in read_samples(jobs.place(results.SAMPLES, split=SPLIT))]
+    _, check = export_pack(folder, tmp_path / "pack.onnx", images, threads=1)
+    assert (check.images, check.equal_masks) == (5, 5)
+    image = read_image(images[0])
     first = pack.inspect(image)
     image[mask > 0] = np.random.default_rng(0).integers(0, 256, (1200, 3))
     second = pack.inspect(image)

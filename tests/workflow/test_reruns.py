@@ -232,36 +232,36 @@ def test_a_test_image_concerns_its_own_split(copy: Workspace, kind: str) -> None
     assert copy.planned(*TARGETS) == expected
 
 
-OF_A_SPLIT = {"binarize", "crop", "index", "infer", "judge", "merge", "refine", "score_images"}
+def test_a_mask_of_ignored_pixels_concerns_its_own_split(copy: Workspace) -> None:
+    """That of an inspected image its split; that of a training image all that comes from the model as well."""
+    copy.write_config({"dataset": {"ignore": "ignore/{split}/{name}.png"}})
+    write_ignored(copy.folder / "data" / "ignore" / "test_public" / "bad" / "000_regular.png")
+    of_a_split = [
+        "binarize",
+        "crop",
+        "evaluate",
+        "index",
+        "infer",
+        "judge",
+        "merge",
+        "refine",
+        "report",
+        "score_images",
+    ]
+    assert copy.planned(*TARGETS) == of_a_split
+
+    shutil.rmtree(copy.folder / "data" / "ignore")
+    write_ignored(copy.folder / "data" / "ignore" / "train" / "good" / "000_regular.png")
+    expected = Counter(jobs(followers({"train"}, DETECTOR)))
+    expected.update(["index", "crop"])
+    assert copy.planned(*TARGETS) == sorted(expected.elements())
 
 
-@pytest.mark.parametrize(
-    ("split", "image", "stages"),
-    [
-        ("test_private", "000_regular", OF_A_SPLIT | {"submit"}),
-        ("test_public", "bad/000_regular", OF_A_SPLIT | {"evaluate"}),
-        ("train", "good/000_regular", {"index", "crop", "train"}),
-    ],
-)
-def test_a_mask_of_ignored_pixels_concerns_its_own_split(
-    copy: Workspace, split: str, image: str, stages: set[str]
-) -> None:
-    """Of a training image all that comes from the model, and no table or tile of another split."""
+def write_ignored(path: Path) -> None:
     mask = np.zeros((96, 128), np.uint8)
     mask[:9] = 255
-    path = copy.folder / "data" / "ignore" / split / f"{image}.png"
     path.parent.mkdir(parents=True)
     Image.fromarray(mask).save(path)
-    copy.write_config({"dataset": {"ignore": "ignore/{split}/{name}.png"}})
-    if split == "train":
-        expected = Counter(jobs(followers({"train"}, DETECTOR)))
-        expected.update(["index", "crop"])
-        assert copy.planned(*TARGETS) == sorted(expected.elements())
-    else:
-        assert copy.planned(*TARGETS) == sorted([*stages, "report"])
-    path.unlink()
-    copy.write_config()
-    assert copy.planned(*TARGETS) == []
 
 
 def test_an_interrupted_rerun_after_a_changed_image_goes_on(copy: Workspace) -> None:
