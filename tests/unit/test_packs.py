@@ -152,7 +152,8 @@ def test_a_pack_ignores_what_the_run_ignores(data: Path, tmp_path: Path, packed:
     mask[:40, 30:60] = 1
     cv2.imwrite(str(tmp_path / "nut.png"), mask)
     name, changes = WAYS["whole images, empty masks"]
-    jobs, folders = packed(name, **changes, dataset={"ignore": str(tmp_path / "{category}.png")})
+    options = {"dataset": {"ignore": str(tmp_path / "{category}.png")}, "subspace": {"shots": 0}}
+    jobs, folders = packed(name, **changes, **options)
     for run, folder in folders.items():
         pack = load_pack(folder, device="cpu", threads=2)
         compare_with_workflow(jobs, run, pack)

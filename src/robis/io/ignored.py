@@ -18,7 +18,7 @@ COVERED = 0.5 - 1e-4
 
 def encode(ignored: np.ndarray) -> bytes:
     """Ignored pixels, bool (H, W), as a PNG of 0 and 255."""
-    _, data = cv2.imencode(".png", ignored.view(np.uint8) * np.uint8(255), [cv2.IMWRITE_PNG_COMPRESSION, 9])
+    _, data = cv2.imencode(".png", ignored.view(np.uint8) * np.uint8(255), [cv2.IMWRITE_PNG_COMPRESSION, 6])
     return data.tobytes()
 
 
@@ -75,10 +75,11 @@ def filled(image: np.ndarray, ignored: np.ndarray | None) -> np.ndarray:
     """
     if ignored is None:
         return image
-    color = cv2.mean(image, (~ignored).view(np.uint8))[:3]
-    painted = image.copy()
-    painted[ignored] = np.rint(color).astype(np.uint8)
-    return painted
+    kept = (~ignored).view(np.uint8)
+    painted = np.empty_like(image)
+    painted[:] = np.rint(cv2.mean(image, kept)[:3]).astype(np.uint8)
+    # Many times as fast as NumPy's indexing by a mask.
+    return cv2.copyTo(image, kept, painted)
 
 
 def require_kept(ignored: np.ndarray | None, source: str, grid: str) -> None:

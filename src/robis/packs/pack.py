@@ -90,13 +90,12 @@ class Pack:
             self._check_sides(pixels, name)
         clock.step("read")
         settings, sides = self.manifest.settings, (pixels.shape[0], pixels.shape[1])
-        ignored_pixels = self._ignored_pixels(sides, name)
-        pixels = filled(pixels, ignored_pixels)
+        pixels = filled(pixels, self._ignored_pixels(sides, name))
         windows = settings.crop.windows(*sides)
         tiles = np.stack([settings.crop.tile(pixels, window) for window in windows])
         clock.step("cut")
         with self._turn:
-            of_tiles = [tile_ignored(ignored_pixels, window) for window in windows] if self.ignored else None
+            of_tiles = [tile_ignored(self.ignored, window) for window in windows] if self.ignored else None
             raw = self.scorer.raw_maps(tiles, self.compute, settings.scorer.size, name, of_tiles)
         clock.step("infer")
         places = None if raw.covers_image else [(w.x, w.y, w.width, w.height) for w in windows]

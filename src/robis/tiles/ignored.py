@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from robis.io.ignored import covered_at, encode
+from robis.io.ignored import covered_at, decode, encode
 from robis.tiles.windows import Window
 
 if TYPE_CHECKING:
@@ -17,16 +18,18 @@ if TYPE_CHECKING:
 COLUMN = "ignored"
 
 
-def tile_ignored(ignored: np.ndarray | None, window: Window) -> bytes | None:
+# Nearly all images of a category have the same region and the same windows.
+@lru_cache(maxsize=1024)
+def tile_ignored(png: bytes | None, window: Window) -> bytes | None:
     """The ignored pixels of a window of an image, encoded; None without any.
 
     Args:
-        ignored: of the image, bool (H, W).
+        png: those of the image, encoded.
         window: what is beyond the image is not ignored.
     """
-    if ignored is None:
+    if png is None:
         return None
-    inside = ignored[window.y : window.y + window.height, window.x : window.x + window.width]
+    inside = decode(png)[window.y : window.y + window.height, window.x : window.x + window.width]
     if not inside.any():
         return None
     pixels = np.zeros((window.height, window.width), bool)

@@ -196,7 +196,7 @@ def _tile_table(plan: Plan) -> pd.DataFrame:
     rows = [(sample.sample_id, *astuple(window)) for sample, places in plan for window in places]
     table = make_table(rows, TILE_COLUMNS[1:])
     table.insert(0, "tile", np.arange(len(table), dtype=np.int64))
-    ignored = [tile_ignored(sample.ignored_pixels, window) for sample, places in plan for window in places]
+    ignored = [tile_ignored(sample.ignored, window) for sample, places in plan for window in places]
     if any(ignored):
         table[COLUMN] = ignored
     return table
