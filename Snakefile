@@ -1,4 +1,4 @@
-"""robis: binary defect masks on high-resolution images. Targets: all, masks, metrics, packs, submission."""
+"""robis: binary defect masks on high-resolution images. Targets: all, masks, metrics, packs, detectability, submission."""
 
 from snakemake.utils import min_version
 
@@ -21,22 +21,14 @@ if not workflow.overwrite_configfiles:
     configfile: DEFAULT_CONFIG
 
 
-include: "rules/index.smk"
-include: "rules/crop.smk"
-include: "rules/winclip_embed_prompts.smk"
-include: "rules/winclip_embed_tiles.smk"
-include: "rules/train.smk"
-include: "rules/infer_shard.smk"
-include: "rules/infer.smk"
-include: "rules/merge.smk"
-include: "rules/binarize.smk"
-include: "rules/judge.smk"
-include: "rules/refine.smk"
-include: "rules/score_images.smk"
-include: "rules/evaluate.smk"
-include: "rules/pack.smk"
-include: "rules/report.smk"
-include: "rules/submit.smk"
+RULES = [
+    *("index", "crop", "winclip_embed_prompts", "winclip_embed_tiles", "train", "infer_shard", "infer"),
+    *("merge", "binarize", "judge", "refine", "score_images", "evaluate"),
+    *("pack", "measure_detectability", "report", "submit"),
+]
+for rule_name in RULES:
+
+    include: f"rules/{rule_name}.smk"
 
 
 rule all:
@@ -62,6 +54,11 @@ rule metrics:
 rule packs:
     input:
         every(results.PACK),
+
+
+rule detectability:
+    input:
+        every(results.DETECTABILITY),
 
 
 rule submission:

@@ -14,6 +14,7 @@ rule report:
         curves=reported("curves"),
         history=reported("history"),
         pack=reported("pack"),
+        detectability=reported("detectability"),
     output:
         page=results.REPORT,
         assets=directory(results.REPORT_ASSETS),

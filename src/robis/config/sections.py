@@ -333,6 +333,11 @@ class Report(Section):
         False,
         description="Whether to say if the masks of each run's pack equal the run's. The report then makes packs.",
     )
+    detectability: bool = Field(
+        False,
+        description="Whether to show which sizes of synthetic defects each run finds. The report then makes packs and "
+        "measures that.",
+    )
     compare: list[Text] = Field(
         [], description="Other results folders (results/NAME) whose runs are shown next to these, image by image."
     )

@@ -12,6 +12,7 @@ from typing import Annotated, Any, ClassVar, Self, TypeVar
 from pydantic import BaseModel, Field, ValidationError, field_validator
 
 from robis.config.dataset import Dataset, Tiling
+from robis.config.detectability import Detectability
 from robis.config.messages import explain_mistakes, locate, value_at
 from robis.config.overrides import Override, overridden_sections, override_errors
 from robis.config.section import Section
@@ -54,6 +55,7 @@ class SharedSettings(Section):
     verdict: Verdict = Verdict()
     evaluate: Evaluate = Evaluate()
     packs: Packs = Packs()
+    detectability: Detectability = Detectability()
     report: Report = Report()
     overrides: list[Override] = Field([], description="Applied in order; later ones win.")
 

@@ -10,6 +10,7 @@ from collections.abc import Callable
 import cv2
 import numpy as np
 
+from robis.arrays.shapes import smooth_path, wavy_patch
 from robis.demo.scenes import PRINT_RING, Scene, blur, cast_shadow, clouds
 
 # Pixels below which a defect counts as small: drawn with thinner lines and more contrast, and never covered.
@@ -17,7 +18,7 @@ _SMALL = 40
 
 
 def _stain(scene: Scene, rng: np.random.Generator, length: float) -> tuple[np.ndarray, np.ndarray]:
-    inside = _blob(rng, _place(scene, rng, length), length, scene.image.shape)
+    inside = wavy_patch(rng, _place(scene, rng, length), length, scene.image.shape)
     ring = np.exp(-((inside - 3) ** 2) / 8)
     strength = 0.65 + 0.25 * ring
     return scene.image * np.array([0.62, 0.46, 0.3]), strength * np.clip(inside / 2, 0, 1)
@@ -25,7 +26,7 @@ def _stain(scene: Scene, rng: np.random.Generator, length: float) -> tuple[np.nd
 
 def _hole(scene: Scene, rng: np.random.Generator, length: float) -> tuple[np.ndarray, np.ndarray]:
     center = _place(scene, rng, length)
-    torn = _blob(rng, center, length, scene.image.shape)
+    torn = wavy_patch(rng, center, length, scene.image.shape)
     # Yarns end where they broke, each at its own place.
     for yarns, ends in (("warp", 0.07), ("weft", 0.05)):
         yarn = scene.layers[yarns]
@@ -77,7 +78,7 @@ def _dent(scene: Scene, rng: np.random.Generator, length: float) -> tuple[np.nda
 def _smear(scene: Scene, rng: np.random.Generator, length: float) -> tuple[np.ndarray, np.ndarray]:
     """Ink where none belongs: a ragged patch across the printed ring, streaked around the can's axis."""
     center = _place(scene, rng, length, PRINT_RING)
-    patch = np.clip(_blob(rng, center, length, scene.image.shape, 0.5) / 1.5, 0, 1)
+    patch = np.clip(wavy_patch(rng, center, length, scene.image.shape, 0.5) / 1.5, 0, 1)
     streaks = np.interp(scene.layers["r"] * float(scene.layers["radius"]), np.arange(400), rng.uniform(0.6, 1, 400))
     ink = np.array([118, 30, 38]) * (0.7 + scene.image.mean(axis=2, keepdims=True) / 400)
     return ink, patch * streaks
@@ -86,7 +87,7 @@ def _smear(scene: Scene, rng: np.random.Generator, length: float) -> tuple[np.nd
 def _foreign_body(scene: Scene, rng: np.random.Generator, length: float) -> tuple[np.ndarray, np.ndarray]:
     """A stone, a twig or a piece of plastic; later beans of the pile cover a large one in part."""
     color, squash = [((112, 112, 116), 0.75), ((74, 56, 40), 0.22), ((46, 92, 158), 0.5)][rng.integers(3)]
-    inside = _blob(rng, _place(scene, rng, length), length, scene.image.shape, squash if length > _SMALL else 0.75)
+    inside = wavy_patch(rng, _place(scene, rng, length), length, scene.image.shape, squash if length > _SMALL else 0.75)
     order = scene.layers["order"]
     depth = np.quantile(order[inside > 0], 0.8) if length > _SMALL else order.max() + 1
     seen = np.where(order < depth, np.clip(inside, 0, 1), 0)
@@ -104,7 +105,7 @@ def _dark_grain(scene: Scene, rng: np.random.Generator, length: float) -> tuple[
     room = np.minimum(np.minimum(x0, width - x0), np.minimum(y0, height - y0)) > length / 2 + 8
     bean = rng.choice(np.flatnonzero(room & (area > np.quantile(area[area > 0], 0.7))))
     if length < _SMALL:
-        spot = _blob(rng, np.array([x0[bean], y0[bean]]), length, scene.image.shape)
+        spot = wavy_patch(rng, np.array([x0[bean], y0[bean]]), length, scene.image.shape)
         return scene.image * 0.3, np.where(order == bean + 1, np.clip(spot / 1.5, 0, 1), 0)
     nest = np.flatnonzero(np.hypot(x0 - x0[bean], y0 - y0[bean]) <= max(0, length - 46) / 2)
     mold = 0.5 + 0.14 * clouds(rng, height, width, 5)
@@ -146,27 +147,11 @@ def _place(
     return rng.uniform(length / 2 + 8, size - length / 2 - 8)
 
 
-def _blob(
-    rng: np.random.Generator, center: np.ndarray, length: float, shape: tuple[int, ...], squash: float = 0.8,
-    turn: float | None = None,
-) -> np.ndarray:  # fmt: skip
-    """Distance in pixels, float32 (H, W), from the inside to the wavy border of a patch; negative outside."""
-    y, x = np.mgrid[0 : shape[0], 0 : shape[1]].astype(np.float32)
-    turn = rng.uniform(0, 2 * np.pi) if turn is None else turn
-    p = (x - center[0]) * np.cos(turn) + (y - center[1]) * np.sin(turn)
-    q = ((y - center[1]) * np.cos(turn) - (x - center[0]) * np.sin(turn)) / squash
-    angle = np.arctan2(q, p)
-    wave = sum(rng.uniform(0, 1) / k * np.cos(k * angle + rng.uniform(0, 2 * np.pi)) for k in range(2, 8))
-    wave = (wave - np.min(wave)) / (np.max(wave) - np.min(wave))
-    return ((length / 2 * (0.72 + 0.28 * wave) - np.hypot(p, q)) * np.sqrt(squash)).astype(np.float32)
-
-
 def _curve(
     rng: np.random.Generator, center: np.ndarray, length: float, shape: tuple[int, ...], thick: int, curl: float
 ) -> np.ndarray:
     """Coverage 0..1, float32 (H, W), of a smooth random line whose ends or bends lie `length` apart."""
-    heading = rng.uniform(0, 2 * np.pi) + curl * np.cumsum(np.convolve(rng.normal(0, 1, 40), np.ones(12) / 12))
-    points = np.cumsum(np.stack([np.cos(heading), np.sin(heading)], axis=1), axis=0)
+    points = smooth_path(rng, curl)
     points = (points - (points.max(0) + points.min(0)) / 2) * length / np.ptp(points, axis=0).max() + center
     line = np.zeros(shape[:2], dtype=np.uint8)
     cv2.polylines(line, [np.rint(points * 16).astype(np.int32)], False, 255, thick, cv2.LINE_AA, shift=4)

@@ -31,6 +31,7 @@ class RunFiles:
         curves: table of curves; None where no label is known.
         history: table of the training; None where nothing was trained.
         pack: folder of the run's pack, which is compared on this split; None where packs are not reported.
+        detectability: folder of the stage `measure_detectability`; None where it is not reported, as for `pack`.
         masks_link: address of the folder of final masks from the report's folder, for readers of the report.
         compared: whether it is a run of another results folder (`report.compare`), which may lack images.
     """
@@ -50,6 +51,7 @@ class RunFiles:
     curves: Path | None = None
     history: Path | None = None
     pack: Path | None = None
+    detectability: Path | None = None
     masks_link: str = ""
     compared: bool = False
 

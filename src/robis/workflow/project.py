@@ -22,6 +22,7 @@ from robis.workflow import results
 from robis.workflow.advice import Advice, advice, advice_texts
 from robis.workflow.code_digest import code_digest
 from robis.workflow.compared import compared_runs
+from robis.workflow.detectability import tried
 from robis.workflow.fingerprints import file_digest, fingerprint
 from robis.workflow.home import SCRIPTS
 from robis.workflow.image_facts import ImageFacts
@@ -248,6 +249,8 @@ class Project:
                 files = replace(files, verdicts=None, held_out_scores=None)
             if not self.settings.report.packs or split != pack_split(self, category):
                 files = replace(files, pack=None)
+            if not self.settings.report.detectability or split != pack_split(self, category):
+                files = replace(files, detectability=None)
             runs.append(files)
         return [*runs, *compared_runs(self.settings.report.compare, {run.part: run.samples for run in runs})]
 
@@ -318,6 +321,8 @@ class Project:
             return Derived({"settings": record}, frozenset({"settings"}))
         if name == "pack" and job.run and job.category:
             return frozen(self, job.run, job.category)
+        if name == "measure_detectability":
+            return tried(job.settings, self.root, self._file_digest)
         if name == "report":
             values = {
                 "dataset": self.name,

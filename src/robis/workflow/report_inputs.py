@@ -26,6 +26,7 @@ PATTERNS = {
     "curves": results.CURVES,
     "history": results.HISTORY,
     "pack": results.PACK,
+    "detectability": results.DETECTABILITY,
 }
 FILES = tuple(PATTERNS)
 

@@ -39,6 +39,8 @@ METRICS = "results/{dataset}/{detector}/metrics/{category}/{split}.parquet"
 CURVES = "results/{dataset}/{detector}/curves/{category}/{split}.parquet"
 PACK = "results/{dataset}/{detector}/packs/{category}"
 PACK_MANIFEST = f"{PACK}/pack.json"
+DETECTABILITY = "results/{dataset}/{detector}/detectability/{category}"
+DETECTABILITY_CURVES = f"{DETECTABILITY}/curves.parquet"
 SUBMISSION = "results/{dataset}/{detector}/submission.tar.gz"
 
 REPORT = "results/{dataset}/report/index.html"

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from robis.config.detectability import Detectability
 from robis.config.sections import Evaluate, Report
 from robis.config.stage import NUMBER, Derived, Job, Option, Stage, When, options, section
 from robis.detectors.registry import DETECTORS
@@ -153,15 +154,24 @@ SHARED: dict[str, Stage] = {
         after=("index", "train", "infer", "merge", "judge", "refine", "score_images", "evaluate"),
         per=("run", "category"),
     ),
+    "measure_detectability": Stage(
+        "robis.detectability.stage:measure_detectability",
+        reads=(
+            *section("detectability", Detectability, but=("crops",)),
+            # By the content of its files.
+            Option("detectability.crops", passed=False),
+        ),
+        after=("index", "pack"),
+        per=("run", "category"),
+    ),
     "report": Stage(
         "robis.report.page:build_report",
         reads=(
-            *section("report", Report, but=("compare", "packs")),
+            *section("report", Report, but=("compare", "packs", "detectability")),
             Option("dataset.bit_depth"),
-            # `packs` by reading what `pack` writes.
-            *options(
-                "report.compare", "report.packs", "detectors", "dataset.categories", "dataset.splits", passed=False
-            ),
+            # `packs` and `detectability` by reading what their stages write.
+            *options("report.compare", "report.packs", "report.detectability", passed=False),
+            *options("detectors", "dataset.categories", "dataset.splits", passed=False),
             Option("verdict.limit", passed=False),
             *options("encoder.name", "encoder.weights", passed=False),
         ),
