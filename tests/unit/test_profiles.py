@@ -15,15 +15,6 @@ WITH_MODELS = {
     *("infer", "infer_shard", "measure_detectability", "pack", "refine", "train"),
     *("winclip_embed_prompts", "winclip_embed_tiles"),
 }
-    "infer",
-    "infer_shard",
-    "measure_detectability",
-    "pack",
-    "refine",
-    "train",
-    "winclip_embed_prompts",
-    "winclip_embed_tiles",
-}
 WITHOUT_MODELS = {"binarize", "crop", "evaluate", "index", "judge", "merge", "report", "score_images", "submit"}
 
 

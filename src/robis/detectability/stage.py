@@ -179,7 +179,8 @@ def _curves(
     }
     several = trials["contrast"].nunique() > 1
     curves, bands = [], []
-    for (kind, contrast), part in trials.groupby(["kind", "contrast"], sort=False, dropna=False):
+    for _, part in trials.groupby(["kind", "contrast"], sort=False, dropna=False):
+        kind, contrast = str(part["kind"].iloc[0]), float(part["contrast"].iloc[0])
         result = Detectability.of(HitMiss.of(part["size"].to_numpy(), part["hit"].to_numpy()))
         what = PLURALS[kind] + (f" (contrast {contrast:g})" if several and np.isfinite(contrast) else "")
         numbers = {name: getattr(result, name) or np.nan for name in ("a50", "a90", "a90_95")}

@@ -124,7 +124,7 @@ def _put_at(image: np.ndarray, stamp: Stamp, y: int, x: int) -> Placed:
 
 
 def _blank(reach: float, rng: np.random.Generator) -> tuple[int, np.ndarray]:
-    """Side of a stamp that holds a shape of this reach in pixels, odd; and a place in the middle pixel of its canvas."""
+    """Side of a stamp that holds a shape of this reach in pixels, odd; and a place in its middle pixel, on the canvas."""
     side = 2 * (int(np.ceil(reach)) + MARGIN) + 1
     return side, (side * FINER - 1) / 2 + rng.uniform(-0.5, 0.5, 2) * FINER
 
@@ -262,12 +262,12 @@ def read_crops(files: Sequence[Path]) -> list[np.ndarray]:
 
 def crop_stamp(crops: Sequence[np.ndarray], size: float, rng: np.random.Generator) -> Stamp:
     """One of the user's defects, turned by a multiple of 90 degrees, scaled so that its opaque area has the size."""
-    crop = np.rot90(crops[rng.integers(len(crops))], rng.integers(4))
+    crop = np.rot90(crops[int(rng.integers(len(crops)))], int(rng.integers(4)))
     factor = size / np.sqrt(4 / np.pi * np.count_nonzero(crop[..., 3] >= 128))
     height, width = (max(1, round(side * factor)) for side in crop.shape[:2])
     filtering = cv2.INTER_AREA if factor < 1 else cv2.INTER_LINEAR
     scaled = cv2.resize(np.ascontiguousarray(crop).astype(np.float32), (width, height), interpolation=filtering)
     # An odd number of pixels with the margin, so that the stamp has a center.
-    margins = (MARGIN, MARGIN + 1 - height % 2, MARGIN, MARGIN + 1 - width % 2)
-    padded = cv2.copyMakeBorder(scaled, *margins, cv2.BORDER_CONSTANT, value=(0, 0, 0, 0))
+    margins = [(MARGIN, MARGIN + 1 - side % 2) for side in (height, width)]
+    padded = np.pad(scaled, (*margins, (0, 0)))
     return Stamp(padded[..., 3] / 255, lambda patch: padded[..., :3])

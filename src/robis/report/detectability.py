@@ -110,8 +110,8 @@ def pod_figures(folder: Path, prefix: str = "") -> list[Figure]:
 
 
 def _by_curve(table: pd.DataFrame) -> dict[str, pd.DataFrame]:
-    groups = table.groupby(["kind", "contrast"], sort=False, dropna=False)
-    return {curve_name(str(kind), contrast): part for (kind, contrast), part in groups}
+    names = [curve_name(kind, contrast) for kind, contrast in zip(table["kind"], table["contrast"], strict=True)]
+    return {str(name): part for name, part in table.groupby(names, sort=False)}
 
 
 @style()
