@@ -26,13 +26,14 @@ from robis.io.threads import threaded
 from robis.packs.inspection import Inspection
 from robis.packs.pack import Pack, load_pack
 from robis.report import canvas
-from robis.report.detectability import BANDS, CURVES, EXAMPLES, TRIALS, curve_name, pod_figures
+from robis.report.detectability import BANDS, CURVES, EXAMPLES, TRIALS, curve_name, sentences
+from robis.report.pod import pod_figures
 
 logger = logging.getLogger(__name__)
 
 # Sizes that are tried where none are given: so many, and the largest as a multiple of the smallest and as a fraction
 # of the smallest image's shorter side.
-SIZES, RANGE, LARGEST_FRACTION = 8, 64.0, 1 / 3
+SIZES, RANGE, LARGEST_FRACTION = 8, 64.0, 0.4
 SMALLEST = 2.0
 # Sizes of a drawn curve.
 DRAWN = 33
@@ -110,8 +111,8 @@ def measure_detectability(
         for figure in pod_figures(partial):
             (partial / f"{figure.name}.svg").write_text(canvas.svg(figure), encoding="utf-8", newline="\n")
         _write_examples(partial, tried)
-    for text in curves["sentence"]:
-        logger.info("%s, %s: %s", loaded.manifest.category, loaded.manifest.run, text)
+    for text in sentences(folder, loaded.manifest.category, loaded.manifest.run):
+        logger.info("%s", text)
 
 
 def default_sizes(pack: Pack, images: Sequence[IndexedSample]) -> list[float]:

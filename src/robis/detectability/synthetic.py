@@ -124,7 +124,7 @@ def _put_at(image: np.ndarray, stamp: Stamp, y: int, x: int) -> Placed:
 
 
 def _blank(reach: float, rng: np.random.Generator) -> tuple[int, np.ndarray]:
-    """Side of a stamp that holds a shape of this reach in pixels, odd; and a place in its middle pixel, on the canvas."""
+    """The odd side of a stamp that holds a shape of this reach in pixels, and the shape's center on its canvas."""
     side = 2 * (int(np.ceil(reach)) + MARGIN) + 1
     return side, (side * FINER - 1) / 2 + rng.uniform(-0.5, 0.5, 2) * FINER
 

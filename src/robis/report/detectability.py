@@ -1,25 +1,22 @@
-"""What the report shows of detectability: sentences, examples, and curves of the probability of detection."""
+"""What is said of detectability, and examples of defects, from the files of the stage."""
 
 from __future__ import annotations
 
 import math
+import shutil
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
-
-import numpy as np
-import pandas as pd
-from matplotlib.axes import Axes
-from matplotlib.ticker import FuncFormatter
+from typing import Any
+from urllib.parse import quote
 
 from robis.io.tables import read_table
-from robis.report.canvas import Entry, Figure, Mark, label_axes, new_picture, style
-from robis.report.colors import DASHES, LIGHT
+from robis.report.inputs import RunFiles
 
 # Files in the folder of the stage.
 TRIALS, CURVES, BANDS, EXAMPLES = "trials.parquet", "curves.parquet", "bands.parquet", "_examples.jpg"
 STAGE = "measure_detectability"
-_CURVE_COLUMNS = {
+# Of the table CURVES.
+COLUMNS = {
     "kind": "text",
     "contrast": "numbers",
     "trials": "integers",
@@ -30,41 +27,6 @@ _CURVE_COLUMNS = {
     "good_images_with_mask": "integers",
     "sentence": "text",
 }
-_TRIAL_COLUMNS = {"kind": "text", "contrast": "numbers", "size": "numbers", "hit": "yes or no"}
-_BAND_COLUMNS = {"kind": "text", "contrast": "numbers"} | dict.fromkeys(("size", "pod", "lower", "upper"), "numbers")
-
-
-@dataclass(frozen=True)
-class CurveText:
-    """What is said of one kind of defect.
-
-    Attributes:
-        name: of its files.
-        sentence: which sizes are found.
-        contrast: in gray levels; None for kinds without.
-        trials, hits: numbers of defects that were tried and found.
-    """
-
-    name: str
-    sentence: str
-    contrast: float | None
-    trials: int
-    hits: int
-
-
-@dataclass(frozen=True)
-class DetectabilityTexts:
-    """What is said of a run and category.
-
-    Attributes:
-        curves: one per kind and contrast.
-        good_images: held-out images that were inspected as they are.
-        false_calls: those of them that get a mask.
-    """
-
-    curves: Sequence[CurveText]
-    good_images: int
-    false_calls: int
 
 
 def curve_name(kind: str, contrast: float | None) -> str:
@@ -72,93 +34,33 @@ def curve_name(kind: str, contrast: float | None) -> str:
     return kind if contrast is None or math.isnan(contrast) else f"{kind}_{contrast:g}"
 
 
-def read_texts(folder: Path) -> DetectabilityTexts:
-    """What a folder of the stage says. Raises DataError where its table is missing or damaged."""
-    table = read_table(folder / CURVES, stage=STAGE, columns=_CURVE_COLUMNS)
-    curves = [
-        CurveText(
-            curve_name(row["kind"], row["contrast"]),
-            row["sentence"],
-            None if pd.isna(row["contrast"]) else float(row["contrast"]),
-            row["trials"],
-            row["hits"],
-        )
-        for row in table.to_dict("records")
-    ]
-    first = table.iloc[0]
-    return DetectabilityTexts(curves, int(first["good_images"]), int(first["good_images_with_mask"]))
+def sentences(folder: Path, category: str, run: str) -> list[str]:
+    """What a folder of the stage says of a category and run: one sentence per curve, then the false calls.
 
-
-def pod_figures(folder: Path, prefix: str = "") -> list[Figure]:
-    """One figure per curve of a folder of the stage.
-
-    Args:
-        folder: what the stage writes.
-        prefix: before the name of each figure.
-
-    Raises:
-        DataError: a table is missing or damaged.
+    Raises DataError where its table is missing or damaged.
     """
-    trials = read_table(folder / TRIALS, stage=STAGE, columns=_TRIAL_COLUMNS)
-    bands = read_table(folder / BANDS, stage=STAGE, columns=_BAND_COLUMNS)
-    curves = read_table(folder / CURVES, stage=STAGE, columns=_CURVE_COLUMNS)
-    parts, of_bands = _by_curve(trials), _by_curve(bands)
-    return [
-        _pod_figure(f"{prefix}{name}", curve.iloc[0], parts[name], of_bands.get(name, bands.iloc[:0]))
-        for name, curve in _by_curve(curves).items()
-    ]
+    table = read_table(folder / CURVES, stage=STAGE, columns=COLUMNS)
+    images, masks = (int(table[name].iloc[0]) for name in ("good_images", "good_images_with_mask"))
+    said = [*table["sentence"], f"marks something on {masks} of {images} good images."]
+    return [f"{category}, {run}: {text}" for text in said]
 
 
-def _by_curve(table: pd.DataFrame) -> dict[str, pd.DataFrame]:
-    names = [curve_name(kind, contrast) for kind, contrast in zip(table["kind"], table["contrast"], strict=True)]
-    return {str(name): part for name, part in table.groupby(names, sort=False)}
+def detectability_entries(runs: Sequence[RunFiles], assets: Path) -> list[dict[str, Any]]:
+    """What the page shows of each run with detectability; its examples are copied below `assets`.
 
-
-@style()
-def _pod_figure(name: str, curve: pd.Series, trials: pd.DataFrame, band: pd.DataFrame) -> Figure:
-    """Probability of detection by size: shares of hits, the fitted curve, its bounds, and a90 with its bound."""
-    sizes = trials.groupby("size")["hit"].agg(["sum", "size"])
-    levels = {"a90": ("a90", curve["a90"], DASHES[2]), "a90_95": ("a90/95", curve["a90_95"], DASHES[1])}
-    largest = sizes.index[-1]
-    shown = {key: each for key, each in levels.items() if sizes.index[0] <= each[1] <= largest}
-    legend = [Entry("found of those tried", "series-0", f"{curve['hits']} of {curve['trials']}", dot=True)]
-    if len(band):
-        legend.append(Entry("fit, 95 % bounds", "accent"))
-    legend += [Entry(label, "anomalous", f"{value:.3g} px", dash) for label, value, dash in shown.values()]
-    picture, (axes,) = new_picture(legend)
-    label_axes(axes, "Size of the defect, pixels", "Probability of detection")
-    axes.fill_between(band["size"], band["lower"], band["upper"], color=LIGHT["band"], alpha=0.8, linewidth=0)
-    axes.plot(band["size"], band["pod"], color=LIGHT["accent"], linewidth=1.4, clip_on=False, gid="fit")
-    axes.axhline(0.9, color=LIGHT["soft"], linewidth=0.6, linestyle=DASHES[2])
-    marks = {"fit": [Mark("fitted probability of detection")]} if len(band) else {}
-    for key, (label, value, dash) in shown.items():
-        axes.axvline(value, color=LIGHT["anomalous"], linewidth=0.9, linestyle=dash, gid=key)
-        marks[key] = [Mark(f"{label}: {value:.3g} px")]
-    marks["shares"] = _draw_shares(axes, sizes)
-    _size_axis(axes, sizes.index.to_numpy(float))
-    title = f"Probability of detection: {curve['kind']}"
-    title += "" if pd.isna(curve["contrast"]) else f", contrast {curve['contrast']:g}"
-    caption = (
-        "Share of synthetic defects of each size that the final masks mark; the band holds the true curve with 95 % "
-        "confidence on each side (MIL-HDBK-1823A). a90/95 is the size to promise."
-    )
-    description = f"{title}: {curve['hits']} of {curve['trials']} found"
-    return Figure(name, title, caption, description, picture, marks)
-
-
-def _draw_shares(axes: Axes, sizes: pd.DataFrame) -> list[Mark]:
-    shares = sizes["sum"] / sizes["size"]
-    axes.scatter(sizes.index, shares, 14, LIGHT["series-0"], lw=0, clip_on=False, gid="shares", zorder=3)
-    return [
-        Mark(f"{size:g} px: {hits} of {tried} found")
-        for size, hits, tried in zip(sizes.index, sizes["sum"], sizes["size"], strict=True)
-    ]
-
-
-def _size_axis(axes: Axes, sizes: np.ndarray) -> None:
-    """A logarithmic axis with a tick at each size tried, or at some of many."""
-    ticks = sizes[:: -(-len(sizes) // 8)]
-    axes.set(xscale="log", xlim=(sizes[0] * 0.93, sizes[-1] * 1.07), ylim=(0, 1))
-    axes.set_xticks(ticks, [f"{tick:.3g}" for tick in ticks])
-    axes.set_xticks([], minor=True)
-    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.1g}"))
+    Returns:
+        Of each run and category `sentences`, and `examples`: path below `assets` -> what the picture shows.
+    """
+    entries = []
+    for run in runs:
+        if run.detectability is None:
+            continue
+        examples = {}
+        for file in sorted(run.detectability.glob(f"*{EXAMPLES}")):
+            place = Path("detectability", run.name, run.category, file.name)
+            (assets / place).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(file, assets / place)
+            shown = file.name.removesuffix(EXAMPLES).replace("_", ", contrast ")
+            examples[quote(place.as_posix())] = f"{run.category}, {run.name}: {shown}"
+        entries.append({"sentences": sentences(run.detectability, run.category, run.name), "examples": examples})
+    return entries

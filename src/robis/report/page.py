@@ -23,6 +23,7 @@ from robis.io.tables import read_table, write_csv
 from robis.report import canvas, pictures
 from robis.report.canvas import Figure
 from robis.report.colors import DARK, LIGHT
+from robis.report.detectability import detectability_entries
 from robis.report.exports import write_metrics_csv, write_tables
 from robis.report.figures import curve_figures, score_figure, size_figure, threshold_figure, training_figure
 from robis.report.gallery import Measured, Place, run_file, write_gallery, write_script
@@ -31,6 +32,7 @@ from robis.report.inputs import PageFacts, ReportFiles, RunFiles
 from robis.report.overlays import write_overlays
 from robis.report.overview import FIRST_METRIC, HEADINGS, MEAN, SplitTables, split_tables, without_seeds
 from robis.report.packs import pack_sentences
+from robis.report.pod import pod_figures
 from robis.report.published import comparisons
 from robis.report.quality import Statement, statements, summary_text
 from robis.report.runs import Group, curves_of, groups_of, known, metrics_of
@@ -90,6 +92,7 @@ def build_report(
             write_script(place.folder / "figures.js", f"{group.folder}/figures", _write_figures(drawn, folder))
             entries.append(_entry(group, masks, _link(outputs, "assets", group)))
             remarks += [*masks.remarks, *left_out]
+        detectability = detectability_entries(runs, assets)
     said = statements(groups, measures, facts.conditions)
     _write_metrics(outputs, metrics, tables)
     with atomic_folder(outputs.overlays) as folder_of_overlays:
@@ -104,6 +107,7 @@ def build_report(
         "result_columns": _result_columns(entries),
         "remarks": remarks,
         "packs": pack_sentences(runs),
+        "detectability": detectability,
         "statements": said,
         "paths": {name: _relative(getattr(outputs, name), outputs.page) for name in outputs.__dataclass_fields__},
     }
@@ -159,6 +163,7 @@ def _figures(
                 size_figure(run.name, masks.regions[run.name]),
                 training_figure(run.name, _history(run.history)) if run.history else None,
             ]
+            of_run += pod_figures(run.detectability, f"{run.name}_pod_") if run.detectability else []
             drawn += [(figure, run.name) for figure in of_run if figure]
     return drawn, remarks
 

@@ -11,6 +11,7 @@ from robis.binarization.promise import promises_in_words, read_promise
 from robis.errors import DataError
 from robis.evaluation.metrics import METRICS
 from robis.evaluation.tables import format_table
+from robis.report.detectability import sentences
 from robis.workflow import results
 from robis.workflow.provenance import metrics_and_settings
 
@@ -41,7 +42,7 @@ def finished_text(folder: Path) -> str:
         parts.append("The report is of other results than these. Run `snakemake` to renew it and its verdicts.")
     else:
         parts.append(summary.read_text(encoding="utf-8").rstrip())
-    parts += _checks_of_packs(folder)
+    parts += [*_checks_of_packs(folder), *_detectability(folder)]
     page = results.place(results.REPORT, folder)
     return "\n\n".join([*parts, *([f"Report: {page.resolve()}"] if page.is_file() else [])])
 
@@ -67,6 +68,13 @@ def _checks_of_packs(folder: Path) -> list[str]:
         said = manifest.check.in_words(manifest.split) if manifest.check else "not compared."
         lines.append(f"  {manifest.run}/{manifest.category}: {said}")
     return ["\n".join(lines)]
+
+
+def _detectability(folder: Path) -> list[str]:
+    """Which sizes of synthetic defects the runs find, as one text; nothing where that is not measured."""
+    places = [file.parent for file in results.places(results.DETECTABILITY_CURVES, folder)]
+    lines = [text for place in places for text in sentences(place, place.name, place.parts[-3])]
+    return ["\n  ".join(["Detectability, by synthetic defects on held-out good images:", *lines])] if lines else []
 
 
 def _is_current(metrics: pd.DataFrame, reported: Path) -> bool:
