@@ -58,7 +58,7 @@ def check_pack(project: Project, run: str, category: str) -> None:
     if detector.compares_tiles:
         raise ConfigError(
             f"detectors: {run} compares the images of a split with each other, so that no pack can inspect one alone. "
-            f"Leave it out for this target: snakemake packs --config 'detectors=[...]'."
+            f"Leave it out for targets that need packs: snakemake packs --config 'detectors=[...]'."
         )
     if "{name}" in (project.settings.dataset.ignore or ""):
         raise ConfigError(
