@@ -114,12 +114,16 @@ def of_all(*names: str, detectors: tuple[str, ...] = tuple(DETECTORS)) -> set[st
     return {f"{detector}.{name}" for detector in detectors for name in names}
 
 
+# Stages that do what the stages before them do, image by image.
+INSPECTING = ("pack", "measure_detectability")
+
+
 @pytest.mark.parametrize(
     ("file", "old", "new", "stages_changed"),
     [
-        ("binarization/mebin.py", "range(TOP, 0, -", "range(TOP, 1, -", of_all("binarize", "pack")),
-        ("binarization/mebin.py", "TOP = 255", "TOP = 254", of_all("binarize", "pack")),
-        ("arrays/morphology.py", "flags=4", "flags=8", of_all("binarize", "refine", "pack")),
+        ("binarization/mebin.py", "range(TOP, 0, -", "range(TOP, 1, -", of_all("binarize", *INSPECTING)),
+        ("binarization/mebin.py", "TOP = 255", "TOP = 254", of_all("binarize", *INSPECTING)),
+        ("arrays/morphology.py", "flags=4", "flags=8", of_all("binarize", "refine", *INSPECTING)),
         ("detectors/reconstruction/augmentation.py", "0.2", "0.3", {"inp_former.train", "dinomaly.train"}),
         (
             "detectors/reconstruction/maps.py",
@@ -129,9 +133,10 @@ def of_all(*names: str, detectors: tuple[str, ...] = tuple(DETECTORS)) -> set[st
         ),
         ("detectors/superadd/maps.py", "BLUR_REACH = ", "BLUR_REACH = 1 + ", {"superadd.infer"}),
         ("detectors/superadd/blocks.py", "(3, 5, 8, 10)", "(3, 5, 8, 11)", {"superadd.train", "superadd.infer"}),
-        ("tiles/windows.py", "1 - overlap", "1.0 - overlap", of_all("crop", "pack")),
+        ("tiles/windows.py", "1 - overlap", "1.0 - overlap", of_all("crop", *INSPECTING)),
         ("scoring/rscin.py", "total / len(k)", "total / (1 + len(k))", of_all("score_images")),
         ("report/templates/index.html.j2", "<html", "<html data-edited", of_all("report")),
+        ("report/published.yaml", "layout:", "layout: other #", of_all("report")),
     ],
 )
 def test_an_edited_expression_changes_the_stages_that_run_it(

@@ -73,7 +73,7 @@ def test_explain_names_value_range_and_what_re_runs() -> None:
     assert re.search(r"default: +3\.0", text)
     assert re.search(r"allowed: +a number from 0 to 1000", text)
     assert re.search(r"re-runs: +binarize \(with binarize\.method mean_std or robis\)", text)
-    assert re.search(r"then: +refine, score_images, evaluate, pack, report, submit", text)
+    assert re.search(r"then: +refine, score_images, evaluate, pack, measure_detectability, report, submit", text)
     assert explain("tiling", Settings()).count("re-runs:") == 5
     assert re.search(r"re-runs: +nothing", explain("inp_former.checkpoint_every", Settings()))
     with pytest.raises(ConfigError, match=r"merge\.scal: no such key\. .*Did you mean 'merge\.scale'"):
@@ -109,11 +109,15 @@ def test_explain_says_which_way_to_turn_and_where_a_value_comes_from(tmp_path: P
     assert "value:    0.25 (the default)" in plain and "change:   snakemake --config 'merge={scale: 0.25}'" in plain
 
 
+# A seed is any number, and the size of a pixel is a fact.
+UNORDERED = ("seed", "seeds", "pixel_size")
+
+
 def test_every_quantity_says_what_a_larger_value_does() -> None:
     texts = {key: allowed(field_of(key)).replace("any number of", "") for key in every_key(Settings)}
     quantities = {key for key, text in texts.items() if "number" in text or "integer" in text}
     without = {key for key in quantities if not larger(key)}
-    assert without == {key for key in every_key(Settings) if key.rpartition(".")[2] in ("seed", "seeds")}
+    assert without == {key for key in every_key(Settings) if key.rpartition(".")[2] in UNORDERED}
 
 
 @pytest.mark.parametrize("key", every_key(Settings))
@@ -146,7 +150,8 @@ def test_what_is_declared_exists() -> None:
                     assert set(option.when.values) <= {NUMBER, POSITIVE, *words}
             assert set(stage.after) <= set(STAGES)
     assert readers("evaluate.resolution") == {"evaluate": None}
-    later = {"merge", "binarize", "judge", "refine", "score_images", "evaluate", "pack", "report", "submit"}
+    later = {"merge", "binarize", "judge", "refine", "score_images", "evaluate", "report", "submit"}
+    later |= {"pack", "measure_detectability"}
     assert followers({"merge"}) == later
 
 

@@ -73,11 +73,34 @@ def test_the_report_reads_packs_where_the_config_says_so(packed: Workspace, tmp_
     assert reporting.planned() == ["pack", "report"]
 
 
-def test_the_table_of_stages_follows_the_rule(packed: Workspace) -> None:
-    output = packed.snakemake("--rulegraph", "--forceall", "packs")
+SMALL = ALONE | {"detectability": {"kinds": ["stain"], "sizes": [4.0, 30.0], "defects_per_size": 1}}
+
+
+def test_detectability_follows_the_packs_and_its_own_options(
+    packed: Workspace, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    measuring = Workspace(packed.folder)
+    measuring.configfile = tmp_path / "config.yaml"
+    packed.write_config(SMALL, to=measuring.configfile)
+    measuring.snakemake("detectability", cores=1)
+    said = pd.read_parquet(packed.results / "inp_former" / "detectability" / "nut" / "curves.parquet")["sentence"][0]
+    assert main(["metrics", str(packed.results)]) == 0
+    assert f"nut, inp_former: {said}" in capsys.readouterr().out
+    for key, value in (("seed", 1), ("pixel_size", 0.1)):
+        packed.write_config(SMALL | {"detectability": SMALL["detectability"] | {key: value}}, to=measuring.configfile)
+        assert measuring.planned("detectability") == ["measure_detectability"]
+    packed.write_config(SMALL | {"packs": {"checked_images": 1}}, to=measuring.configfile)
+    assert measuring.planned("detectability") == ["measure_detectability", "pack"]
+    packed.write_config(SMALL | {"report": {"detectability": True}}, to=measuring.configfile)
+    assert "measure_detectability" not in measuring.planned() and "report" in measuring.planned()
+
+
+@pytest.mark.parametrize(("target", "stage"), [("packs", "pack"), ("detectability", "measure_detectability")])
+def test_the_table_of_stages_follows_the_rule(packed: Workspace, target: str, stage: str) -> None:
+    output = packed.snakemake("--rulegraph", "--forceall", target)
     names = dict(re.findall(r'(\d+)\[label = "(\w+)"', output))
-    before = {names[a] for a, b in re.findall(r"(\d+) -> (\d+)", output) if names[b] == "pack"}
-    assert before == set(SHARED["pack"].after)
+    before = {names[a] for a, b in re.findall(r"(\d+) -> (\d+)", output) if names[b] == stage}
+    assert before == set(SHARED[stage].after)
 
 
 def test_a_run_that_needs_a_split_is_refused_before_any_job(finished: Workspace) -> None:

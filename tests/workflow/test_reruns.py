@@ -91,6 +91,13 @@ CHANGES: dict[str, tuple[Any, set[str]]] = {
     "verdict.normal_masks": ("empty", {"refine"}),
     "evaluate.resolution": (64, {"evaluate"}),
     "packs.checked_images": (0, {"pack"}),
+    "detectability.kinds": (["pit"], {"measure_detectability"}),
+    "detectability.sizes": ([3.0, 9.0], {"measure_detectability"}),
+    "detectability.contrasts": ([20], {"measure_detectability"}),
+    "detectability.defects_per_size": (1, {"measure_detectability"}),
+    "detectability.pixel_size": (0.1, {"measure_detectability"}),
+    "detectability.crops": ("data", {"measure_detectability"}),
+    "detectability.seed": (1, {"measure_detectability"}),
     "report.max_images": (4, {"report"}),
     "report.heatmap_range": ("single", {"report"}),
     "report.overlays": (True, {"report"}),
@@ -111,16 +118,19 @@ REPLACES_JOBS = {"inp_former.weights"}
 # Counts by the masks that it leads to: test_a_mask_of_ignored_pixels_concerns_its_own_split.
 BY_MASKS = {"dataset.ignore"}
 # Needs a run that can be packed: test_packs.
-PACKS = {"report.packs"}
+PACKS = {"report.packs", "report.detectability"}
 # Thresholds from the validation split need that split's merged maps, which this run did not make.
 NEW_JOBS = {"binarize.calibrate": ["merge"], "infer.shards": ["infer_shard"] * 6}
 # Held-out training images leave what is inspected as it is, two splits of the four.
 KEPT_JOBS = {"dataset.hold_out_every": ["index", "index", "crop", "crop"]}
 # One category, trained on one split and inferred on three, of which one sets the limit and one has ground truth;
-# no packs.
+# no packs, and no detectability.
 # Of these keys some change which files a stage reads, and no parameter of it.
 BY_INPUTS = {*NEW_JOBS, "merge.normalize", "verdict.normal_masks"}
-JOBS_OF_ONE_RUN = {"index": 4, "crop": 4, "train": 1, "infer": 3, "evaluate": 1, "pack": 0, "report": 1, "submit": 1}
+JOBS_OF_ONE_RUN = {
+    **{"index": 4, "crop": 4, "train": 1, "infer": 3, "evaluate": 1, "report": 1, "submit": 1},
+    **{"pack": 0, "measure_detectability": 0},
+}
 
 
 def jobs(stages: set[str]) -> list[str]:

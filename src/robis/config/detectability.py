@@ -33,6 +33,7 @@ class Detectability(Section):
         description="Sizes of defects in pixels of the image, ascending: the length of a scratch, otherwise the "
         "diameter of the circle of equal area. null: eight sizes, from half a pixel of the map, or of a tile as the "
         "encoder sees it, to 64 times that or two fifths of the smallest image's shorter side.",
+        json_schema_extra=larger("larger defects are tried"),
     )
     contrasts: Annotated[
         list[Annotated[int, at_most(128, "Larger differences leave the range of 0 to 255.")]], Field(min_length=1)

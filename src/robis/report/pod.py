@@ -39,8 +39,10 @@ def pod_figures(folder: Path, prefix: str = "") -> list[Figure]:
 
 
 def _by_curve(table: pd.DataFrame) -> dict[str, pd.DataFrame]:
-    names = [curve_name(kind, contrast) for kind, contrast in zip(table["kind"], table["contrast"], strict=True)]
-    return {str(name): part for name, part in table.groupby(names, sort=False)}
+    parts: dict[str, list[int]] = {}
+    for place, (kind, contrast) in enumerate(zip(table["kind"], table["contrast"], strict=True)):
+        parts.setdefault(curve_name(kind, contrast), []).append(place)
+    return {name: table.iloc[places] for name, places in parts.items()}
 
 
 @style()

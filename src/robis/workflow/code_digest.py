@@ -166,9 +166,12 @@ def _source(name: str) -> Path:
 
 
 def _templates(module: str) -> list[Path]:
-    """Templates and data that lie in the folder of a module's package."""
-    folder = _source(module).parent
-    return sorted(path for path in (*folder.glob("templates/*"), *folder.glob("*.yaml")) if path.is_file())
+    """Templates and data that lie in the folder of a module's package and that the module names."""
+    source = _source(module)
+    text, folder = source.read_text(encoding="utf-8"), source.parent
+    templates = folder.glob("templates/*") if '"templates"' in text else ()
+    data = (path for path in folder.glob("*.yaml") if path.name in text)
+    return sorted(path for path in (*templates, *data) if path.is_file())
 
 
 def _without_messages(tree: ast.Module) -> ast.Module:
