@@ -136,7 +136,7 @@ INSPECTING = ("pack", "measure_detectability")
         ("tiles/windows.py", "1 - overlap", "1.0 - overlap", of_all("crop", *INSPECTING)),
         ("scoring/rscin.py", "total / len(k)", "total / (1 + len(k))", of_all("score_images")),
         ("report/templates/index.html.j2", "<html", "<html data-edited", of_all("report")),
-        ("report/published.yaml", "layout:", "layout: other #", of_all("report")),
+        ("report/published.yaml", "benchmarks:", "# edited\nbenchmarks:", of_all("report")),
     ],
 )
 def test_an_edited_expression_changes_the_stages_that_run_it(

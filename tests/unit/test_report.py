@@ -118,6 +118,41 @@ def test_a_pack_that_was_not_compared_is_damaged(results: Path) -> None:
         build(results, runs=with_pack(results, None))
 
 
+def with_detectability(results: Path) -> list[RunFiles]:
+    """The runs of a report, the first of which has a stain of 4 pixels missed and one of 8 found."""
+    folder = results / "inp_former" / "detectability" / "nut"
+    folder.mkdir(parents=True)
+    key = {"kind": ["stain"], "contrast": [40.0]}
+    counts = {"trials": [2], "hits": [1], "good_images": [7], "good_images_with_mask": [3]}
+    sizes = {"a90": [np.nan], "a90_95": [np.nan]}
+    write_table(
+        folder / "curves.parquet", pd.DataFrame({**key, **counts, **sizes, "sentence": ["finds <b>stains</b>."]})
+    )
+    trials = {"kind": ["stain"] * 2, "contrast": [40.0] * 2, "size": [4.0, 8.0], "hit": [False, True]}
+    write_table(folder / "trials.parquet", pd.DataFrame(trials))
+    band = {"size": [4.0, 8.0], "pod": [0.1, 0.9], "lower": [0.0, 0.5], "upper": [0.5, 1.0]}
+    write_table(folder / "bands.parquet", pd.DataFrame({"kind": ["stain"] * 2, "contrast": [40.0] * 2, **band}))
+    Image.new("RGB", (8, 8)).save(folder / "stain_40_examples.jpg")
+    first, *others = files_of(results, RUNS)
+    return [replace(first, detectability=folder), *others]
+
+
+def test_the_page_shows_which_sizes_are_found(results: Path) -> None:
+    assert "Detectability" not in Page(build(results)).text
+    page = build(results, runs=with_detectability(results))
+    text = Page(page).text
+    assert text.count("nut, inp_former: finds <b>stains</b>.") == 1
+    assert text.count("nut, inp_former: marks something on 3 of 7 good images.") == 1
+    link = "assets/detectability/inp_former/nut/stain_40_examples.jpg"
+    assert f'src="{link}"' in page.read_text() and (page.parent / link).is_file()
+    figures = {file.stem: file.read_text() for file in (page.parent / "figures").rglob("*_pod_*.svg")}
+    assert list(figures) == ["inp_former_pod_stain_40"]
+    assert "1 of 2" in figures["inp_former_pod_stain_40"]
+    assert "8 px: 1 of 1 found" in page.read_text() + "".join(
+        p.read_text() for p in (page.parent / "assets").rglob("*.js")
+    )
+
+
 def data_file(page: Path, name: str) -> Any:
     """The content of a data file, as the page's script gets it."""
     text = (page.parent / "assets" / f"{name}.js").read_text(encoding="ascii")
