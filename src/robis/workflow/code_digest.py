@@ -166,12 +166,13 @@ def _source(name: str) -> Path:
 
 
 def _templates(module: str) -> list[Path]:
-    """Templates and data that lie in the folder of a module's package and that the module names."""
+    """Templates and data that lie in the folder of a module's package, of a module that names them."""
     source = _source(module)
-    text, folder = source.read_text(encoding="utf-8"), source.parent
-    templates = folder.glob("templates/*") if '"templates"' in text else ()
-    data = (path for path in folder.glob("*.yaml") if path.name in text)
-    return sorted(path for path in (*templates, *data) if path.is_file())
+    folder = source.parent
+    data = {path: path.name for path in folder.glob("*.yaml")}
+    data |= {path: "templates" for path in folder.glob("templates/*") if path.is_file()}
+    text = source.read_text(encoding="utf-8") if data else ""
+    return sorted(path for path, name in data.items() if f'"{name}"' in text or f"'{name}'" in text)
 
 
 def _without_messages(tree: ast.Module) -> ast.Module:
