@@ -189,7 +189,9 @@ def _curves(
         key = {"kind": kind, "contrast": contrast}
         curves.append({**key, **counts, **numbers, **false_calls, "sentence": sentence(result, what, pixel_size)})
         bands += [{**key, **point} for point in _band(result)]
-    return pd.DataFrame(curves), pd.DataFrame(bands, columns=["kind", "contrast", "size", "pod", "lower", "upper"])
+    # Columns keep their types where no curve can be fitted.
+    types = {"kind": "str"} | dict.fromkeys(("contrast", "size", "pod", "lower", "upper"), "float64")
+    return pd.DataFrame(curves), pd.DataFrame(bands, columns=list(types)).astype(types)
 
 
 def _band(result: Detectability) -> Iterator[Mapping[str, float]]:
