@@ -14,7 +14,7 @@ import pandas as pd
 from robis.detectability.examples import Example, example_of, write_strip
 from robis.detectability.hit_miss import HitMiss
 from robis.detectability.synthetic import PLURALS, read_crops
-from robis.detectability.trials import CROP, Bench, Design, Outcome, Trial, planned
+from robis.detectability.trials import CROP, Bench, Design, Inspect, Outcome, Trial, planned
 from robis.detectability.verdict import Detectability, sentence
 from robis.errors import DataError
 from robis.io.atomic import atomic_folder
@@ -90,29 +90,41 @@ def measure_detectability(
     if not images:
         raise DataError(f"{samples}: no images; expected at least one normal image to put defects on.")
     loaded = load_pack(pack, threads=threads)
-    design = Design(
-        kinds=[*options.kinds, *([CROP] if crops else [])],
-        sizes=options.sizes or default_sizes(loaded, images),
-        contrasts=options.contrasts,
-        defects_per_size=options.defects_per_size,
-        seed=options.seed,
-        category=loaded.manifest.category,
-    )
-    bench = Bench(design, lambda pixels, name: loaded.inspect(pixels, any_size=True, name=name), read_crops(crops))
+    bench = Bench(_design(options, loaded, images, crops), _inspecting(loaded), read_crops(crops))
     tried = list(_try_all(bench, images, root, loaded.bit_depth, threads))
-    trials = pd.DataFrame([row for image in tried for row in image.rows])
-    trials = trials.sort_values(["place", "number"], kind="stable").drop(columns="place").reset_index(drop=True)
-    curves, bands = _curves(trials, tried, options.pixel_size)
     with atomic_folder(folder) as partial:
-        write_table(partial / TRIALS, trials)
-        write_table(partial / CURVES, curves)
-        write_csv((partial / CURVES).with_suffix(".csv"), curves)
-        write_table(partial / BANDS, bands)
+        _write_tables(partial, tried, options.pixel_size)
         for figure in pod_figures(partial):
             (partial / f"{figure.name}.svg").write_text(canvas.svg(figure), encoding="utf-8", newline="\n")
         _write_examples(partial, tried)
     for text in sentences(folder, loaded.manifest.category, loaded.manifest.run):
         logger.info("%s", text)
+
+
+def _inspecting(pack: Pack) -> Inspect:
+    # The images are those of the run, whatever their sizes.
+    return lambda pixels, name: pack.inspect(pixels, any_size=True, name=name)
+
+
+def _design(options: Options, pack: Pack, images: Sequence[IndexedSample], crops: Sequence[Path]) -> Design:
+    return Design(
+        kinds=[*options.kinds, *([CROP] if crops else [])],
+        sizes=options.sizes or default_sizes(pack, images),
+        contrasts=options.contrasts,
+        defects_per_size=options.defects_per_size,
+        seed=options.seed,
+        category=pack.manifest.category,
+    )
+
+
+def _write_tables(folder: Path, tried: Sequence[_Tried], pixel_size: float | None) -> None:
+    trials = pd.DataFrame([row for image in tried for row in image.rows])
+    trials = trials.sort_values("place").drop(columns="place").reset_index(drop=True)
+    curves, bands = _curves(trials, tried, pixel_size)
+    write_table(folder / TRIALS, trials)
+    write_table(folder / CURVES, curves)
+    write_csv((folder / CURVES).with_suffix(".csv"), curves)
+    write_table(folder / BANDS, bands)
 
 
 def default_sizes(pack: Pack, images: Sequence[IndexedSample]) -> list[float]:
