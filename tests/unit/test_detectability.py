@@ -97,6 +97,14 @@ def test_no_defect_touches_the_border() -> None:
     assert free.sum() == (20 - 2 * BORDER) * (30 - 2 * BORDER) and not free[[0, 1, -1, -2]].any()
 
 
+def test_no_defect_touches_ignored_pixels() -> None:
+    ignored = np.zeros((90, 120), bool)
+    ignored[:, 40:] = True
+    for seed in range(20):
+        defect = placed("stain", 9.0, grain(), free_area(90, 120, ignored), seed)
+        assert defect is not None and not defect.mask[ignored].any()
+
+
 def test_a_defect_goes_where_it_can_be_seen() -> None:
     """Blur changes nothing on the black half of the image."""
     image = grain()
@@ -150,7 +158,7 @@ def test_a_trial_depends_on_no_other_trial() -> None:
 def test_a_size_without_a_place_is_named() -> None:
     bench = Bench(DESIGN, lambda pixels, name: pytest.fail("inspected"))
     with pytest.raises(DataError, match=r"sizes: a stain of 80 pixels has no place on nut.png \(120 x 90 pixels\)"):
-        list(bench.outcomes(grain(), "nut.png", None, [Trial("stain", 80.0, 30, 0, 0)]))  # type: ignore[arg-type]
+        list(bench.outcomes(grain(), "nut.png", None, [Trial("stain", 80.0, 30, 0, 0)], free_area(90, 120)))  # type: ignore[arg-type]
 
 
 def write_crop(file: Path, alpha: int = 255) -> Path:

@@ -95,6 +95,10 @@ os.replace = replace_and_kill
 """
 
 
+# Rules that only ask for files.
+TARGETS = ("all", "masks", "metrics", "packs", "detectability", "submission")
+
+
 class Workspace:
     """A folder with data and a config, and Snakemake run in it."""
 
@@ -147,7 +151,7 @@ class Workspace:
                 break
             name, count = line.split()[:2]
             jobs += [name] * int(count)
-        return sorted(name for name in jobs if name not in ("all", "masks", "metrics", "packs", "submission"))
+        return sorted(name for name in jobs if name not in TARGETS)
 
     def kill_at(self, moment: str, path: Path, *targets: str) -> None:
         """Run Snakemake, which SIGKILL ends with all its jobs when a file or folder gets its final name.

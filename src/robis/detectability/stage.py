@@ -13,7 +13,7 @@ import pandas as pd
 
 from robis.detectability.examples import Example, example_of, write_strip
 from robis.detectability.hit_miss import HitMiss
-from robis.detectability.synthetic import PLURALS, read_crops
+from robis.detectability.synthetic import PLURALS, free_area, read_crops
 from robis.detectability.trials import CROP, Bench, Design, Inspect, Outcome, Trial, planned
 from robis.detectability.verdict import Detectability, sentence
 from robis.errors import DataError
@@ -152,8 +152,9 @@ def _try_all(
         sample, (places, of_image) = images[number], zip(*by_image[number], strict=True)
         pixels, name = read_image(root / sample.image, bit_depth=bit_depth), str(root / sample.image)
         clean = bench.inspect(pixels, name)
+        allowed = free_area(*pixels.shape[:2], ignored=sample.ignored_pixels)
         rows, examples = [], []
-        for place, outcome in zip(places, bench.outcomes(pixels, name, clean, of_image), strict=True):
+        for place, outcome in zip(places, bench.outcomes(pixels, name, clean, of_image, allowed), strict=True):
             rows.append({"place": place, **_row(sample, outcome)})
             if outcome.trial.number == 0:
                 examples.append(example_of(outcome))

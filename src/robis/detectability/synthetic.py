@@ -66,11 +66,16 @@ class Placed:
     change: float
 
 
-def free_area(height: int, width: int) -> np.ndarray:
-    """Where defects may lie, bool (H, W): everywhere but along the border of the image."""
+def free_area(height: int, width: int, ignored: np.ndarray | None = None) -> np.ndarray:
+    """Where defects may lie, bool (H, W): everywhere but along the border of the image and on ignored pixels.
+
+    Args:
+        height, width: of the image.
+        ignored: bool (H, W), pixels that never count; None: all count.
+    """
     free = np.zeros((height, width), bool)
     free[BORDER : height - BORDER, BORDER : width - BORDER] = True
-    return free
+    return free if ignored is None else free & ~ignored
 
 
 def room_in(allowed: np.ndarray) -> np.ndarray:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from robis.detectability.synthetic import KINDS, WITHOUT_CONTRAST, Placed, Stamp, crop_stamp, free_area, put, room_in
+from robis.detectability.synthetic import KINDS, WITHOUT_CONTRAST, Placed, Stamp, crop_stamp, put, room_in
 from robis.errors import DataError
 from robis.packs.inspection import Inspection
 
@@ -126,7 +126,9 @@ class Bench:
     inspect: Inspect
     crops: Sequence[np.ndarray] = ()
 
-    def outcomes(self, pixels: np.ndarray, name: str, clean: Inspection, trials: Sequence[Trial]) -> Iterator[Outcome]:
+    def outcomes(
+        self, pixels: np.ndarray, name: str, clean: Inspection, trials: Sequence[Trial], allowed: np.ndarray
+    ) -> Iterator[Outcome]:
         """Inspect a good image with the defect of each trial.
 
         Args:
@@ -134,11 +136,12 @@ class Bench:
             name: of the image, for messages.
             clean: the inspection of the image itself.
             trials: those of the image.
+            allowed: bool (H, W), where defects may lie.
 
         Raises:
             DataError: a defect has no place on the image.
         """
-        room = room_in(free_area(*pixels.shape[:2]))
+        room = room_in(allowed)
         for trial in trials:
             rng = trial.generator(self.design)
             placed = put(pixels, self._stamp(trial, rng), room, rng)
