@@ -152,7 +152,7 @@ def _try_all(
         sample, (places, of_image) = images[number], zip(*by_image[number], strict=True)
         pixels, name = read_image(root / sample.image, bit_depth=bit_depth), str(root / sample.image)
         clean = bench.inspect(pixels, name)
-        allowed = free_area(*pixels.shape[:2], ignored=sample.ignored_pixels)
+        allowed = free_area(pixels.shape[0], pixels.shape[1], sample.ignored_pixels)
         rows, examples = [], []
         for place, outcome in zip(places, bench.outcomes(pixels, name, clean, of_image, allowed), strict=True):
             rows.append({"place": place, **_row(sample, outcome)})
