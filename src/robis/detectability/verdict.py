@@ -105,7 +105,7 @@ def size_in_words(pixels: float, pixel_size: float | None = None) -> str:
     digits = 1 if pixels < 10 else 0
     rounded = math.ceil(round(pixels * 10**digits, 6)) / 10**digits
     text = f"{rounded:g} px"
-    return f"{text} ({rounded * pixel_size:.2g} mm)" if pixel_size else text
+    return f"{text} ({rounded * pixel_size:.3g} mm)" if pixel_size else text
 
 
 def _falls(data: HitMiss) -> bool:
