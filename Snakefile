@@ -1,4 +1,7 @@
-"""robis: binary defect masks on high-resolution images. Targets: all, masks, metrics, packs, detectability, submission."""
+"""robis: binary defect masks on high-resolution images.
+
+Targets: all, masks, metrics, packs, audit, detectability, submission.
+"""
 
 from snakemake.utils import min_version
 
@@ -24,7 +27,7 @@ if not workflow.overwrite_configfiles:
 RULES = [
     *("index", "crop", "winclip_embed_prompts", "winclip_embed_tiles", "train", "infer_shard", "infer"),
     *("merge", "binarize", "judge", "refine", "score_images", "evaluate"),
-    *("pack", "measure_detectability", "report", "submit"),
+    *("audit_images", "pack", "measure_detectability", "report", "submit"),
 ]
 for rule_name in RULES:
 
@@ -59,6 +62,11 @@ rule packs:
 rule detectability:
     input:
         every(results.DETECTABILITY),
+
+
+rule audit:
+    input:
+        expand(results.AUDIT, dataset=project.name, category=categories),
 
 
 rule submission:

@@ -125,6 +125,8 @@ def _check_reach(project: Project, key: str, where: Mapping[Any, Any], source: s
     read_by = set(readers(key, kinds))
     if not any(_learns(project, name) for name in names):
         read_by.discard("train")
+    # It has the settings of the first run without a split, whatever single splits and runs have.
+    read_by.discard("audit_images")
     declared = {name: one for name in read_by for kind in kinds if (one := stage(name, kind))}
     if "split" in where and (shared := [name for name, one in declared.items() if _shares(one.per, "split")]):
         raise ConfigError(

@@ -20,6 +20,7 @@ from robis.report.published import read_literature
 from robis.submission.upload import make_upload
 from robis.workflow import results
 from robis.workflow.advice import Advice, advice, advice_texts
+from robis.workflow.audit import audited_splits
 from robis.workflow.code_digest import code_digest
 from robis.workflow.compared import compared_runs
 from robis.workflow.detectability import tried
@@ -279,7 +280,7 @@ class Project:
         return self._params[key]
 
     def _make_params(self, name: str, detector: str | None, category: str | None, split: str | None) -> Params:
-        detector = detector or owner_of(name)
+        detector = detector or owner_of(name) or (self.detectors[0] if name == "audit_images" else None)
         kind = self.kind(detector) if detector else None
         # A shard is a part of inference.
         declared = stage("infer" if name == "infer_shard" else name, kind)
@@ -293,8 +294,7 @@ class Project:
             values["root"] = str(self.root)
             unwatched.add("root")
             # Not `index` alone: a sample table that stays the same must not hide an image that changed.
-            read = [(category, split)] if category and split else [(c, s) for _, c, s in self.runs]
-            identity["fingerprint"] = _joined(self._fingerprint(*part) for part in read)
+            identity["fingerprint"] = _joined(self._fingerprint(*part) for part in self._read_by(name, category, split))
         if declared.encoder:
             values["encoder"], of_encoder = job.encoder()
             identity |= of_encoder
@@ -309,6 +309,13 @@ class Project:
             identity["covered"] = self.covered(detector, category)
         identity["code"] = code_digest(*job.code(), scripts=(SCRIPTS / f"{name}.py",))
         return Params.of(values, unwatched=unwatched, identity=identity)
+
+    def _read_by(self, name: str, category: str | None, split: str | None) -> list[tuple[str, str]]:
+        """The categories and splits whose images a job opens."""
+        if name == "audit_images" and category:
+            learned, inspected = audited_splits(self, category)
+            return [(category, split) for split in (*learned, *inspected)]
+        return [(category, split)] if category and split else [(c, s) for _, c, s in self.runs]
 
     def _derived(self, name: str, job: PlannedJob) -> Derived:
         """Parameters that depend on the data set or on other jobs."""

@@ -37,6 +37,11 @@ def _tile_size(job: Job) -> Derived:
     return Derived({"size": encoder.input_size or own_input_size(encoder.name)})
 
 
+def _input_size(job: Job) -> Derived:
+    encoder = job.settings.encoder
+    return Derived({"size": encoder.input_size or own_input_size(encoder.name)})
+
+
 def _sam_weights(job: Job) -> Derived:
     """The checkpoint counts by its content where it is there, else by its path."""
     refine = job.settings.refine
@@ -77,6 +82,20 @@ SHARED: dict[str, Stage] = {
         reads_images=True,
         per=("category", "split"),
         derive=_tile_size,
+    ),
+    # It takes the encoder and tiles of the first run; see `audit_inputs`.
+    "audit_images": Stage(
+        "robis.audit.stage:audit_category",
+        reads=(
+            Option("dataset.bit_depth"),
+            *options("infer.batch_size", "infer.precision"),
+            Option("dataset.splits", passed=False),
+        ),
+        encoder=("name", "weights", "input_size", "blocks"),
+        after=("index", "crop"),
+        reads_images=True,
+        per=("category",),
+        derive=_input_size,
     ),
     "merge": Stage(
         "robis.tiles.merge:merge_split",

@@ -1,0 +1,1 @@
+"""Is the good set good? Defects, copies, and odd images among those that a model is to learn from."""
