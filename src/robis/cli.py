@@ -337,8 +337,8 @@ def _check_data(options: argparse.Namespace) -> None:
     limit = None if options.all else 5
     # A config for other data says nothing of the categories and splits that this one needs.
     is_own = config is not None and layout == dataset.layout and root.resolve() == own_root.resolve()
-    ignore = dataset.ignore if is_own else None
-    source = Source(layout, root, options.table or dataset.table, allow_outside_root, ignore)
+    ignore, exclude = (dataset.ignore, dataset.exclude) if is_own else (None, None)
+    source = Source(layout, root, options.table or dataset.table, allow_outside_root, ignore, exclude)
     try:
         if is_own:
             values = {
@@ -356,6 +356,8 @@ def _check_data(options: argparse.Namespace) -> None:
     print(f"{root}, layout {layout}; tiles as {tiles}\n\n{format_summary(report.summaries)}")
     if ignored := format_ignored(report.summaries):
         print(f"\n{ignored}")
+    if report.excluded:
+        print(f"\nImages left out by dataset.exclude ({exclude}): {report.excluded}")
     if report.held_out:
         print(f"\n{format_held_out(report.held_out, limit)}")
     if checked.method:

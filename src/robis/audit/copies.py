@@ -35,7 +35,7 @@ TINY = 1e-6
 
 @dataclass(frozen=True)
 class Pair:
-    """Two images by their numbers, `first` the lower one, and how far they are apart: 0 for the same pixels, up to 2."""
+    """Two images by their numbers, `first` the lower one, and their distance: 0 for the same pixels, up to 2."""
 
     first: int
     second: int

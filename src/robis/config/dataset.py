@@ -59,6 +59,13 @@ class Dataset(Section):
         json_schema_extra=larger("more images to learn from, fewer to take thresholds from"),
     )
 
+    exclude: Text | None = Field(
+        None,
+        description="CSV whose column image names images to leave out of everything, as paths below the root, such as "
+        "rows of results/NAME/audit/CATEGORY/images.csv. The file's own path is absolute or relative to the working "
+        "folder.",
+    )
+
     @field_validator("ignore")
     @classmethod
     def _known_fields(cls, value: str | None) -> str | None:

@@ -10,9 +10,10 @@ import numpy as np
 
 from robis.datasets import problems
 from robis.datasets.depth import depth_problems, depth_remarks, highest_values
+from robis.datasets.excluded import excluded_images, without_excluded
 from robis.datasets.identical import Placed, identical_images
 from robis.datasets.index import Checked, check_samples, label_remarks, nothing_found
-from robis.datasets.layouts import list_categories, list_samples, list_splits
+from robis.datasets.layouts import list_categories, list_category, list_samples, list_splits
 from robis.datasets.problems import Problem, ProblemsError
 from robis.datasets.samples import ANOMALOUS, NORMAL, Sample, Source
 from robis.datasets.unused import unused_in_dataset
@@ -80,6 +81,7 @@ class DatasetReport:
         held_out: ids of the training images that validate instead, by category.
         elsewhere: the same in categories and splits that the config does not run.
         remarks: what can be used, but is likely to be a mistake.
+        excluded: number of images that `dataset.exclude` leaves out.
     """
 
     summaries: list[SplitSummary] = field(default_factory=list)
@@ -87,6 +89,7 @@ class DatasetReport:
     held_out: dict[str, list[str]] = field(default_factory=dict)
     elsewhere: list[Problem] = field(default_factory=list)
     remarks: list[Problem] = field(default_factory=list)
+    excluded: int = 0
 
 
 def check_dataset(
@@ -102,8 +105,10 @@ def check_dataset(
     Without `needs` everything counts, and no split has to have images. A few images of each split are decoded to
     compare their values with `bit_depth`, see `read_image`.
 
-    Raises DataError when the categories cannot be listed: no such folder, another layout, or a damaged table.
+    Raises DataError when the categories cannot be listed: no such folder, another layout, or a damaged table,
+    and when `dataset.exclude` names a table that cannot be read.
     """
+    excluded_images(source)
     check = _Check(source, count_tiles, needs, bit_depth, threads)
     categories, splits = list_categories(source), list_splits(source)
     for category in categories:
@@ -163,7 +168,11 @@ class _Check:
         """Report on what only shows over all splits: images that are not used, and images that are there twice."""
         if self.is_complete:
             # Otherwise the files of a split that cannot be listed would be reported as well.
-            samples = [sample for listed in self.samples.values() for sample in listed]
+            by_split = [list_category(self.source, category) for category in categories]
+            samples = [sample for listed in by_split for those in listed.values() for sample in those]
+            self.report.excluded = len({s.image for s in samples}) - len(
+                {s.image for s in without_excluded(self.source, samples)}
+            )
             self.report.remarks += unused_in_dataset(self.source, categories, samples)
         images = [Placed(*place, sample.image) for place, listed in self.samples.items() for sample in listed]
         self.report.remarks += identical_images(self.source.root, images, threads=self.threads)

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from robis.datasets import problems
+from robis.datasets.excluded import without_excluded
 from robis.datasets.folders import subfolders
 from robis.datasets.identical import Placed, identical_images
 from robis.datasets.layouts import LAYOUTS, category_folder, list_category, list_samples
@@ -87,7 +88,11 @@ def index_split(
         raise DataError(nothing_found(source, category, split))
     checked = check_samples(source, category, listed, threads=threads)
     by_split = list_category(source, category)
-    images = [Placed(category, place, sample.image) for place, those in by_split.items() for sample in those]
+    images = [
+        Placed(category, place, sample.image)
+        for place, those in by_split.items()
+        for sample in without_excluded(source, those)
+    ]
     remarks = [
         *unused_beside(source, category, split, by_split),
         *identical_images(source.root, images, split=split, threads=threads),

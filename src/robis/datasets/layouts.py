@@ -14,6 +14,7 @@ from functools import lru_cache, partial
 from pathlib import Path
 
 from robis.datasets import problems
+from robis.datasets.excluded import without_excluded
 from robis.datasets.folders import below, has_images, images_in, subfolder, subfolders
 from robis.datasets.listed import TABLE, VISA, listed_categories, listed_files, listed_splits, read_listed
 from robis.datasets.masks import Masks
@@ -355,7 +356,7 @@ def inspected_splits(source: Source) -> list[str]:
 def list_samples(
     source: Source, category: str, split: str, *, hold_out: bool = False, hold_out_every: int | None = None
 ) -> list[Sample]:
-    """The samples of one split, sorted by id, from names alone.
+    """The samples of one split without the excluded ones, sorted by id, from names alone.
 
     With `hold_out`, a category without validation images lends a tenth of its training images to its validation
     split, and its train split goes without them (`held_out`). With `hold_out_every` it lends every so many of them,
@@ -365,9 +366,9 @@ def list_samples(
     named after, and the masks of more than one image.
     """
     read = _read
-    samples = read(source, category, split)
+    samples = without_excluded(source, read(source, category, split))
     if split in LEARNED and (hold_out_every or (hold_out and not read(source, category, "validation"))):
-        train = read(source, category, "train")
+        train = without_excluded(source, read(source, category, "train"))
         lent = held_out(category, [sample.sample_id for sample in train], hold_out_every)
         samples = [sample for sample in train if (sample.sample_id in lent) == (split == "validation")]
     samples.sort(key=lambda sample: sample.sample_id)
@@ -392,7 +393,7 @@ def held_out(category: str, sample_ids: Sequence[str], every: int | None = None)
 
 
 def list_category(source: Source, category: str) -> Listed:
-    """The samples of a category by split, nothing held out; a split that cannot be listed is left out."""
+    """The samples of a category by split, nothing held out or excluded; a split that cannot be listed is left out."""
     listed: Listed = {}
     for split in list_splits(source):
         with suppress(DataError):

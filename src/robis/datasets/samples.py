@@ -24,6 +24,7 @@ class Source:
         allow_outside_root: whether that file may name images outside the root.
         ignore: pattern of the masks of ignored pixels, relative to the root or absolute, with {category}, {split} and
             {name}; None where nothing is ignored.
+        exclude: path of a table of images that take part in nothing (`robis.datasets.excluded`); None for none.
     """
 
     layout: str
@@ -31,6 +32,7 @@ class Source:
     table: str | None = None
     allow_outside_root: bool = False
     ignore: str | None = None
+    exclude: str | None = None
 
 
 @dataclass(frozen=True)

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+from difflib import get_close_matches
 from typing import TYPE_CHECKING
 
+from robis.datasets.excluded import excluded_images, without_excluded
+from robis.datasets.layouts import list_categories, list_category
 from robis.datasets.samples import LEARNED
-from robis.errors import DataError
+from robis.errors import ConfigError, DataError, first_few
+from robis.io.names import composed
 from robis.workflow import results
 
 if TYPE_CHECKING:
@@ -25,7 +30,9 @@ def audit_inputs(project: Project, category: str) -> dict[str, list[str]]:
     """
     learned, inspected = audited_splits(project, category)
     if not learned:
-        raise DataError(f"{category}: there are no images to learn from, which an audit looks at. See docs/datasets.md.")
+        raise DataError(
+            f"{category}: there are no images to learn from, which an audit looks at. See docs/datasets.md."
+        )
     run = project.detectors[0]
 
     def samples(splits: list[str]) -> list[str]:
@@ -50,3 +57,43 @@ def audit_inputs(project: Project, category: str) -> dict[str, list[str]]:
         "tiles": tiles(results.TILES),
         "tables": tiles(results.TILE_TABLE),
     }
+
+
+def check_excluded(project: Project) -> None:
+    """Raise ConfigError where `dataset.exclude` names what is no image, or leaves a split of a category empty."""
+    excluded = excluded_images(project.source)
+    if not excluded:
+        return
+    _check_none_is_emptied(project)
+    unknown = set(excluded)
+    names: set[str] = set()
+    # Categories of the config first: others are listed only for paths that these do not have.
+    for category in dict.fromkeys([*project.categories, *list_categories(project.source)]):
+        if not unknown:
+            return
+        of_category = {
+            composed(sample.image) for samples in list_category(project.source, category).values() for sample in samples
+        }
+        unknown -= of_category
+        names |= of_category
+    if unknown:
+        lines = [_unknown(path, names) for path in excluded if path in unknown]
+        raise ConfigError(
+            f"dataset.exclude: {project.source.exclude} names {len(lines)} of {len(excluded)} paths that are no images "
+            f"of the data set:\n{first_few(lines)}\nExpected paths below {project.root}, as in the samples' tables."
+        )
+
+
+def _unknown(path: str, names: Collection[str]) -> str:
+    near = get_close_matches(path, names, n=1, cutoff=0.5)
+    return f"{path!r}" + (f". Did you mean {near[0]!r}?" if near else "")
+
+
+def _check_none_is_emptied(project: Project) -> None:
+    for category in project.categories:
+        for split, samples in list_category(project.source, category).items():
+            if samples and not without_excluded(project.source, samples):
+                raise ConfigError(
+                    f"dataset.exclude: {project.source.exclude} leaves out all {len(samples)} images of "
+                    f"{category}/{split}. Keep some of them: delete their rows, which are images to leave out."
+                )

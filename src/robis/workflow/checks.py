@@ -20,6 +20,7 @@ from robis.io.weights import check_file
 from robis.refinement.methods import check_checkpoint
 from robis.workflow import results
 from robis.workflow.advice import advice_texts
+from robis.workflow.audit import check_excluded
 from robis.workflow.compared import check_compared
 from robis.workflow.project import Project
 from robis.workflow.runs import run_of
@@ -35,6 +36,7 @@ def check_plan(project: Project) -> None:
         WeightsError: a weights file that is not there.
     """
     project.check_splits()
+    check_excluded(project)
     check_compared(project.settings.report.compare, project.results)
     # Raises for a folder that has nothing of what is reported.
     _ = project.reported

@@ -88,6 +88,7 @@ def _dataset_values(source: Source) -> dict[str, object]:
         "dataset.table": source.table,
         "dataset.allow_outside_root": source.allow_outside_root,
         "dataset.ignore": source.ignore,
+        "dataset.exclude": source.exclude,
         "dataset.categories": "all",
         "dataset.splits": inspected_splits(source),
     }

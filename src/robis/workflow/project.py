@@ -57,7 +57,8 @@ class Project:
         self.settings = settings
         self.root = on_disk(Path(settings.dataset.root).expanduser())
         dataset = settings.dataset
-        self.source = Source(dataset.layout, self.root, dataset.table, dataset.allow_outside_root, dataset.ignore)
+        kept = dataset.table, dataset.allow_outside_root, dataset.ignore, dataset.exclude
+        self.source = Source(dataset.layout, self.root, *kept)
         self.name = settings.dataset.name
         self.results = folder / self.name
         self.variants = runs_of(settings)
@@ -322,7 +323,9 @@ class Project:
         if name == "index" and job.category:
             learned = job.split in ("train", "validation")
             every = self.settings.dataset.hold_out_every if learned else None
-            return Derived({"hold_out": learned and self.hold_out(job.category), "hold_out_every": every})
+            held_out = {"hold_out": learned and self.hold_out(job.category), "hold_out_every": every}
+            # The samples themselves are known by the fingerprint.
+            return Derived(held_out | {"exclude": self.source.exclude}, frozenset({"exclude"}))
         if name == "evaluate" and job.run and job.category and job.split:
             record = settings_record(self.settings, run=job.run, category=job.category, split=job.split)
             return Derived({"settings": record}, frozenset({"settings"}))

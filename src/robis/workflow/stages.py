@@ -59,7 +59,7 @@ SHARED: dict[str, Stage] = {
             *options("dataset.layout", "dataset.table", "dataset.allow_outside_root", "dataset.ignore", stale=False),
             *options("merge.normalize", "binarize.calibrate", "verdict.limit", when=_NO_VALIDATION, passed=False),
             Option("binarize.method", when=f"{_TO_RATE}, {_NO_VALIDATION}", passed=False),
-            Option("dataset.hold_out_every", passed=False),
+            *options("dataset.hold_out_every", "dataset.exclude", passed=False),
         ),
         reads_images=True,
         per=("category", "split"),
