@@ -96,7 +96,7 @@ os.replace = replace_and_kill
 
 
 # Rules that only ask for files.
-TARGETS = ("all", "masks", "metrics", "packs", "detectability", "submission")
+TARGETS = ("all", "masks", "metrics", "packs", "audit", "detectability", "submission")
 
 
 class Workspace:

@@ -105,6 +105,7 @@ CHANGES: dict[str, tuple[Any, set[str]]] = {
     "dataset.splits": (["test_private", "test_public"], {"report"}),
     "dataset.categories": (["nut"], set()),
     "dataset.hold_out_every": (2, {"index"}),
+    "dataset.exclude": ("exclude.csv", {"index"}),  # an image of train
     "dataset.bit_depth": (12, {"crop", "refine", "report"}),
     "dataset.layout": ("mvtec_ad_2", set()),
     "dataset.root": ("./data/../data", set()),
@@ -122,14 +123,17 @@ PACKS = {"report.packs", "report.detectability"}
 # Thresholds from the validation split need that split's merged maps, which this run did not make.
 NEW_JOBS = {"binarize.calibrate": ["merge"], "infer.shards": ["infer_shard"] * 6}
 # Held-out training images leave what is inspected as it is, two splits of the four.
-KEPT_JOBS = {"dataset.hold_out_every": ["index", "index", "crop", "crop"]}
+KEPT_JOBS = {
+    "dataset.hold_out_every": ["index", "index", "crop", "crop"],
+    "dataset.exclude": ["index", "index", "index", "crop", "crop", "crop"],
+}
 # One category, trained on one split and inferred on three, of which one sets the limit and one has ground truth;
-# no packs, and no detectability.
+# no packs, no detectability and no audit.
 # Of these keys some change which files a stage reads, and no parameter of it.
 BY_INPUTS = {*NEW_JOBS, "merge.normalize", "verdict.normal_masks"}
 JOBS_OF_ONE_RUN = {
     **{"index": 4, "crop": 4, "train": 1, "infer": 3, "evaluate": 1, "report": 1, "submit": 1},
-    **{"pack": 0, "measure_detectability": 0},
+    **{"pack": 0, "measure_detectability": 0, "audit_images": 0},
 }
 
 
@@ -156,7 +160,7 @@ def test_the_table_follows_the_workflow(finished: Workspace) -> None:
     names = dict(re.findall(r'(\d+)\[label = "(\w+)"', output))
     edges = {(names[a], names[b]) for a, b in re.findall(r"(\d+) -> (\d+)", output)}
     for name, stage in stages("inp_former").items():
-        if name == "pack":  # not among the targets; tests/workflow/test_packs.py
+        if name in ("pack", "audit_images"):  # not among the targets; test_packs.py, test_audit.py
             continue
         assert {before for before, after in edges if after == name} == set(stage.after), name
 
@@ -167,6 +171,9 @@ def write_change(finished: Workspace, folder: Path, key: str) -> Path:
     if key == "report.compare":
         shutil.copytree(finished.results / "inp_former", folder / "before" / "inp_former")
         value = [str(folder / "before")]
+    if key == "dataset.exclude":
+        value = str(folder / value)
+        Path(value).write_text("image\nnut/train/good/003_regular.png\n")
     section, _, name = key.partition(".")
     finished.write_config({section: {name: value}}, to=folder / "config.yaml")
     return folder / "config.yaml"

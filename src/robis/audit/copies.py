@@ -13,19 +13,20 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from robis.audit.outliers import FAR, robust_z
 from robis.io.threads import threaded
 
 # Of the images whose spectra are most alike, so many are compared with an image.
 CANDIDATES = 5
-# Distances up to which a pair may be near copies: found in copies that were shifted and compressed again. With few
-# images, whose usual distance is not known, the smaller one decides alone.
-FARTHEST, SURE = 0.15, 0.02
+# Near copies are at most this share of the usual distance of an image to its nearest apart (the median), and never more
+# than the second number. With few images, whose usual distance is not known, the third decides alone. Copies that were
+# compressed again or shifted have up to 0.03; different photos of alike parts of the demo, at least 0.018, a third of
+# the usual distance.
+SHARE, FARTHEST, SURE = 0.1, 0.05, 0.01
 FEWEST = 8
-# Side of the pictures whose spectra are compared, and standard deviation of what counts as coarse, in pixels of the
-# small pictures.
 SPECTRUM_SIDE = 128
-COARSE = 3.0
+# Standard deviations between which texture is compared, in pixels of the small pictures: compression and shifts by
+# parts of a pixel change what is finer.
+FINE, COARSE = 1.0, 3.0
 # Larger shifts, as a share of the side, are chance.
 MOST_SHIFT = 0.25
 MARGIN = 4
@@ -84,8 +85,7 @@ def _are_near(pairs: Sequence[Pair], count: int) -> np.ndarray:
     for pair in pairs:
         for number in (pair.first, pair.second):
             nearest[number] = min(nearest[number], pair.distance)
-    z = robust_z(np.log(np.maximum(distances, TINY)), np.log(np.maximum(nearest, TINY)))
-    return (distances <= FARTHEST) & (z < -FAR)
+    return distances <= min(FARTHEST, SHARE * float(np.median(nearest)))
 
 
 def _candidates(spectra: np.ndarray) -> Iterator[tuple[int, int]]:
@@ -111,10 +111,10 @@ def spectrum(picture: np.ndarray) -> np.ndarray:
 
 
 def _fine(picture: np.ndarray) -> np.ndarray:
-    """Texture and noise of a gray picture, without what is coarse; independent of brightness."""
+    """Texture of a gray picture, without what is coarse; independent of brightness."""
     height, width = (max(LEAST_SIDE, side) for side in picture.shape)
     picture = cv2.resize(picture, (width, height), interpolation=cv2.INTER_LINEAR)
-    return picture - cv2.GaussianBlur(picture, (0, 0), COARSE)
+    return cv2.GaussianBlur(picture, (0, 0), FINE) - cv2.GaussianBlur(picture, (0, 0), COARSE)
 
 
 def distance(first: np.ndarray, second: np.ndarray) -> float:
@@ -123,7 +123,8 @@ def distance(first: np.ndarray, second: np.ndarray) -> float:
     if second.shape != first.shape:
         second = cv2.resize(second, (width, height), interpolation=cv2.INTER_AREA)
     window = cv2.createHanningWindow((width, height), cv2.CV_32F)
-    (x, y), _ = cv2.phaseCorrelate(first, second, window)
+    # Copies: OpenCV multiplies what it is given by the window, in place, where it need not be padded.
+    (x, y), _ = cv2.phaseCorrelate(first.copy(), second.copy(), window)
     shifts = {(0.0, 0.0)} | ({(x, y)} if max(abs(x) / width, abs(y) / height) <= MOST_SHIFT else set())
     return 1 - max(_correlation(first, second, *shift) for shift in shifts)
 

@@ -117,12 +117,12 @@ def _outliers(images: Sequence[Audited]) -> dict[str, list[str | None]]:
 
 def _unlike(scores: Sequence[float]) -> list[str | None]:
     values = np.array(scores)
-    middle = float(np.median(values))
-    far = robust_z(values) > FAR
-    times = "{:.1f} times the median of the unlikeness" if middle > 0 else "unlike the other images"
+    low, high = np.percentile(values, (5, 95))
     return [
-        f"{times.format(value / middle if middle > 0 else 0)}: look at the marked place" if is_far else None
-        for value, is_far in zip(values, far, strict=True)
+        f"unlike the others: {value:.2f}, most others {low:.2f} to {high:.2f}; look at the marked place"
+        if is_far
+        else None
+        for value, is_far in zip(values, robust_z(values) > FAR, strict=True)
     ]
 
 
