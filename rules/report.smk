@@ -1,3 +1,6 @@
+from robis.workflow.audit import reported_audits
+
+
 rule report:
     params:
         settings=settings("report"),
@@ -15,6 +18,7 @@ rule report:
         history=reported("history"),
         pack=reported("pack"),
         detectability=reported("detectability"),
+        audit=lambda job: reported_audits(project),
     output:
         page=results.REPORT,
         assets=directory(results.REPORT_ASSETS),

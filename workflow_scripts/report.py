@@ -22,6 +22,7 @@ with job(snakemake) as options:
         warnings=options.pop("warnings"),
         literature=read_literature(),
         conditions=conditions,
+        audits={Path(table).parent.name: Path(table) for table in snakemake.input.get("audit", [])},
         **options.pop("facts"),
     )
     build_report(

@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 
 from robis.evaluation.metrics import METRICS
-from robis.io.tables import write_table
+from robis.io.tables import write_csv, write_table
 from robis.report.page import build_report
 from tests.browser.chromium import Chromium
 from tests.made_results import (
@@ -451,3 +451,37 @@ def test_of_two_thousand_images_few_are_drawn_at_a_time(browser: Chromium, tmp_p
     browser.run("document.getElementById('list').focus()")
     browser.press("End", 35)
     assert browser.run("document.activeElement.querySelector('.name').textContent") == "good/00000"
+
+
+def test_the_data_view_shows_the_audits_findings_with_their_places(browser: Chromium, tmp_path: Path) -> None:
+    root, results = tmp_path / "data", tmp_path / "results" / "shop"
+    write_data(root, results, "nut", "test", TEST)
+    write_run(results / "inp_former", "nut", "test", TEST, NUT)
+    images = ["nut/test/2.png", "nut/test/3.png"]
+    usual = {"x": 0, "y": 0, "width": 16, "height": 16, "image_width": 128, "image_height": 96}
+    rows = [
+        {"rank": n, "image": image, "split": "train", "reasons": "", "anomaly_rank": n, "duplicate_of": ""} | usual
+        for n, image in enumerate(images, start=1)
+    ]
+    rows[0] |= {"reasons": f"same pixels as {images[1]}", "duplicate_of": images[1], "x": 32, "y": 24}
+    audit = results / "audit" / "nut" / "images.csv"
+    write_csv(audit, pd.DataFrame(rows))
+    outputs = report_files(results / "report")
+    facts = replace(made_facts(root, "inp_former"), audits={"nut": audit})
+    build_report([made_files(results / "inp_former", "nut", "test")], outputs, facts, images=10)
+    browser.open(outputs.page)
+    browser.click(".bar nav a[href='#data']")
+    browser.wait("document.querySelectorAll('.audit li').length === 2")
+    # The image with a finding, its copy, and the other image.
+    browser.wait("[...document.querySelectorAll('.audit img')].filter((one) => one.naturalWidth > 0).length === 3")
+    assert "1 of 2 images have findings" in browser.run("document.querySelector('.audit h3').textContent")
+    assert f"same pixels as {images[1]}" in browser.run("document.querySelector('.audit li.flagged').textContent")
+    inside = """(() => { const of = (one) => document.querySelector(one).getBoundingClientRect();
+        const image = of('.audit img'), mark = of('.audit i');
+        return [(mark.left - image.left) / image.width, (mark.top - image.top) / image.height, mark.width / image.width]
+    })()"""
+    assert browser.run(inside) == pytest.approx([0.25, 0.25, 0.125], abs=0.02)
+    link = browser.run("document.querySelector('.audit h3 a').href")
+    assert link.endswith("shop/audit/nut/images.csv")
+    browser.open(outputs.page, "#nowhere")
+    assert browser.run("document.querySelector('.bar [aria-current]').getAttribute('href')") == "#overview"

@@ -120,6 +120,8 @@ REPLACES_JOBS = {"inp_former.weights"}
 BY_MASKS = {"dataset.ignore"}
 # Needs a run that can be packed: test_packs.
 PACKS = {"report.packs", "report.detectability"}
+# Makes the audits; test_audit.
+AUDITS = {"report.audit"}
 # Thresholds from the validation split need that split's merged maps, which this run did not make.
 NEW_JOBS = {"binarize.calibrate": ["merge"], "infer.shards": ["infer_shard"] * 6}
 # Held-out training images leave what is inspected as it is, two splits of the four.
@@ -151,7 +153,7 @@ def planned_after(finished: Workspace, config: Path) -> list[str]:
 def test_every_key_is_tried() -> None:
     tables = (CHANGES, ZERO_SHOT_CHANGES, SUPERADD_CHANGES, SUBSPACE_CHANGES, DINOMALY_CHANGES)
     tried = set().union(*tables, PATCHCORE_CHANGES, ANOMALYDINO_CHANGES)
-    assert tried | OTHER_RUNS | REPLACES_JOBS | BY_MASKS | PACKS == set(every_key(Settings))
+    assert tried | OTHER_RUNS | REPLACES_JOBS | BY_MASKS | PACKS | AUDITS == set(every_key(Settings))
 
 
 def test_the_table_follows_the_workflow(finished: Workspace) -> None:

@@ -338,6 +338,11 @@ class Report(Section):
         description="Whether to show which sizes of synthetic defects each run finds. The report then makes packs and "
         "measures that.",
     )
+    audit: bool = Field(
+        False,
+        description="Whether to show defects, copies and odd images among the good ones. The report then makes the "
+        "audit of each category.",
+    )
     compare: list[Text] = Field(
         [], description="Other results folders (results/NAME) whose runs are shown next to these, image by image."
     )

@@ -11,7 +11,7 @@ from pathlib import Path
 from robis.datasets.samples import Sample, Source
 from robis.errors import DataError
 from robis.io.names import composed
-from robis.io.tables import plain_text
+from robis.io.tables import as_written
 from robis.io.text import EncodingError, decoded
 
 COLUMN = "image"
@@ -58,9 +58,4 @@ def _read(path: Path, stamp: object) -> tuple[str, ...]:
         )
     column = header.index(COLUMN)
     cells = [row[column].strip() for row in rows if len(row) > column]
-    return tuple(dict.fromkeys(composed(_as_written(cell)) for cell in cells if cell))
-
-
-def _as_written(cell: str) -> str:
-    """A path without the apostrophe that `write_csv` puts in front of what a spreadsheet takes for a formula."""
-    return cell[1:] if cell[:1] == "'" and plain_text(cell[1:]) == cell else cell
+    return tuple(dict.fromkeys(composed(as_written(cell)) for cell in cells if cell))

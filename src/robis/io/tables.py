@@ -88,3 +88,8 @@ def plain_text(value: object) -> object:
         return value
     text = re.sub(r"[\t\r\n]", " ", value)
     return f"'{text}" if text.lstrip().startswith(_FORMULA_STARTS) else text
+
+
+def as_written(cell: str) -> str:
+    """The text that a cell of `write_csv` stands for: without the apostrophe in front of what looks like a formula."""
+    return cell[1:] if cell[:1] == "'" and plain_text(cell[1:]) == cell else cell

@@ -104,6 +104,7 @@ class PageFacts:
         warnings: settings that do not fit the images, below it; a text may have several lines.
         conditions: run -> category -> under which conditions it was made.
         bit_depth: of images of 16 bits, see `read_image`.
+        audits: category -> table of its audit, of those that are shown.
     """
 
     dataset: str
@@ -117,3 +118,4 @@ class PageFacts:
     warnings: Sequence[str] = ()
     conditions: Mapping[str, Mapping[str, Conditions]] = field(default_factory=dict)
     bit_depth: int | None = None
+    audits: Mapping[str, Path] = field(default_factory=dict)

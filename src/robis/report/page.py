@@ -21,6 +21,7 @@ from robis.evaluation.metrics import MEANINGS, METRICS
 from robis.io.atomic import atomic_file, atomic_folder
 from robis.io.tables import read_table, write_csv
 from robis.report import canvas, pictures
+from robis.report.audit import audit_parts
 from robis.report.canvas import Figure
 from robis.report.colors import DARK, LIGHT
 from robis.report.detectability import detectability_entries
@@ -93,6 +94,8 @@ def build_report(
             entries.append(_entry(group, masks, _link(outputs, "assets", group)))
             remarks += [*masks.remarks, *left_out]
         detectability = detectability_entries(runs, assets)
+        tables_of_audits = {name: _relative(path, outputs.page) for name, path in facts.audits.items()}
+        audits = audit_parts(facts, assets, _relative(outputs.assets, outputs.page), tables_of_audits, threads)
     said = statements(groups, measures, facts.conditions)
     _write_metrics(outputs, metrics, tables)
     with atomic_folder(outputs.overlays) as folder_of_overlays:
@@ -108,6 +111,7 @@ def build_report(
         "remarks": remarks,
         "packs": pack_sentences(runs),
         "detectability": detectability,
+        "audits": audits,
         "statements": said,
         "paths": {name: _relative(getattr(outputs, name), outputs.page) for name in outputs.__dataclass_fields__},
     }

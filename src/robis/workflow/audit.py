@@ -59,6 +59,13 @@ def audit_inputs(project: Project, category: str) -> dict[str, list[str]]:
     }
 
 
+def reported_audits(project: Project) -> list[str]:
+    """The tables that the report shows, of every category; none unless the config asks for them."""
+    if not project.settings.report.audit:
+        return []
+    return [str(results.place(results.AUDIT, project.results, category=name)) for name in project.categories]
+
+
 def check_excluded(project: Project) -> None:
     """Raise ConfigError where `dataset.exclude` names what is no image, or leaves a split of a category empty."""
     excluded = excluded_images(project.source)

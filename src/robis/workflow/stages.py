@@ -186,10 +186,10 @@ SHARED: dict[str, Stage] = {
     "report": Stage(
         "robis.report.page:build_report",
         reads=(
-            *section("report", Report, but=("compare", "packs", "detectability")),
+            *section("report", Report, but=("compare", "packs", "detectability", "audit")),
             Option("dataset.bit_depth"),
-            # `packs` and `detectability` by reading what their stages write.
-            *options("report.compare", "report.packs", "report.detectability", passed=False),
+            # `packs`, `detectability` and `audit` by reading what their stages write.
+            *options("report.compare", "report.packs", "report.detectability", "report.audit", passed=False),
             *options("detectors", "dataset.categories", "dataset.splits", passed=False),
             Option("verdict.limit", passed=False),
             *options("encoder.name", "encoder.weights", passed=False),

@@ -1,5 +1,5 @@
 // Views, layers and keys; starts the page.
-const VIEWS = ["overview", "figures", "images", "run"];
+const VIEWS = [...document.querySelectorAll(".view")].map((section) => section.dataset.view);
 
 function show() {
   let { view, numbers } = place();
