@@ -62,9 +62,12 @@ def stale(one: Project, other: Project, **job: str) -> set[str]:
     chosen = JOB | job
     found = set()
     for stage in stages(chosen["detector"]):
-        kinds = {"train": ("detector", "category"), "report": (), "submit": ("detector",)}.get(
-            stage, ("category", "split") if stage in ("index", "crop") else ("detector", "category", "split")
-        )
+        kinds = {
+            "train": ("detector", "category"),
+            "report": (),
+            "submit": ("detector",),
+            "audit_images": ("category",),
+        }.get(stage, ("category", "split") if stage in ("index", "crop") else ("detector", "category", "split"))
         wildcards = {kind: chosen[kind] for kind in kinds}
         if repr(one.params(stage, **wildcards)) != repr(other.params(stage, **wildcards)):
             found.add(stage)
@@ -77,8 +80,8 @@ def stale(one: Project, other: Project, **job: str) -> set[str]:
         # The report repeats that windows of 512 pixels hold next to nothing of images of 8.
         ("tiling__window", 512, {"crop", "infer", "report"}),
         ("tiling__overlap", 0.2, {"crop"}),
-        ("encoder__name", "dinov2_reg_vits14", {"train", "infer", "report"}),
-        ("encoder__input_size", 448, {"crop", "train", "infer"}),
+        ("encoder__name", "dinov2_reg_vits14", {"audit_images", "train", "infer", "report"}),
+        ("encoder__input_size", 448, {"crop", "audit_images", "train", "infer"}),
         ("inp_former__epochs", 3, {"train"}),
         ("inp_former__checkpoint_every", 3, set()),
         ("merge__scale", 0.5, {"infer", "merge", "judge", "submit"}),
@@ -131,9 +134,9 @@ def test_a_changed_image_makes_its_split_stale(project, root: Path) -> None:
     for category, split in (("nut", "test_public"), ("bolt", "test_public"), ("nut", "train")):
         stale(before, before, category=category, split=split)
     write_image(root / "nut" / "test_public" / "good" / "0.png", 200)
-    assert stale(before, project()) == {"index", "crop", "refine", "evaluate", "report"}
+    assert stale(before, project()) == {"index", "crop", "audit_images", "refine", "evaluate", "report"}
     assert stale(before, project(), category="bolt") == {"report"}
-    assert stale(before, project(), split="train") == {"report"}
+    assert stale(before, project(), split="train") == {"audit_images", "report"}, "copies across splits"
 
 
 def test_local_weights_count_by_content_not_by_path(project, tmp_path: Path) -> None:
@@ -142,7 +145,7 @@ def test_local_weights_count_by_content_not_by_path(project, tmp_path: Path) -> 
     (tmp_path / "c.pth").write_bytes(b"two")
     first, same, other = (project(encoder__weights=str(tmp_path / f"{name}.pth")) for name in "abc")
     assert stale(first, same) == set()
-    assert stale(first, other) == {"train", "infer"}
+    assert stale(first, other) == {"audit_images", "train", "infer"}
 
 
 def test_params_survive_the_way_to_a_script(project) -> None:
@@ -181,7 +184,7 @@ def test_held_out_training_images_replace_the_validation_split(project) -> None:
     assert [sample.image for sample in every.samples("nut", "validation")] == ["nut/train/good/0.png"]
     assert [sample.image for sample in every.samples("nut", "train")] == ["nut/train/good/1.png"]
     assert every.samples("nut", "test_public") == plain.samples("nut", "test_public")
-    assert stale(plain, every) == set()
+    assert stale(plain, every) == {"audit_images"}
     assert {"index", "crop"} <= stale(plain, every, split="train") & stale(plain, every, split="validation")
 
 
@@ -193,7 +196,7 @@ def test_held_out_training_images_replace_the_validation_split(project) -> None:
         ("tiling__edge", "shift", set()),
         ("tiling__resample", "bicubic", set()),
         ("tiling__window", 64, {"crop", "train", "infer"}),
-        ("encoder__input_size", 320, {"train", "infer"}),
+        ("encoder__input_size", 320, {"audit_images", "train", "infer"}),
         ("merge__scale", 0.5, {"infer", "merge", "judge", "submit"}),
         ("superadd__smoothing_sigma", 0.0, {"infer"}),
         ("superadd__redraw_subsets", True, {"train"}),
@@ -356,10 +359,10 @@ def test_the_settings_offer_what_is_registered() -> None:
         ({"tiling__window": "image"}, "tiling__overlap", 0.3, set()),
         ({"tiling__window": "image"}, "tiling__edge", "shift", set()),
         ({"tiling__window": "image"}, "merge__scale", 0.5, {"merge", "judge", "submit"}),
-        ({}, "encoder__name", "dino_vits16", {"crop", "train", "infer", "report"}),
+        ({}, "encoder__name", "dino_vits16", {"crop", "audit_images", "train", "infer", "report"}),
         ({}, "dataset__categories", ["nut"], {"report", "submit"}),
-        ({"refine__method": "none"}, "dataset__bit_depth", 12, {"crop", "report"}),
-        ({"refine__method": "grabcut"}, "dataset__bit_depth", 12, {"crop", "refine", "report"}),
+        ({"refine__method": "none"}, "dataset__bit_depth", 12, {"crop", "audit_images", "report"}),
+        ({"refine__method": "grabcut"}, "dataset__bit_depth", 12, {"crop", "audit_images", "refine", "report"}),
     ],
 )
 def test_conditions_of_the_table(project, base: dict, key: str, value: object, stages: set[str]) -> None:

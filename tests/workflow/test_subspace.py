@@ -68,4 +68,8 @@ def test_a_changed_key_plans_what_the_table_says(subspace: Workspace, tmp_path: 
     options = SUBSPACE["subspace"] | {key.partition(".")[2]: value}
     changed.configfile.write_text(yaml.safe_dump(SUBSPACE | {"subspace": options}))
     assert changed.planned("all", "metrics") == sorted(jobs)
-    assert set(jobs) - {"infer_shard"} == followers(set(readers(key, ["subspace"])), ["subspace"]) - {"submit", "pack"}
+    assert set(jobs) - {"infer_shard"} == followers(set(readers(key, ["subspace"])), ["subspace"]) - {
+        "submit",
+        "pack",
+        "audit_images",
+    }
