@@ -117,12 +117,13 @@ def _outliers(images: Sequence[Audited]) -> dict[str, list[str | None]]:
 
 def _unlike(scores: Sequence[float]) -> list[str | None]:
     values = np.array(scores)
-    low, high = np.percentile(values, (5, 95))
+    far = robust_z(values) > FAR
+    low, high = np.percentile(values[~far], (5, 95))
     return [
         f"unlike the others: {value:.2f}, most others {low:.2f} to {high:.2f}; look at the marked place"
         if is_far
         else None
-        for value, is_far in zip(values, robust_z(values) > FAR, strict=True)
+        for value, is_far in zip(values, far, strict=True)
     ]
 
 
@@ -148,7 +149,7 @@ def _exposure(measures: Sequence[Measures]) -> list[str | None]:
 def _blurred(sharpness: Sequence[float]) -> list[str | None]:
     values = np.array(sharpness)
     far = _far(values, LEAST_SHARPNESS) & (values < np.median(values))
-    low, high = np.percentile(values, (5, 95))
+    low, high = np.percentile(values[~far], (5, 95))
     return [
         f"blurred: sharpness {value:.2f}, most others {low:.2f} to {high:.2f}" if is_far else None
         for value, is_far in zip(values, far, strict=True)
