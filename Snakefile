@@ -1,7 +1,4 @@
-"""robis: binary defect masks on high-resolution images.
-
-Targets: all, masks, metrics, packs, audit, detectability, submission.
-"""
+"""robis: defect masks. Targets: all, masks, metrics, packs, audit, detectability, submission."""
 
 from snakemake.utils import min_version
 
@@ -24,12 +21,11 @@ if not workflow.overwrite_configfiles:
     configfile: DEFAULT_CONFIG
 
 
-RULES = [
+for rule_name in [
     *("index", "crop", "winclip_embed_prompts", "winclip_embed_tiles", "train", "infer_shard", "infer"),
     *("merge", "binarize", "judge", "refine", "score_images", "evaluate"),
     *("audit_images", "pack", "measure_detectability", "report", "submit"),
-]
-for rule_name in RULES:
+]:
 
     include: f"rules/{rule_name}.smk"
 
