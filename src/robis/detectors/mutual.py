@@ -18,7 +18,6 @@ from torch import Tensor
 from robis.detectors.batches import Tiles, tile_batches
 from robis.detectors.checks import require_finite
 from robis.detectors.jobs import Compute
-from robis.detectors.musc.options import MuscOptions
 from robis.detectors.musc.scores import (
     Scoring,
     layer_norm,
@@ -34,8 +33,8 @@ from robis.io.arrays import scratch_array
 
 # Tokens and distances on the computing device; what does not fit goes to temporary files.
 MEMORY = 2_000_000_000
-# One of the published neighborhoods: three find no more here, in three times the time.
-NEIGHBORHOOD = 3
+# One of the published neighborhoods (three find no more here, in three times the time), and the published fraction.
+NEIGHBORHOOD, AVERAGED = 3, (0.0, 0.3)
 # The time grows with the square of the number of images that are compared with each other.
 MOST_COMPARED = 200
 
@@ -81,12 +80,11 @@ def _keep(tokens: Sequence[Tensor], layers: Sequence[Tensor], start: int, place:
 
 
 def _scoring(images: int, device: torch.device, precision: str, scratch: Path) -> Scoring:
-    published = MuscOptions(neighborhood_sizes=[NEIGHBORHOOD])
     parts = max(1, min(-(-images // MOST_COMPARED), images // 2))
     return Scoring(
-        neighborhood_sizes=published.neighborhood_sizes,
-        averaged_fraction=published.averaged_fraction,
-        parts=random_parts(images, parts, published.seed),
+        neighborhood_sizes=[NEIGHBORHOOD],
+        averaged_fraction=AVERAGED,
+        parts=random_parts(images, parts, seed=0),
         memory=MEMORY,
         scratch=partial(_beside, scratch),
         device=device,
