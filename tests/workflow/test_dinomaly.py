@@ -188,5 +188,9 @@ def test_a_changed_key_changes_the_parameters_of_the_stages_that_read_it(
 ) -> None:
     expected = set(DINOMALY_CHANGES[key][1])
     changed = changed_stages(dinomaly, change(tmp_path, key), "dinomaly")
-    assert followers(changed, ["dinomaly"]) - {"submit", "pack", "audit_images"} == expected
-    assert followers(set(readers(key, ["dinomaly"])), ["dinomaly"]) - {"submit", "pack", "audit_images"} == expected
+    assert followers(changed, ["dinomaly"]) - {"submit", "pack", "measure_detectability", "audit_images"} == expected
+    assert (
+        followers(set(readers(key, ["dinomaly"])), ["dinomaly"])
+        - {"submit", "pack", "measure_detectability", "audit_images"}
+        == expected
+    )

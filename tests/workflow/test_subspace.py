@@ -71,5 +71,6 @@ def test_a_changed_key_plans_what_the_table_says(subspace: Workspace, tmp_path: 
     assert set(jobs) - {"infer_shard"} == followers(set(readers(key, ["subspace"])), ["subspace"]) - {
         "submit",
         "pack",
+        "measure_detectability",
         "audit_images",
     }

@@ -138,7 +138,12 @@ def test_a_changed_key_changes_the_parameters_of_the_stages_that_read_it(
     expected = set(SUPERADD_CHANGES[key][1])
     changed = changed_stages(superadd, change(tmp_path, key), "superadd")
     for stages in (changed, set(readers(key, ["superadd"]))):
-        assert followers(stages, ["superadd"]) - {"submit", "pack", "audit_images"} == expected - {"infer_shard"}
+        assert followers(stages, ["superadd"]) - {
+            "submit",
+            "pack",
+            "measure_detectability",
+            "audit_images",
+        } == expected - {"infer_shard"}
 
 
 def published(folder: Path) -> dict[str, Any]:
