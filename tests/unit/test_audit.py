@@ -111,6 +111,17 @@ def test_an_image_is_measured_as_it_is_stored(tmp_path: Path) -> None:
     assert (gray.dark, gray.bright) == (0.5, 0.48)
 
 
+def test_ignored_pixels_do_not_count_in_measures(tmp_path: Path) -> None:
+    image = np.full((10, 20), 100, np.uint8)
+    image[:, 12:] = 255
+    ignored = image == 255
+    cv2.imwrite(str(tmp_path / "a.png"), image)
+    plain, measured = measure(tmp_path / "a.png"), measure(tmp_path / "a.png", ignored=ignored)
+    assert (measured.brightness, measured.bright) == (100, 0) and plain.bright == 0.4
+    assert measured.digest == plain.digest
+    assert (measured.small == 100).all() and measured.sharpness == 0
+
+
 def test_the_usual_score_of_a_place_does_not_count() -> None:
     """The border of every tile is 0.5 unlike; one token elsewhere is 0.3 unlike."""
     scores = np.zeros((6, 2, 2), np.float32)

@@ -9,6 +9,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 import yaml
@@ -96,7 +97,7 @@ CHANGES: dict[str, tuple[Any, set[str]]] = {
     "detectability.contrasts": ([20], {"measure_detectability"}),
     "detectability.defects_per_size": (1, {"measure_detectability"}),
     "detectability.pixel_size": (0.1, {"measure_detectability"}),
-    "detectability.crops": ("data", {"measure_detectability"}),
+    "detectability.crops": ("crops", {"measure_detectability"}),  # a folder with a defect
     "detectability.seed": (1, {"measure_detectability"}),
     "report.max_images": (4, {"report"}),
     "report.heatmap_range": ("single", {"report"}),
@@ -173,6 +174,10 @@ def write_change(finished: Workspace, folder: Path, key: str) -> Path:
     if key == "report.compare":
         shutil.copytree(finished.results / "inp_former", folder / "before" / "inp_former")
         value = [str(folder / "before")]
+    if key == "detectability.crops":
+        value = str(folder / value)
+        Path(value).mkdir()
+        cv2.imwrite(f"{value}/pit.png", np.full((4, 4, 4), 200, np.uint8))
     if key == "dataset.exclude":
         value = str(folder / value)
         Path(value).write_text("image\nnut/train/good/003_regular.png\n")

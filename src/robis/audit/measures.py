@@ -10,6 +10,7 @@ import cv2
 import numpy as np
 from PIL import Image
 
+from robis.io.ignored import filled
 from robis.io.images import FORMATS, read_image
 
 # Longest sides in pixels: of what sharpness is measured on, so that it does not depend on the camera's resolution, and
@@ -44,10 +45,17 @@ class Measures:
     sharpness: float
 
 
-def measure(path: Path, bit_depth: int | None = None) -> Measures:
-    """Measure one image; `bit_depth` as in `read_image`. Raises DataError when it cannot be read."""
+def measure(path: Path, bit_depth: int | None = None, ignored: np.ndarray | None = None) -> Measures:
+    """Measure one image. Raises DataError when it cannot be read.
+
+    Args:
+        path: the image.
+        bit_depth: as in `read_image`.
+        ignored: bool (H, W), pixels that only the digest counts; None: all count.
+    """
     image = read_image(path, bit_depth=bit_depth)
-    gray = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
+    gray = cv2.cvtColor(filled(image, ignored), cv2.COLOR_RGB2GRAY)
+    counted = gray if ignored is None else gray[~ignored]
     height, width = gray.shape
     return Measures(
         digest=hashlib.sha256(repr(image.shape).encode() + np.ascontiguousarray(image).tobytes()).hexdigest(),
@@ -55,9 +63,9 @@ def measure(path: Path, bit_depth: int | None = None) -> Measures:
         height=height,
         width=width,
         mode=_mode(path),
-        brightness=float(gray.mean()),
-        dark=float((gray == 0).mean()),
-        bright=float((gray == 255).mean()),
+        brightness=float(counted.mean()),
+        dark=float((counted == 0).mean()),
+        bright=float((counted == 255).mean()),
         sharpness=sharpness(shrunk(gray, SHARPNESS_SIDE)),
     )
 

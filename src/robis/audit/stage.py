@@ -94,7 +94,7 @@ def audit_category(
 
 
 def _measured(samples: Sequence[IndexedSample], root: Path, bit_depth: int | None, threads: int) -> list[Measures]:
-    measured = threaded(lambda sample: measure(root / sample.image, bit_depth), samples, threads)
+    measured = threaded(lambda sample: measure(root / sample.image, bit_depth, sample.ignored_pixels), samples, threads)
     return list(tracked(measured, len(samples), "images"))
 
 

@@ -9,20 +9,21 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
-from functools import lru_cache, partial
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from robis.datasets import problems
 from robis.datasets.excluded import without_excluded
 from robis.datasets.folders import below, has_images, images_in, subfolder, subfolders
+from robis.datasets.ignored import with_ignored
 from robis.datasets.listed import TABLE, VISA, listed_categories, listed_files, listed_splits, read_listed
 from robis.datasets.masks import Masks
 from robis.datasets.problems import Problem, ProblemsError
 from robis.datasets.samples import ANOMALOUS, LEARNED, NORMAL, Sample, Source
 from robis.datasets.words import folded, is_anomalous, is_mask_folder, is_normal, is_unknown
 from robis.errors import DataError
-from robis.io.names import composed, folder_problem, id_problem, on_disk
+from robis.io.names import composed, folder_problem, id_problem
 
 
 def _always(source: Source, category: str, samples: Sequence[Sample]) -> bool:
@@ -403,25 +404,7 @@ def list_category(source: Source, category: str) -> Listed:
 
 def _read(source: Source, category: str, split: str) -> list[Sample]:
     """The samples that lie in a split, each with its mask of ignored pixels where there is one."""
-    samples = LAYOUTS[source.layout].read(source, category, split)
-    if source.ignore is None:
-        return samples
-    is_there = lru_cache(maxsize=None)(lambda path: (source.root / path).is_file())
-
-    def ignore_of(sample: Sample) -> str | None:
-        path = ignore_path(source, category=category, split=split, name=sample.sample_id)
-        return path if is_there(path) else None
-
-    return [replace(sample, ignore=ignore_of(sample)) for sample in samples]
-
-
-def ignore_path(source: Source, **fields: str) -> str:
-    """Where the mask of ignored pixels of an image lies: posix, relative to the root or absolute; see `Source`."""
-    path = str(source.ignore)
-    for field, value in fields.items():
-        path = path.replace(f"{{{field}}}", value)
-    file = on_disk(source.root / Path(path).expanduser())
-    return file.relative_to(source.root).as_posix() if file.is_relative_to(source.root) else file.as_posix()
+    return with_ignored(source, category, split, LAYOUTS[source.layout].read(source, category, split))
 
 
 def _unusable_ids(samples: Sequence[Sample]) -> list[Problem]:

@@ -9,8 +9,9 @@ from typing import Any
 from robis.binarization.promise import images_needed, rank_of, too_few
 from robis.config.overrides import as_list
 from robis.config.settings import SharedSettings
+from robis.datasets.ignored import ignore_path
 from robis.datasets.index import nothing_found
-from robis.datasets.layouts import ignore_path, list_categories, list_splits
+from robis.datasets.layouts import list_categories, list_splits
 from robis.datasets.samples import LEARNED
 from robis.detectors import base
 from robis.detectors.registry import DETECTORS
