@@ -31,8 +31,21 @@ MapType = type[np.float16] | type[np.float32]
 # From one tile uint8 (1, s, s, 3) RGB, and its ignored tokens bool (1, g, g) if there are any, to its map float32
 # (1, m, m), and to its score (1,) where the detector gives one.
 TileFunction = Callable[..., tuple[Tensor, ...]]
-# The ignored pixels of each tile, see `robis.io.ignored.encode`; None for a tile without any.
-IgnoredTiles = Sequence[bytes | None]
+
+
+@dataclass(frozen=True, eq=False)
+class ImageTiles:
+    """What a detector sees of one image.
+
+    Attributes:
+        pixels: uint8 (n, s, s, 3) RGB, a tile each; (1, H, W, 3) for an image as it is.
+        source: the image, for messages.
+        ignored: pixels of each tile, see `robis.io.ignored.encode`, or None for a tile without any; None: none is.
+    """
+
+    pixels: np.ndarray
+    source: str | Path
+    ignored: Sequence[bytes | None] | None = None
 
 
 @dataclass(frozen=True)
@@ -64,22 +77,13 @@ class Scorer(ABC):
     grid: int
 
     @abstractmethod
-    def raw_maps(
-        self,
-        tiles: np.ndarray,
-        compute: Compute,
-        size: MapScale,
-        source: str | Path,
-        ignored: IgnoredTiles | None = None,
-    ) -> RawMaps:
+    def raw_maps(self, image: ImageTiles, compute: Compute, size: MapScale) -> RawMaps:
         """Raw maps of one image.
 
         Args:
-            tiles: uint8 (n, s, s, 3) RGB; (1, H, W, 3) for an image as it is.
+            image: its tiles.
             compute: how to compute.
             size: of the maps.
-            source: the image, for messages.
-            ignored: pixels of the tiles; None: none is ignored.
 
         Raises:
             DataError: a map is not finite.
@@ -133,22 +137,15 @@ class TileScorer(Scorer):
             return torch.cat(in_passes(of_pass, joined, compute))[: len(batch)]
 
     @torch.inference_mode()
-    def raw_maps(
-        self,
-        tiles: np.ndarray,
-        compute: Compute,
-        size: MapScale,
-        source: str | Path,
-        ignored: IgnoredTiles | None = None,
-    ) -> RawMaps:
+    def raw_maps(self, image: ImageTiles, compute: Compute, size: MapScale) -> RawMaps:
         device = named_device(compute.device)
         how, side = with_work(compute, device), map_size(size.window, size.scale, self.input_size)
-        cells = cells_of(ignored, (self.grid, self.grid)) if ignored and self.grid else None
+        cells = cells_of(image.ignored, (self.grid, self.grid)) if image.ignored and self.grid else None
         parts = []
-        for start, batch in batches_of(tiles, how, device):
+        for start, batch in batches_of(image.pixels, how, device):
             of_batch = None if cells is None else cells[start : start + len(batch)]
             values = self.batch_maps(batch, side, how, of_batch).float().cpu().numpy()
-            parts.append(stored(values, range(start, start + len(values)), source, self.dtype))
+            parts.append(stored(values, range(start, start + len(values)), image.source, self.dtype))
         return RawMaps(np.concatenate(parts))
 
     def tile_function(self, size: MapScale) -> TileFunction:
@@ -180,18 +177,12 @@ class ImageScorer(Scorer):
         return values
 
     @torch.inference_mode()
-    def raw_maps(
-        self,
-        tiles: np.ndarray,
-        compute: Compute,
-        size: MapScale,
-        source: str | Path,
-        ignored: IgnoredTiles | None = None,
-    ) -> RawMaps:
-        image = np.ascontiguousarray(tiles[0])
-        side = whole_map_size(image.shape[0], image.shape[1], size.scale)
-        values = self.map_of(image, named_device(compute.device), side, ignored[0] if ignored else None)[None]
-        require_finite(values, "map values", [0], source)
+    def raw_maps(self, image: ImageTiles, compute: Compute, size: MapScale) -> RawMaps:
+        pixels = np.ascontiguousarray(image.pixels[0])
+        side = whole_map_size(pixels.shape[0], pixels.shape[1], size.scale)
+        ignored = image.ignored[0] if image.ignored else None
+        values = self.map_of(pixels, named_device(compute.device), side, ignored)[None]
+        require_finite(values, "map values", [0], image.source)
         return RawMaps(values, covers_image=True)
 
     def tile_function(self, size: MapScale) -> TileFunction:

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from robis.detectors.jobs import Compute, MapScale
-from robis.detectors.scorers import IgnoredTiles, RawMaps, Scorer, TileFunction, stored
+from robis.detectors.scorers import ImageTiles, RawMaps, Scorer, TileFunction, stored
 from robis.encoders.weights import first_line
 from robis.errors import DataError
 from robis.io.atomic import atomic_file
@@ -126,17 +126,10 @@ class _Recorder(Scorer):
         self._scorer: Scorer = replace(cast(Any, scorer), dtype=np.float32)
         self.maps = np.zeros((0, 0, 0), np.float32)
 
-    def raw_maps(
-        self,
-        tiles: np.ndarray,
-        compute: Compute,
-        size: MapScale,
-        source: str | Path,
-        ignored: IgnoredTiles | None = None,
-    ) -> RawMaps:
-        raw = self._scorer.raw_maps(tiles, compute, size, source, ignored)
+    def raw_maps(self, image: ImageTiles, compute: Compute, size: MapScale) -> RawMaps:
+        raw = self._scorer.raw_maps(image, compute, size)
         self.maps = raw.maps
-        return replace(raw, maps=stored(raw.maps, range(len(raw.maps)), source, self.dtype))
+        return replace(raw, maps=stored(raw.maps, range(len(raw.maps)), image.source, self.dtype))
 
     def tile_function(self, size: MapScale) -> TileFunction:
         return self._scorer.tile_function(size)

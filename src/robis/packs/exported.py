@@ -16,7 +16,7 @@ from torch import nn
 
 from robis import __version__
 from robis.detectors.jobs import Compute, MapScale
-from robis.detectors.scorers import IgnoredTiles, MapType, RawMaps, Scorer, TileFunction, stored
+from robis.detectors.scorers import ImageTiles, MapType, RawMaps, Scorer, TileFunction, stored
 from robis.encoders.weights import first_line
 from robis.errors import ConfigError, DataError
 from robis.packs.format import Manifest, Part, check_format, digest_of
@@ -102,21 +102,14 @@ class OnnxScorer(Scorer):
         """Tokens along one side of a tile; 0 for a graph that takes no ignored ones."""
         return next((entry.shape[-1] for entry in self.session.get_inputs() if entry.name == IGNORED), 0)
 
-    def raw_maps(
-        self,
-        tiles: np.ndarray,
-        compute: Compute,
-        size: MapScale,
-        source: str | Path,
-        ignored: IgnoredTiles | None = None,
-    ) -> RawMaps:
-        inputs = [{INPUT: tile[None]} for tile in tiles]
-        if ignored and self.grid:
-            for values, cells in zip(inputs, cells_of(ignored, (self.grid, self.grid)), strict=True):
+    def raw_maps(self, image: ImageTiles, compute: Compute, size: MapScale) -> RawMaps:
+        inputs = [{INPUT: tile[None]} for tile in image.pixels]
+        if image.ignored and self.grid:
+            for values, cells in zip(inputs, cells_of(image.ignored, (self.grid, self.grid)), strict=True):
                 values[IGNORED] = cells[None]
         outputs = [self.session.run(None, values) for values in inputs]
         maps, *scores = (np.concatenate(parts) for parts in zip(*outputs, strict=True))
-        return RawMaps(stored(maps, range(len(maps)), source, self.dtype), scores=scores[0] if scores else None)
+        return RawMaps(stored(maps, range(len(maps)), image.source, self.dtype), scores=scores[0] if scores else None)
 
     def tile_function(self, size: MapScale) -> TileFunction:
         raise DataError("The detector is exported already; expected a pack.")

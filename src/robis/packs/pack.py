@@ -18,7 +18,7 @@ from robis.binarization.stage import coarse_mask
 from robis.binarization.statistics import valid_map
 from robis.detectors.jobs import Compute, ScorerJob
 from robis.detectors.registry import DETECTORS
-from robis.detectors.scorers import RawMaps, Scorer
+from robis.detectors.scorers import ImageTiles, RawMaps, Scorer
 from robis.encoders.names import is_pretrained_tag
 from robis.errors import ConfigError, DataError, WeightsError, one_of
 from robis.io.ignored import covered_at, decode, filled
@@ -96,7 +96,7 @@ class Pack:
         clock.step("cut")
         with self._turn:
             of_tiles = [tile_ignored(self.ignored, window) for window in windows] if self.ignored else None
-            raw = self.scorer.raw_maps(tiles, self.compute, settings.scorer.size, name, of_tiles)
+            raw = self.scorer.raw_maps(ImageTiles(tiles, name, of_tiles), self.compute, settings.scorer.size)
         clock.step("infer")
         places = None if raw.covers_image else [(w.x, w.y, w.width, w.height) for w in windows]
         merging = settings.merge.model_dump()

@@ -17,7 +17,7 @@ from robis.detectors.checks import require_finite
 from robis.detectors.ignored import lowest_where
 from robis.detectors.jobs import Compute, InferJob, MapScale, ScorerJob
 from robis.detectors.model_files import open_model
-from robis.detectors.scorers import IgnoredTiles, MapType, RawMaps, Scorer, TileFunction, batches_of, stored
+from robis.detectors.scorers import ImageTiles, MapType, RawMaps, Scorer, TileFunction, batches_of, stored
 from robis.detectors.winclip.scores import score, tile_maps
 from robis.detectors.winclip.tiles import embed, embed_batch, stored_type
 from robis.detectors.winclip.windows import check_scales, field_of
@@ -150,29 +150,22 @@ class WinclipScorer(Scorer):
         return self.scores.grid
 
     @torch.inference_mode()
-    def raw_maps(
-        self,
-        tiles: np.ndarray,
-        compute: Compute,
-        size: MapScale,
-        source: str | Path,
-        ignored: IgnoredTiles | None = None,
-    ) -> RawMaps:
+    def raw_maps(self, image: ImageTiles, compute: Compute, size: MapScale) -> RawMaps:
         device = named_device(compute.device)
-        how, input_size = with_work(compute, device), int(tiles.shape[1])
+        how, input_size = with_work(compute, device), int(image.pixels.shape[1])
         side = map_size(size.window, size.scale, input_size)
         whole, maps = [], []
-        for start, batch in batches_of(tiles, how, device):
+        for start, batch in batches_of(image.pixels, how, device):
             numbers, vectors = range(start, start + len(batch)), {}
             for name, values in embed_batch(self.encoder, batch, self.scores.scales, how).items():
-                require_finite(values, "embeddings", numbers, source)
+                require_finite(values, "embeddings", numbers, image.source)
                 vectors[name] = values if stored_type(how.precision) == np.float32 else values.half()
-            if ignored:
-                cells = cells_of(ignored[start : start + len(batch)], self.scores.grids)
+            if image.ignored:
+                cells = cells_of(image.ignored[start : start + len(batch)], self.scores.grids)
                 vectors[IGNORED] = torch.from_numpy(cells).to(device)
             of_batch, maps_of_batch = self.scores.of(vectors, how, input_size=input_size, size=side)
             whole.append(of_batch)
-            maps.append(stored(maps_of_batch, numbers, source, self.dtype))
+            maps.append(stored(maps_of_batch, numbers, image.source, self.dtype))
         return RawMaps(np.concatenate(maps), scores=np.concatenate(whole))
 
     def tile_function(self, size: MapScale) -> TileFunction:
