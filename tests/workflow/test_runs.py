@@ -30,7 +30,8 @@ def test_the_linter_has_nothing_to_say_even_without_data(workspace: Workspace) -
 def test_outputs_are_named_and_shaped_as_documented(finished: Workspace) -> None:
     results = finished.results
     samples = pd.read_parquet(results / "samples" / "nut" / "test_public.parquet")
-    assert list(samples.columns) == ["sample_id", "split", "image", "label", "defect", "mask", "height", "width"]
+    named = ["sample_id", "split", "image", "label", "defect", "mask", "height", "width", "ignore", "ignored"]
+    assert list(samples.columns) == named
     assert samples["sample_id"].tolist() == [
         *("bad/000_regular", "bad/001_regular", "bad/002_regular"),
         *("good/000_regular", "good/001_regular"),

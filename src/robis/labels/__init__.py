@@ -1,0 +1,1 @@
+"""Files of annotation tools: COCO, YOLO segmentation, labelme, Label Studio, CVAT."""

@@ -151,7 +151,7 @@ def _review_in_words(review: Review) -> Iterator[str]:
 def _use(dataset: Mapping[str, Any]) -> str:
     from robis.config.yaml_files import to_yaml
 
-    return f"Use it with\n\n{to_yaml({'dataset': dict(dataset)}).rstrip()}"
+    return f"Use it with\n\n{to_yaml({'dataset': dict(dataset)}, width=4096).rstrip()}"
 
 
 def _count(number: int, noun: str) -> str:
