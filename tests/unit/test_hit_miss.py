@@ -170,3 +170,25 @@ def test_sizes_are_rounded_up(pixels: float, words: str) -> None:
 def test_separated_hits_have_no_curve() -> None:
     with pytest.raises(ValueError, match="separated"):
         Logistic(counted((2, 0, 3), (4, 3, 0)))
+
+
+def test_steep_curves_have_bounds_everywhere() -> None:
+    """Also far from the size at which they rise, where POD is 0 or 1 to the last digit."""
+    rng = np.random.default_rng(5)
+    sizes = np.geomspace(4, 64, 8)
+    fitted = 0
+    for slope in (3, 10, 30, 100):
+        for _ in range(40):
+            pod = 1 / (1 + np.exp(-slope * (np.log(sizes) - np.log(rng.uniform(6, 40)))))
+            hits = rng.binomial(6, pod)
+            data = HitMiss(sizes, hits, 6 - hits)
+            if data.is_separated:
+                continue
+            fitted += 1
+            curve = Logistic(data)
+            for size in np.geomspace(2, 128, 9).tolist():
+                lower, upper = curve.pod_bounds(size)
+                assert 0 <= lower <= curve.pod(np.array(size)) + 1e-9 and curve.pod(np.array(size)) - 1e-9 <= upper <= 1
+            bound = curve.size_bound(0.9)
+            assert bound is None or bound >= curve.size_at(0.9)
+    assert fitted > 40

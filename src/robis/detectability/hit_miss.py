@@ -14,6 +14,7 @@ from functools import cached_property
 import numpy as np
 import statsmodels.api as sm
 from scipy.optimize import brentq
+from scipy.special import expit, log_expit
 from scipy.stats import chi2
 
 CONFIDENCE = 0.95
@@ -24,6 +25,8 @@ CRITICAL = float(chi2.ppf(CONFIDENCE, 1))
 FARTHEST = 1e6
 # Where a probability counts as 0 or 1.
 FARTHEST_LOGIT = 20.0
+# Slope of a curve that is a step.
+STEEPEST = 1e4
 
 
 def logit(probability: float) -> float:
@@ -72,10 +75,16 @@ class Logistic:
         if data.is_separated:
             raise ValueError("hits and misses are separated")
         self.data = data
-        self._counts = np.stack([data.hits, data.misses], axis=1)
         self._log_sizes = np.log(data.sizes)
-        (self.intercept, self.slope), self._deviance = _fitted(self._counts, sm.add_constant(self._log_sizes))
-        _, self._deviance_without_slope = _fitted(self._counts, np.ones((len(self._counts), 1)))
+        counts = np.stack([data.hits, data.misses], axis=1)
+        with warnings.catch_warnings():
+            # Of probabilities that round to 0 or 1.
+            warnings.simplefilter("ignore")
+            fit = sm.GLM(counts, sm.add_constant(self._log_sizes), family=sm.families.Binomial()).fit(scale=1.0)
+        self.intercept, self.slope = fit.params.tolist()
+        self._deviance = self._deviance_of(self.intercept + self.slope * self._log_sizes)
+        share = data.hits.sum() / counts.sum()
+        self._deviance_without_slope = self._deviance_of(np.full(len(counts), logit(share)))
 
     def pod(self, sizes: np.ndarray) -> np.ndarray:
         """Probability of detection, float64 (N,), of sizes (N,)."""
@@ -106,18 +115,24 @@ class Logistic:
 
     def _ratio(self, log_size: float, level: float) -> float:
         """Likelihood ratio statistic of curves through a point: what they deviate more than the best one."""
-        offset = np.full(len(self._log_sizes), level)
-        _, deviance = _fitted(self._counts, (self._log_sizes - log_size)[:, None], offset)
-        return deviance - self._deviance
+        x = self._log_sizes - log_size
+        hits, trials = self.data.hits, self.data.hits + self.data.misses
 
+        def score(slope: float) -> float:
+            return float((x * (hits - trials * expit(level + slope * x))).sum())
 
-def _fitted(counts: np.ndarray, predictors: np.ndarray, offset: np.ndarray | None = None) -> tuple[list[float], float]:
-    """Coefficients and deviance of a logistic regression of hits and misses, int (N, 2), on predictors (N, k)."""
-    with warnings.catch_warnings():
-        # Of curves through all points, which separated data would also give, and of probabilities that round to 0.
-        warnings.simplefilter("ignore")
-        fit = sm.GLM(counts, predictors, family=sm.families.Binomial(), offset=offset).fit(scale=1.0)
-        return fit.params.tolist(), float(fit.deviance)
+        # It falls with the slope. Fitting again with a fixed point may not converge where curves are steep.
+        low, high = -1.0, 1.0
+        while score(low) < 0 and low > -STEEPEST:
+            low *= 2
+        while score(high) > 0 and high < STEEPEST:
+            high *= 2
+        slope = brentq(score, low, high) if score(low) > 0 > score(high) else (high if score(high) >= 0 else low)
+        return max(0.0, self._deviance_of(level + slope * x) - self._deviance)
+
+    def _deviance_of(self, logits: np.ndarray) -> float:
+        """Minus twice the logarithm of the likelihood of the hits and misses, given the logit of each size."""
+        return -2 * float((self.data.hits * log_expit(logits) + self.data.misses * log_expit(-logits)).sum())
 
 
 def _crossing(ratio: Callable[[float], float], farthest: float) -> float | None:
