@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 
 from robis.datasets.samples import Sample, Source
+from robis.datasets.words import folded
+from robis.errors import DataError
 from robis.io.names import on_disk
 
 
 def with_ignored(source: Source, category: str, split: str, samples: Sequence[Sample]) -> list[Sample]:
-    """The samples of a split, each with its mask of ignored pixels where there is one."""
+    """The samples of a split, each with its mask of ignored pixels where there is one.
+
+    Masks may lie among the images: a sample that is the mask of another one is left out. Raises DataError where an
+    image would be its own mask.
+    """
     if source.ignore is None:
         return list(samples)
     is_there = lru_cache(maxsize=None)(lambda path: (source.root / path).is_file())
@@ -21,7 +27,26 @@ def with_ignored(source: Source, category: str, split: str, samples: Sequence[Sa
         path = ignore_path(source, category=category, split=split, name=sample.sample_id)
         return path if is_there(path) else None
 
-    return [replace(sample, ignore=ignore_of(sample)) for sample in samples]
+    paired = [(sample, ignore_of(sample)) for sample in samples]
+    masks = {path for sample, path in paired if path != sample.image}
+    paired = [(sample, path) for sample, path in paired if sample.image not in masks]
+    for sample, path in paired:
+        if path == sample.image:
+            raise DataError(
+                f"dataset.ignore: {source.ignore!r} takes {sample.image}, an image of {category}/{split}, for its own "
+                f"mask. Give the masks another folder or name, as in ignore/{{category}}/{{split}}/{{name}}.png."
+            )
+    return [replace(sample, ignore=path) for sample, path in paired]
+
+
+def folder_of_masks(source: Source, splits: Collection[str]) -> str | None:
+    """The folder of the root that looks like a category since its masks lie in folders named after splits; or None."""
+    if source.ignore is None:
+        return None
+    root = source.root.resolve()
+    pattern = (source.root / Path(source.ignore).expanduser()).resolve()
+    parts = pattern.relative_to(root).parts if pattern.is_relative_to(root) else ()
+    return parts[0] if len(parts) > 2 and folded(parts[1]) in {"{split}", *map(folded, splits)} else None
 
 
 def ignore_path(source: Source, **fields: str) -> str:

@@ -16,7 +16,7 @@ from pathlib import Path
 from robis.datasets import problems
 from robis.datasets.excluded import without_excluded
 from robis.datasets.folders import below, has_images, images_in, subfolder, subfolders
-from robis.datasets.ignored import with_ignored
+from robis.datasets.ignored import folder_of_masks, with_ignored
 from robis.datasets.listed import TABLE, VISA, listed_categories, listed_files, listed_splits, read_listed
 from robis.datasets.masks import Masks
 from robis.datasets.problems import Problem, ProblemsError
@@ -333,9 +333,9 @@ def list_categories(source: Source) -> list[str]:
             f"`robis data demo` writes the demo's."
         )
     categories = layout.categories(source)
-    if source.ignore and layout.listed_files is None:
-        # Masks of ignored pixels in folders named after splits look like a category.
-        categories = [name for name in categories if name != Path(source.ignore).parts[0]]
+    if layout.listed_files is None:
+        masks = folder_of_masks(source, list_splits(source))
+        categories = [name for name in categories if name != masks]
     if not categories:
         raise DataError(
             f"dataset.root: {root} holds no category of layout {source.layout!r}: expected {layout.expects}."
