@@ -149,6 +149,45 @@ def test_the_folder_of_the_masks_is_no_category(nuts: Path) -> None:
     assert list_categories(Source("mvtec_ad", nuts, ignore="ignore/{split}/{name}.png")) == ["nut"]
 
 
+def test_however_the_folder_of_the_masks_is_written_it_is_no_category(nuts: Path) -> None:
+    write_ignore(nuts / "ignore" / "test" / "crack" / "001.png", corner(6, 8, (1, 1)))
+    for folder in (f"{nuts}/ignore", f"../{nuts.name}/ignore", "./ignore"):
+        assert list_categories(Source("mvtec_ad", nuts, ignore=f"{folder}/{{split}}/{{name}}.png")) == ["nut"]
+
+
+def test_a_category_that_holds_its_mask_stays_one(nuts: Path) -> None:
+    write_ignore(nuts / "nut" / "ignore.png", corner(6, 8, (1, 1)))
+    assert list_categories(Source("mvtec_ad", nuts, ignore="nut/ignore.png")) == ["nut"]
+
+
+@pytest.mark.parametrize("pattern", ["{category}/train/good/a.png", "{category}/{split}/{name}_ignore.png"])
+def test_masks_among_the_images_are_no_images(nuts: Path, pattern: str) -> None:
+    ids = [sample.sample_id for sample in list_samples(Source("mvtec_ad", nuts), "nut", "train")]
+    for name in ids:
+        write_ignore(nuts / pattern.format(category="nut", split="train", name=name), corner(6, 8, (1, 1)))
+    samples = list_samples(Source("mvtec_ad", nuts, ignore=pattern), "nut", "train")
+    assert [sample.sample_id for sample in samples] == ids and all(sample.ignore for sample in samples)
+
+
+def test_no_image_is_its_own_mask(nuts: Path) -> None:
+    source = Source("mvtec_ad", nuts, ignore="{category}/{split}/{name}.png")
+    with pytest.raises(DataError, match=r"takes nut/train/good/000\.png, an image of nut/train, for its own mask"):
+        list_samples(source, "nut", "train")
+
+
+def test_doubtful_masks_are_named_once(nuts: Path, caplog: pytest.LogCaptureFixture) -> None:
+    # Painted in black on transparent ground: no color is above 0.
+    cv2.imwrite(
+        str(nuts / "ignore" / "nut.png"), np.dstack([np.zeros((6, 8, 3), np.uint8), corner(6, 8, (3, 4)) * 255])
+    )
+    samples = read_samples(trees.index(nuts, "train", ignore="ignore/{category}.png"))
+    assert all(sample.ignored is None for sample in samples)
+    assert "1 mask of ignored pixels ignores nothing. Pixels above 0 are ignored" in caplog.text
+    write_ignore(nuts / "ignore" / "nut.jpg", corner(6, 8, (3, 4)))
+    trees.index(nuts, "train", ignore="ignore/{category}.jpg")
+    assert "1 mask of ignored pixels was saved with loss" in caplog.text
+
+
 def test_masks_that_cannot_be_used_are_listed(nuts: Path, tmp_path: Path) -> None:
     source = Source("mvtec_ad", nuts, ignore="ignore/{name}.png")
     write_ignore(nuts / "ignore" / "crack" / "000.png", corner(6, 8, (2, 2)))

@@ -129,24 +129,46 @@ def check_samples(source: Source, category: str, samples: Sequence[Sample], *, t
             return checked
         return _with_ignored(checked, source, sample, read_ignored)
 
-    return list(tracked(threaded(check, samples, threads), len(samples), "images"))
+    return _each_remark_once(list(tracked(threaded(check, samples, threads), len(samples), "images")))
+
+
+def _each_remark_once(checked: Sequence[Checked]) -> list[Checked]:
+    """The same, where a remark on a mask that several images share is made of the first of them alone."""
+    seen: set[Problem | None] = set()
+    once = []
+    for result in checked:
+        once.append(replace(result, remark=None) if result.remark in seen else result)
+        seen.add(result.remark)
+    return once
 
 
 @dataclass(frozen=True)
 class _IgnoredMask:
-    """A mask of ignored pixels: its size, what is ignored (see `robis.io.ignored.encode`), and which share it is."""
+    """A mask of ignored pixels.
+
+    Attributes:
+        shape: its height and width.
+        ignored: what is ignored, see `robis.io.ignored.encode`.
+        share: of its pixels that are ignored.
+        remark: what makes it doubtful, or None.
+    """
 
     shape: tuple[int, int]
     ignored: bytes
     share: float
+    remark: Problem | None = None
 
 
 def _read_ignored(path: Path) -> _IgnoredMask | Problem:
     try:
-        mask = read_mask(path)
+        content = read_mask_content(path)
     except DataError as error:
         return Problem(problems.UNREADABLE_IGNORE, str(error))
-    return _IgnoredMask((mask.shape[0], mask.shape[1]), encode(mask), float(np.count_nonzero(mask)) / mask.size)
+    mask = content.marked
+    share = float(np.count_nonzero(mask)) / mask.size
+    odd = problems.EMPTY_IGNORE if share == 0 else problems.LOSSY_IGNORE if content.lossy else None
+    remark = Problem(odd, str(path)) if odd else None
+    return _IgnoredMask((mask.shape[0], mask.shape[1]), encode(mask), share, remark)
 
 
 def _with_ignored(
@@ -163,6 +185,7 @@ def _with_ignored(
         return replace(checked, problem=Problem(problems.IGNORE_SIZE, text))
     if mask.share == 1:
         return replace(checked, problem=Problem(problems.ALL_IGNORED, f"{sample.image}, by {path}"))
+    checked = replace(checked, remark=checked.remark or mask.remark)
     if mask.share == 0:
         return checked
     checked = replace(checked, ignored=mask.ignored, ignored_share=mask.share)

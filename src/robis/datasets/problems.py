@@ -160,6 +160,16 @@ NEARLY_ALL = Kind(
     "masks mark nearly all of their images",
     "Invert the masks if black is defective",
 )
+EMPTY_IGNORE = Kind(
+    "mask of ignored pixels ignores nothing",
+    "masks of ignored pixels ignore nothing",
+    "Pixels above 0 are ignored, and transparency does not count. Paint the region white",
+)
+LOSSY_IGNORE = Kind(
+    "mask of ignored pixels was saved with loss",
+    "masks of ignored pixels were saved with loss",
+    "JPEG and lossy WebP leave gray around regions, which is then ignored too. Save the masks as PNG",
+)
 IGNORED_DEFECT = Kind(
     "defective image has its defects in ignored pixels alone",
     "defective images have their defects in ignored pixels alone",
