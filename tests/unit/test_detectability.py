@@ -180,6 +180,19 @@ def test_crops_are_scaled_to_the_size_and_keep_their_colors(tmp_path: Path) -> N
     assert defect is not None and defect.image[defect.y, defect.x].tolist() == [200, 0, 0]
 
 
+def test_transparent_pixels_of_a_crop_count_neither_as_color_nor_as_place(tmp_path: Path) -> None:
+    """A gray defect in a corner of a large canvas, white where it is transparent, on a gray image of the same value."""
+    pixels = np.full((400, 400, 4), (255, 255, 255, 0), np.uint8)
+    pixels[2:13, 3:14] = (90, 90, 90, 255)
+    pixels[4, 14] = (90, 90, 90, 128)
+    cv2.imwrite(str(tmp_path / "a.png"), pixels)
+    crops, image = read_crops([tmp_path / "a.png"]), np.full((90, 120, 3), 90, np.uint8)
+    for size in (5.0, 30.0):
+        stamp = crop_stamp(crops, size, np.random.default_rng(0))
+        defect = put(image, stamp, room_in(free_area(90, 120)), np.random.default_rng(0))
+        assert defect is not None and (defect.image == 90).all()
+
+
 @pytest.mark.parametrize(
     ("write", "words"),
     [

@@ -26,6 +26,8 @@ BORDER = 2
 VISIBLE, PLACES = 2.0, 20
 # Width of a scratch: a fraction of its length, within these pixels.
 SCRATCH_WIDTH, SCRATCH_WIDTHS = 1 / 12, (1.0, 4.0)
+# Pixels that a crop covers less than this have no color of their own.
+LEAST_COVER = 1e-6
 
 
 @dataclass(frozen=True, eq=False)
@@ -247,7 +249,7 @@ PLURALS = {
 
 
 def read_crops(files: Sequence[Path]) -> list[np.ndarray]:
-    """Read the user's own defects: uint8 (h, w, 4) RGBA each.
+    """Read the user's own defects: uint8 (h, w, 4) RGBA each, in the middle of a transparent border.
 
     Raises DataError for a file that is no PNG of 8 bits with an alpha channel, or that has no opaque pixel.
     """
@@ -261,7 +263,11 @@ def read_crops(files: Sequence[Path]) -> list[np.ndarray]:
             )
         if pixels[..., 3].max() < 128:
             raise DataError(f"{file}: no pixel is opaque; expected a defect. Take it out of detectability.crops.")
-        crops.append(cv2.cvtColor(pixels, cv2.COLOR_BGRA2RGBA))
+        # Graphics programs save a layer on the canvas of its whole image.
+        x, y, width, height = cv2.boundingRect(pixels[..., 3])
+        crop = cv2.cvtColor(pixels[y : y + height, x : x + width], cv2.COLOR_BGRA2RGBA)
+        # With a border of its own size, scaling to whole pixels changes the defect little.
+        crops.append(np.pad(crop, ((height, height), (width, width), (0, 0))))
     return crops
 
 
@@ -271,8 +277,19 @@ def crop_stamp(crops: Sequence[np.ndarray], size: float, rng: np.random.Generato
     factor = size / np.sqrt(4 / np.pi * np.count_nonzero(crop[..., 3] >= 128))
     height, width = (max(1, round(side * factor)) for side in crop.shape[:2])
     filtering = cv2.INTER_AREA if factor < 1 else cv2.INTER_LINEAR
-    scaled = cv2.resize(np.ascontiguousarray(crop).astype(np.float32), (width, height), interpolation=filtering)
+    scaled = cv2.resize(_weighted(crop), (width, height), interpolation=filtering)
     # An odd number of pixels with the margin, so that the stamp has a center.
     margins = [(MARGIN, MARGIN + 1 - side % 2) for side in (height, width)]
     padded = np.pad(scaled, (*margins, (0, 0)))
-    return Stamp(padded[..., 3] / 255, lambda patch: padded[..., :3])
+    cover = padded[..., 3]
+    colors = padded[..., :3] / np.maximum(cover, LEAST_COVER)[..., None]
+    return Stamp(cover, lambda patch: colors)
+
+
+def _weighted(crop: np.ndarray) -> np.ndarray:
+    """A crop, uint8 (h, w, 4) RGBA, as float32 with alpha in 0..1 and colors times alpha.
+
+    Scaled so, the colors behind transparent pixels, which may be any, do not get into the rim.
+    """
+    alpha = crop[..., 3:].astype(np.float32) / 255
+    return np.concatenate([crop[..., :3] * alpha, alpha], axis=2)
