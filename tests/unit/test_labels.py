@@ -468,6 +468,26 @@ def test_what_the_file_does_not_name_stays(tmp_path: Path) -> None:
     }
 
 
+def test_masks_of_images_outside_the_root_stay_in_their_folder(tmp_path: Path) -> None:
+    """Images above the root, and two that differ only in suffix: each has its own mask, and no image is overwritten."""
+    root = tmp_path / "x/parts"
+    files = ["../../other/0.png", "test/0.png", "test/0.jpg"]
+    for file in ("train/0.png", *files):
+        write_image(root / file)
+    rows = ["nut,train,train/0.png,normal,,", *(f"nut,test,{file},normal,,{n}" for n, file in enumerate(files))]
+    (root / "samples.csv").write_text("\n".join(["category,split,image,label,mask,sample_id", *rows]))
+    options = f"name: parts, layout: table, root: {root}, splits: [test], allow_outside_root: true"
+    (tmp_path / "x/config.yaml").write_text(f"dataset: {{{options}}}\n")
+    masks = [np.arange(48).reshape(6, 8) == n for n in range(3)]
+    images = [LabeledImage(file, 6, 8, tuple(connected("crack", masks[n]))) for n, file in enumerate(files)]
+    before = {file: (root / file).read_bytes() for file in files}
+    assert imported(written("coco", MASKS, tmp_path, images), root, tmp_path / "out") == 0
+    assert {file: (root / file).read_bytes() for file in files} == before
+    source = Source("table", root, str(tmp_path / "out/samples.csv"), allow_outside_root=True)
+    for sample in list_samples(source, "nut", "test"):
+        np.testing.assert_array_equal(read_mask(root / str(sample.mask)), masks[files.index(sample.image)])
+
+
 def test_labels_that_do_not_fit_leave_nothing_behind(
     parts: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

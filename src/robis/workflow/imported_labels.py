@@ -55,14 +55,15 @@ def import_labels(path: Path, kind: str, settings: SharedSettings, out: Path) ->
         raise DataError(f"{out}: exists already. Give another folder with --out.")
     source = source_of(settings)
     rows = all_rows(source)
-    images = KnownImages({row.sample.image for row in rows}, lambda file: image_size(source.root / file))
+    row_of = {row.sample.image: row for row in rows}
+    images = KnownImages(row_of, lambda file: image_size(source.root / file))
     # Defect and mask by image; None for good ones.
     labels: dict[str, tuple[str, str] | None] = {}
     with atomic_folder(out) as scratch:
         for image in FORMATS[kind].read(path, images):
             labels[image.file] = None
             if image.regions:
-                mask = write_mask_of(image.file, image.mask(), scratch, out, source)
+                mask = write_mask_of(row_of[image.file], image.mask(), scratch, out, source)
                 labels[image.file] = (_most_marked(image), mask)
         images.check(path)
         write_table(scratch, [_labeled(row, labels) for row in rows], path)

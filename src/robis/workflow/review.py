@@ -134,7 +134,7 @@ def apply_review(review: Review, settings: SharedSettings, out: Path, *, masks_o
         for image, regions in review.masks.items():
             file = _final_mask(settings, str(masks_of), image)
             mask = _ground_truth(file, regions, rows[image], source)
-            path = write_mask_of(rows[image].sample.image, mask, scratch, out, source)
+            path = write_mask_of(rows[image], mask, scratch, out, source)
             rows[image] = rows[image].defective(rows[image].sample.defect, path)
         write_table(scratch, rows.values(), "the verdicts")
     return dataset_options(out, source)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -55,17 +55,17 @@ def all_rows(source: Source) -> list[Row]:
     ]
 
 
-def write_mask_of(image: str, mask: np.ndarray, scratch: Path, out: Path, source: Source) -> str:
+def write_mask_of(row: Row, mask: np.ndarray, scratch: Path, out: Path, source: Source) -> str:
     """Write an image's mask, bool (H, W), for a table; its path relative to the data set's root.
 
     Args:
-        image: path of the image relative to the root.
+        row: the image. Its sample id names the mask: unlike a path, it never leads upward, and it is unique in a split.
         mask: of the image's size.
         scratch: folder to write to, which becomes `out`.
         out: folder of the table.
         source: the data set.
     """
-    place = Path("masks", *PurePosixPath(image.lstrip("/")).with_suffix(".png").parts)
+    place = Path("masks", row.category, row.split, f"{row.sample.sample_id}.png")
     write_mask(scratch / place, mask)
     return Path(os.path.relpath(out / place, source.root)).as_posix()
 
