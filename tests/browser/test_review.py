@@ -163,3 +163,18 @@ def test_another_file_is_refused(fresh: Chromium, text: str, message: str, tmp_p
     (tmp_path / "other.csv").write_text(text)
     assert load(fresh, tmp_path / "other.csv").startswith(message)
     assert json.loads(fresh.run("localStorage.getItem('robis-review-' + location.pathname) ?? '[]'")) == []
+
+
+def test_verdicts_of_another_tab_stay(fresh: Chromium, tmp_path: Path) -> None:
+    """Another page of the same report has written meanwhile."""
+    fresh.press("d")
+    name = "'robis-review-' + location.pathname"
+    other = {"category": "nut", "split": "test", "sample_id": NAMES[7], "run": "", "box": None, "verdict": "good"}
+    fresh.run(
+        f"localStorage.setItem({name}, JSON.stringify([...JSON.parse(localStorage.getItem({name})), "
+        f"{json.dumps(other | {'note': '', 'reviewer': ''})}]))"
+    )
+    fresh.press("j")
+    fresh.press("u")
+    verdicts = {row["sample_id"]: row["verdict"] for row in saved(fresh, tmp_path)}
+    assert verdicts == {NAMES[0]: "defect", NAMES[1]: "unsure", NAMES[7]: "good"}

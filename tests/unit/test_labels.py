@@ -313,6 +313,47 @@ def test_what_is_no_mask_is_named(kind: str, file: str, old: str, new: str, mess
         list(FORMATS[kind].read(target, known()))
 
 
+@pytest.mark.parametrize("kind", ["yolo-seg", "labelme"])
+def test_a_file_per_image_stays_in_its_folder(kind: str, tmp_path: Path) -> None:
+    """Images above the root and with absolute paths, and two that only their suffix tells apart."""
+    outside = [LabeledImage("../../other/a.png", 5, 9), LabeledImage(f"{tmp_path}/b.png", 5, 9)]
+    target = written(kind, POLYGONS, tmp_path / "x" / "out", outside)
+    suffix = ".txt" if kind == "yolo-seg" else ".json"
+    assert {path.name for path in target.rglob(f"*{suffix}")} == {f"a{suffix}", f"b{suffix}"}
+    assert not (tmp_path / f"b{suffix}").exists() and [path.name for path in tmp_path.iterdir()] == ["x"]
+    with pytest.raises(DataError, match=r"a.jpg: another image has the same path but for its suffix"):
+        written(kind, POLYGONS, tmp_path / "y", [LabeledImage("a.png", 5, 9), LabeledImage("a.jpg", 5, 9)])
+
+
+def test_yolo_trees_of_other_tools_are_read(tmp_path: Path) -> None:
+    """Labels lie beside the images of each split, and other text beside them."""
+    written("yolo-seg", POLYGONS, tmp_path)
+    (tmp_path / "yolo/labels").rename(tmp_path / "yolo/moved")
+    (tmp_path / "yolo/train").mkdir()
+    (tmp_path / "yolo/moved").rename(tmp_path / "yolo/train/labels")
+    (tmp_path / "yolo/README.txt").write_text("made by a tool\n")
+    images = known()
+    assert {image.file for image in FORMATS["yolo-seg"].read(tmp_path / "yolo", images)} == set(SIZES)
+    assert not images.problems
+
+
+@pytest.mark.parametrize("prefix", ["", "/data/local-files/?d=parts/", "s3://bucket/parts/"])
+def test_label_studio_finds_names_with_signs_of_addresses(prefix: str, tmp_path: Path) -> None:
+    files = ["nut/a#1.png", "nut/50%41.png", "nut/b+c & d.png", "nut/ü ?.png"]
+    target = written("label-studio", MASKS, tmp_path, [LabeledImage(f, 5, 9) for f in files], image_prefix=prefix)
+    images = KnownImages(files, lambda file: (5, 9))
+    assert [image.file for image in FORMATS["label-studio"].read(target, images)] == files
+
+
+def test_polygons_of_one_coco_annotation_are_joined(tmp_path: Path) -> None:
+    """Where they overlap too, as pycocotools does."""
+    target = written("coco", MASKS, tmp_path)
+    square = lambda left: [left, 0, left + 4, 0, left + 4, 4, left, 4]  # noqa: E731
+    edit_json(target, lambda file: file["annotations"][0].update(segmentation=[square(2), square(4)]))
+    image = next(iter(FORMATS["coco"].read(target, known())))
+    assert image.regions[0].mask.shape == (4, 6) and image.regions[0].mask.all()
+
+
 def test_tasks_that_nobody_finished_say_nothing(tmp_path: Path) -> None:
     target = written("label-studio", MASKS, tmp_path, labeled(score=3.5))
     tasks = json.loads(target.read_text(encoding="utf-8"))

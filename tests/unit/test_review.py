@@ -76,6 +76,17 @@ def test_files_of_the_report_are_read(tmp_path: Path) -> None:
     ]
 
 
+def test_files_of_spreadsheets_are_read(tmp_path: Path) -> None:
+    """Semicolons, a byte order mark, an empty row, and a note with a line separator of Unicode."""
+    path = write(tmp_path / "verdicts.csv", ("a", "defect"), ("b", "good"))
+    text = path.read_text(encoding="utf-8").replace('"a ""note"", long"', "two\u2028lines").replace(",", ";")
+    path.write_text(f"\ufeff{text}{';' * 10}\n", encoding="utf-8")
+    assert [(verdict.image[2], verdict.verdict) for verdict in read_verdicts(path)] == [("a", "defect"), ("b", "good")]
+    path.write_text(text + "x" * 200_000, encoding="utf-8")
+    with pytest.raises(DataError, match=r"cannot be read.*field larger"):
+        read_verdicts(path)
+
+
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [

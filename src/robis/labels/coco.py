@@ -120,7 +120,8 @@ def _pixels(annotation: _Annotation, image: LabeledImage, path: Path) -> np.ndar
     if not isinstance(shapes, _RunLengths):
         if not shapes:
             raise DataError(f"{where}: no segmentation; expected an outline or run lengths. Boxes alone are no masks.")
-        return mask_of([points_of(numbers, where) for numbers in shapes], image.height, image.width)
+        parts = [mask_of([points_of(numbers, where)], image.height, image.width) for numbers in shapes]
+        return np.logical_or.reduce(parts)
     if shapes.size != (image.height, image.width):
         raise DataError(f"{where}: run lengths of size {shapes.size}; expected {(image.height, image.width)}.")
     encoded = {"size": list(shapes.size), "counts": shapes.counts}

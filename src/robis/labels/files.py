@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any, TypeVar
 
 import numpy as np
@@ -86,11 +86,30 @@ def write_json(path: Path, values: Any) -> None:
     path.write_text(json.dumps(values, ensure_ascii=False), encoding="utf-8")
 
 
+def label_file(target: Path, image: str, suffix: str) -> Path:
+    """Where the label file of an image lies, in the same folders below `target`, wherever the image lies.
+
+    Raises DataError where another image has it already.
+    """
+    parts = [part for part in PurePosixPath(image).with_suffix(suffix).parts if part not in ("/", "..")]
+    file = target.joinpath(*parts)
+    if file.exists():
+        raise DataError(
+            f"{image}: another image has the same path but for its suffix, and formats with a file per image know them "
+            f"apart by it alone. Choose a format of one file, such as coco."
+        )
+    file.parent.mkdir(parents=True, exist_ok=True)
+    return file
+
+
 def points_of(numbers: Sequence[float], where: str) -> np.ndarray:
     """x, y, x, y, ... as (N, 2). Raises DataError for an odd number of them, or fewer than three points."""
     if len(numbers) % 2 or len(numbers) < 6:
         raise DataError(f"{where}: a polygon of {len(numbers)} numbers; expected x and y of three points or more.")
-    return np.asarray(numbers, np.float64).reshape(-1, 2)
+    points = np.asarray(numbers, np.float64).reshape(-1, 2)
+    if not np.isfinite(points).all():
+        raise DataError(f"{where}: a polygon with coordinates that are no numbers.")
+    return points
 
 
 def rounded(points: np.ndarray, digits: int = 3) -> list[list[float]]:

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from pydantic import BaseModel
 
@@ -56,7 +57,9 @@ def _task(image: LabeledImage, drawing: Drawing) -> dict[str, Any]:
     results = [
         _result(image, region, drawing) | {"id": f"region{number}"} for number, region in enumerate(image.regions)
     ]
-    task: dict[str, Any] = {"data": {IMAGE: drawing.image_prefix + image.file}}
+    # With something before it, it is an address.
+    address = drawing.image_prefix + quote(image.file) if drawing.image_prefix else image.file
+    task: dict[str, Any] = {"data": {IMAGE: address}}
     if image.score is None:
         return task | {"annotations": [{"result": results}]}
     return task | {"predictions": [{"model_version": "robis", "score": image.score, "result": results}]}
@@ -87,7 +90,7 @@ def _read(path: Path, images: KnownImages) -> Iterator[LabeledImage]:
         address = _address(task, where)
         sizes = {(result.original_height, result.original_width) for result in finished[0].result} - {(None, None)}
         size = next(iter(sizes)) if len(sizes) == 1 else None
-        image = images.find(image_name(address), size=size)  # type: ignore[arg-type]
+        image = images.find(address, image_name(address), size=size)  # type: ignore[arg-type]
         if image is None:
             continue
         regions = [

@@ -16,7 +16,18 @@ import numpy as np
 from pydantic import BaseModel
 
 from robis.errors import DataError
-from robis.labels.files import MASKS, POLYGONS, Drawing, Format, files_below, points_of, read_json, rounded, write_json
+from robis.labels.files import (
+    MASKS,
+    POLYGONS,
+    Drawing,
+    Format,
+    files_below,
+    label_file,
+    points_of,
+    read_json,
+    rounded,
+    write_json,
+)
 from robis.labels.images import KnownImages
 from robis.labels.model import LabeledImage, Region, cut_out
 from robis.labels.shapes import mask_of, outline_of
@@ -50,7 +61,7 @@ def _write(images: Iterator[LabeledImage], names: Sequence[str], target: Path, d
             "imageHeight": image.height,
             "imageWidth": image.width,
         }
-        write_json(target / path.with_suffix(".json"), content)
+        write_json(label_file(target, image.file, ".json"), content)
 
 
 def _shape(region: Region, drawing: Drawing) -> dict[str, Any]:

@@ -80,11 +80,19 @@ def mask_of(polygons: Sequence[np.ndarray], height: int, width: int) -> np.ndarr
         polygons: float (N, 2) each, x and y; parts outside the image are left out.
         height, width: size of the image in pixels.
     """
-    crossings = np.zeros((height, width + 1), np.int32)
+    mask = np.zeros((height, width), bool)
+    every = np.concatenate([np.asarray(points, np.float64) for points in polygons])
+    sides = np.array([width, height])
+    (left, top), (right, bottom) = (
+        np.clip(corner, 0, sides).astype(int).tolist()
+        for corner in (np.floor(every.min(axis=0)), np.ceil(every.max(axis=0)))
+    )
+    crossings = np.zeros((bottom - top, right - left + 1), np.int32)
     for points in polygons:
-        rows, columns = _crossings(np.asarray(points, np.float64), height, width)
+        rows, columns = _crossings(np.asarray(points, np.float64) - (left, top), bottom - top, right - left)
         np.add.at(crossings, (rows, columns), 1)
-    return crossings[:, :width].cumsum(axis=1) % 2 == 1
+    mask[top:bottom, left:right] = crossings[:, :-1].cumsum(axis=1) % 2 == 1
+    return mask
 
 
 def _crossings(points: np.ndarray, height: int, width: int) -> tuple[np.ndarray, np.ndarray]:

@@ -6,30 +6,30 @@ https://docs.ultralytics.com/datasets/segment/
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 import numpy as np
 import yaml
 
 from robis.errors import DataError
-from robis.labels.files import POLYGONS, Drawing, Format, files_below, points_of, read_text
+from robis.labels.files import POLYGONS, Drawing, Format, files_below, label_file, points_of, read_text
 from robis.labels.images import KnownImages
 from robis.labels.model import LabeledImage, cut_out
 from robis.labels.shapes import mask_of, outline_of
 
 NAMES = "data.yaml"
+LABELS = "labels"
 
 
 def _write(images: Iterator[LabeledImage], names: Sequence[str], target: Path, drawing: Drawing) -> None:
     ids = {name: number for number, name in enumerate(names)}
     for image in images:
-        file = target / "labels" / PurePosixPath(drawing.image_prefix + image.file).with_suffix(".txt")
+        file = label_file(target / LABELS, drawing.image_prefix + image.file, ".txt")
         lines = []
         for region in image.regions:
             points = outline_of(region, drawing.tolerance)
             shares = (points / (image.width, image.height)).ravel().tolist()
             lines.append(" ".join([str(ids[region.name]), *(f"{share:.9g}" for share in shares)]))
-        file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
     names_of = {number: name for name, number in ids.items()}
     settings = {"path": ".", "train": "images", "val": "images", "names": names_of}
@@ -39,9 +39,8 @@ def _write(images: Iterator[LabeledImage], names: Sequence[str], target: Path, d
 
 def _read(path: Path, images: KnownImages) -> Iterator[LabeledImage]:
     names = _names(path / NAMES)
-    folder = path / "labels" if (path / "labels").is_dir() else path
-    for file in files_below(folder, ".txt"):
-        image = images.find(file.relative_to(folder).with_suffix("").as_posix())
+    for file, name in _label_files(path):
+        image = images.find(name)
         if image is None:
             continue
         regions = []
@@ -51,6 +50,13 @@ def _read(path: Path, images: KnownImages) -> Iterator[LabeledImage]:
                 whole = mask_of([points * (image.width, image.height)], image.height, image.width)
                 regions.append(cut_out(name, whole))
         yield LabeledImage(image.file, image.height, image.width, tuple(filter(None, regions)))
+
+
+def _label_files(path: Path) -> list[tuple[Path, str]]:
+    """The label files of a folder with what they call their images; beside folders `labels` there may be other text."""
+    files = [(file, file.relative_to(path).with_suffix("").parts) for file in files_below(path, ".txt")]
+    in_labels = [(file, parts[parts.index(LABELS) + 1 :]) for file, parts in files if LABELS in parts]
+    return [(file, "/".join(parts)) for file, parts in in_labels or files]
 
 
 def _names(path: Path) -> dict[int, str]:

@@ -80,9 +80,10 @@ def _check_known(verdicts: Sequence[Verdict], rows: Mapping[Image, Row]) -> None
     unknown = [verdict for verdict in verdicts if verdict.image not in rows or verdict.image[1] in LEARNED]
     if unknown:
         lines = [f"{verdict.place}: {'/'.join(verdict.image)}" for verdict in unknown]
+        count = "1 verdict is" if len(unknown) == 1 else f"{len(unknown)} verdicts are"
         raise DataError(
-            f"{len(unknown)} verdicts are on images that the config's data set does not inspect. Give the config of "
-            f"the report that was reviewed.\n{first_few(lines)}"
+            f"{count} on images that the config's data set does not inspect. Give the config of the report that was "
+            f"reviewed.\n{first_few(lines)}"
         )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -45,16 +46,21 @@ def read_verdicts(path: Path) -> list[Verdict]:
     """Read a file that the report saved. Raises DataError that names the line and what is wrong."""
     expected = "Expected verdicts.csv, saved in a report."
     try:
-        lines = decoded(path.read_bytes()).splitlines(keepends=True)
+        text = decoded(path.read_bytes())
     except EncodingError as error:
         raise DataError(error.at(path)) from error
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({error.strerror}). {expected}") from error
-    reader = csv.DictReader(lines)
-    missing = [name for name in COLUMNS if name not in (reader.fieldnames or ())]
-    if missing:
-        raise DataError(f"{path}: no column {', '.join(missing)}. {expected}")
-    return [_verdict(row, f"{path}, line {reader.line_num}") for row in reader]
+    # Spreadsheets separate cells by what their language has for lists.
+    separator = max(",;\t", key=text.partition("\n")[0].count)
+    reader = csv.DictReader(io.StringIO(text, newline=""), delimiter=separator)
+    try:
+        missing = [name for name in COLUMNS if name not in (reader.fieldnames or ())]
+        if missing:
+            raise DataError(f"{path}: no column {', '.join(missing)}. {expected}")
+        return [_verdict(row, f"{path}, line {reader.line_num}") for row in reader if any(row.values())]
+    except csv.Error as error:
+        raise DataError(f"{path}, line {reader.line_num}: cannot be read ({error}). {expected}") from error
 
 
 def _verdict(row: Mapping[str, str | None], place: str) -> Verdict:

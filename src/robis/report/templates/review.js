@@ -36,6 +36,7 @@ function isInReview(row) {
 
 // Set a verdict or a note; the same verdict again takes it back.
 function setReview(row, region, change) {
+  readReview();
   const subject = reviewSubject(row, region);
   const before = review.entries.get(reviewKey(subject)) ?? { ...subject, verdict: "", note: "" };
   const verdict = change.verdict === before.verdict ? "" : change.verdict ?? before.verdict;
@@ -44,6 +45,12 @@ function setReview(row, region, change) {
   else review.entries.delete(reviewKey(subject));
   keepReview();
   redrawRow(row);
+}
+
+// The same page in another tab may have been used meanwhile.
+function readReview() {
+  const text = kept.get(reviewName());
+  if (text !== null) review.entries = new Map(JSON.parse(text).map((entry) => [reviewKey(entry), entry]));
 }
 
 function keepReview() {
@@ -175,6 +182,7 @@ async function loadReview(file) {
   const loaded = reviewEntries(await file.text());
   const here = loaded.filter((entry) => data.groups.some((group) => group.category === entry.category && group.split === entry.split));
   const differ = [];
+  readReview();
   for (const entry of here) {
     const before = review.entries.get(reviewKey(entry));
     if (before?.verdict && before.verdict !== entry.verdict) differ.push(`${entry.sample_id}: ${before.verdict} here, ${entry.verdict} there`);
@@ -191,9 +199,7 @@ async function loadReview(file) {
 }
 
 function startReview() {
-  try {
-    for (const entry of JSON.parse(kept.get(reviewName()) ?? "[]")) review.entries.set(reviewKey(entry), entry);
-  } catch (error) { trouble(error); }
+  try { readReview(); } catch (error) { trouble(error); }
   $("reviewer").value = kept.get("reviewer") ?? "";
   $("reviewer").addEventListener("change", () => kept.set("reviewer", $("reviewer").value));
   $("reviewed").addEventListener("change", applyFilters);
