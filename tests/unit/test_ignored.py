@@ -153,6 +153,9 @@ def test_however_the_folder_of_the_masks_is_written_it_is_no_category(nuts: Path
     write_ignore(nuts / "ignore" / "test" / "crack" / "001.png", corner(6, 8, (1, 1)))
     for folder in (f"{nuts}/ignore", f"../{nuts.name}/ignore", "./ignore"):
         assert list_categories(Source("mvtec_ad", nuts, ignore=f"{folder}/{{split}}/{{name}}.png")) == ["nut"]
+    (nuts / "ignore").rename(nuts.parent / "elsewhere")
+    (nuts / "ignore").symlink_to(nuts.parent / "elsewhere")
+    assert list_categories(Source("mvtec_ad", nuts, ignore="ignore/{split}/{name}.png")) == ["nut"]
 
 
 def test_a_category_that_holds_its_mask_stays_one(nuts: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Collection, Sequence
 from dataclasses import replace
 from functools import lru_cache
@@ -43,8 +44,9 @@ def folder_of_masks(source: Source, splits: Collection[str]) -> str | None:
     """The folder of the root that looks like a category since its masks lie in folders named after splits; or None."""
     if source.ignore is None:
         return None
-    root = source.root.resolve()
-    pattern = (source.root / Path(source.ignore).expanduser()).resolve()
+    # Links stay as they are: a folder of the root may lead anywhere.
+    root = Path(os.path.normpath(source.root.absolute()))
+    pattern = Path(os.path.normpath(root / Path(source.ignore).expanduser()))
     parts = pattern.relative_to(root).parts if pattern.is_relative_to(root) else ()
     return parts[0] if len(parts) > 2 and folded(parts[1]) in {"{split}", *map(folded, splits)} else None
 
