@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from robis.workflow.verdict_files import read_verdicts
 from tests.browser.chromium import Chromium
 from tests.browser.test_report_page import build, choose, rows
 from tests.made_results import Made, write_data, write_run
@@ -63,7 +64,9 @@ def saved(browser: Chromium, folder: Path) -> list[dict[str, str]]:
         assert time.monotonic() < deadline, "no file was saved"
         time.sleep(0.02)
     with file.open(newline="", encoding="utf-8") as stream:
-        return list(csv.DictReader(stream))
+        rows = list(csv.DictReader(stream))
+    assert [verdict.verdict for verdict in read_verdicts(file)] == [row["verdict"] for row in rows]
+    return rows
 
 
 def load(browser: Chromium, file: Path) -> str:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
+import cv2
 import numpy as np
+from scipy.ndimage import find_objects
 
 from robis.datasets.samples import NORMAL
 from robis.errors import DataError, one_of
@@ -186,14 +188,13 @@ def _found(part: Part, samples: Sequence[IndexedSample]) -> Iterator[LabeledImag
 
 def _scored(mask: np.ndarray, anomaly_map: np.ndarray, sample: IndexedSample) -> Iterator[Region]:
     """The regions of a final mask at the image's size, with their peaks."""
-    for region in connected(DEFECT, mask):
-        height, width = region.mask.shape
-        window = np.s_[region.y : region.y + height, region.x : region.x + width]
-        peak = float(anomaly_map[window][region.mask].max())
-        alone = np.zeros_like(mask)
-        alone[window] = region.mask
-        for enlarged in connected(DEFECT, resize_mask(alone, sample.height, sample.width)):
-            yield replace(enlarged, score=peak)
+    count, labels = cv2.connectedComponents(mask.view(np.uint8), connectivity=8)
+    enlarged = resize_mask(labels, sample.height, sample.width)
+    places = [find_objects(of, max_label=count - 1) for of in (labels, enlarged)]
+    for label, (small, large) in enumerate(zip(*places, strict=True), start=1):
+        peak = float(anomaly_map[small][labels[small] == label].max())
+        rows, columns = large
+        yield Region(DEFECT, columns.start, rows.start, enlarged[large] == label, peak)
 
 
 def _counted(images: Iterator[LabeledImage], counts: Counter[str]) -> Iterator[LabeledImage]:
