@@ -93,7 +93,7 @@ def test_files_of_spreadsheets_are_read(tmp_path: Path) -> None:
         ("defect", "defekt", "line 2: verdict 'defekt'.*Did you mean 'defect'"),
         ("superadd,4,", "superadd,-4,", "line 3: found the box -4, 4, 8, 8; expected four whole numbers"),
         ("superadd,4,", "superadd,,", "line 3: found the box , 4, 8, 8"),
-        ("sample_id", "image", "no column sample_id. Expected verdicts.csv, saved in a report"),
+        ("sample_id", "image", "no column 'sample_id'; found .* Expected verdicts.csv, saved in a report"),
     ],
 )
 def test_mistakes_in_files_are_named(old: str, new: str, message: str, tmp_path: Path) -> None:

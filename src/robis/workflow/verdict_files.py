@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from robis.errors import DataError, one_of
-from robis.io.text import EncodingError, decoded
+from robis.io.csv_rows import read_rows
 
 DEFECT, FALSE_ALARM = "defect", "false alarm"
 GOOD, DEFECTIVE = ("good", FALSE_ALARM), (DEFECT, "missed")
@@ -44,27 +42,11 @@ class Verdict:
 
 def read_verdicts(path: Path) -> list[Verdict]:
     """Read a file that the report saved. Raises DataError that names the line and what is wrong."""
-    expected = "Expected verdicts.csv, saved in a report."
-    try:
-        text = decoded(path.read_bytes())
-    except EncodingError as error:
-        raise DataError(error.at(path)) from error
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error.strerror}). {expected}") from error
-    # Spreadsheets separate cells by what their language has for lists.
-    separator = max(",;\t", key=text.partition("\n")[0].count)
-    reader = csv.DictReader(io.StringIO(text, newline=""), delimiter=separator)
-    try:
-        missing = [name for name in COLUMNS if name not in (reader.fieldnames or ())]
-        if missing:
-            raise DataError(f"{path}: no column {', '.join(missing)}. {expected}")
-        return [_verdict(row, f"{path}, line {reader.line_num}") for row in reader if any(row.values())]
-    except csv.Error as error:
-        raise DataError(f"{path}, line {reader.line_num}: cannot be read ({error}). {expected}") from error
+    rows = read_rows(path, COLUMNS, expected="Expected verdicts.csv, saved in a report.")
+    return [_verdict(cells, f"{path}, line {line}") for line, cells in rows]
 
 
-def _verdict(row: Mapping[str, str | None], place: str) -> Verdict:
-    cells = {name: (row[name] or "").strip() for name in COLUMNS}
+def _verdict(cells: Mapping[str, str], place: str) -> Verdict:
     if cells["verdict"] and cells["verdict"] not in VERDICTS:
         raise DataError(f"{place}: verdict {cells['verdict']!r}. {one_of(cells['verdict'], VERDICTS)}")
     sides = [cells[name] for name in ("x", "y", "width", "height")]
