@@ -7,15 +7,27 @@ from pathlib import Path
 from typing import Any
 
 from robis.detectors.jobs import Compute, InferJob, MapScale, Shard, TrainJob
+from robis.tiles.allowed import AllowedImage
 from robis.tiles.files import TileMaps, TileStore
 
 COMPUTE = ("batch_size", "precision", "device", "threads")
 
 
-def train_job(tiles: Path, table: Path, model: Path, history: Path, *, encoder: Any, identity: str = "", **values: Any):
+def train_job(
+    tiles: Path,
+    table: Path,
+    model: Path,
+    history: Path,
+    *,
+    encoder: Any,
+    identity: str = "",
+    allowed: tuple[AllowedImage, ...] = (),
+    **values: Any,
+):
     """A training; values are options and how to compute."""
     compute = {"device": "cpu"} | {name: values.pop(name) for name in COMPUTE if name in values}
-    return TrainJob((TileStore(tiles, table),), model, history, encoder, values, Compute(**compute), identity)
+    store = TileStore(tiles, table)
+    return TrainJob((store,), model, history, encoder, values, Compute(**compute), identity, allowed)
 
 
 def infer_job(tiles: Path, table: Path, maps: Path, maps_table: Path, *, encoder: Any = None, **values: Any):

@@ -23,6 +23,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from robis.config.settings import every_key
 from robis.detectors.registry import DETECTORS
@@ -75,6 +76,7 @@ def with_shards() -> list[str]:
 
 TRAINED = [name for name, detector in DETECTORS.items() if "train" in detector.stages]
 WITH_ENCODER = [name for name in TRAINED if DETECTORS[name].stages["infer"].encoder]
+WITH_BANK = [name for name, detector in DETECTORS.items() if detector.allow_key]
 WITH_MEMORY = [name for name in DETECTORS if has(name, "memory_gb")]
 each_detector = pytest.mark.parametrize("name", DETECTORS)
 
@@ -302,6 +304,30 @@ def test_what_ignored_pixels_show_changes_no_byte(name: str, data: Path, tmp_pat
         config["dataset"] |= {"ignore": str(tmp_path / "{category}.png")}
         written.append(everything(run_all(config, tmp_path / f"results_{look}")))
     assert written[0] == written[1]
+
+
+@pytest.mark.parametrize("name", WITH_BANK)
+def test_regions_that_count_as_normal_are_normal(name: str, finish: Finish, data: Path, tmp_path: Path) -> None:
+    """Of one image all pixels, of another 16 x 32 pixels: two tokens of each of its two tiles."""
+    marked = {"001": np.full((64, 96), 255, np.uint8), "002": np.zeros((64, 96), np.uint8)}
+    marked["002"][16:32, 32:64] = 255
+    for number, mask in marked.items():
+        cv2.imwrite(str(tmp_path / f"{number}.png"), mask)
+    lines = [f"nut,nut/{SPLIT}/good/{number}.png,{number}.png" for number in marked]
+    (tmp_path / "allowed.csv").write_text("\n".join(["category,image,mask", *lines]))
+    before = finish(name, smoothing_sigma=0)
+    after = run_all(make_config(name, data, smoothing_sigma=0, allow=str(tmp_path / "allowed.csv")), tmp_path)
+    for run in after.project.detectors:
+        banks = [load_file(jobs.place(results.MODEL, run)) for jobs in (before, after)]
+        for tokens, more in zip(*(bank.values() for bank in banks), strict=True):
+            assert torch.equal(more[: len(tokens)], tokens) and len(more) == len(tokens) + 2 * 16 + 4
+        maps = [np.load(jobs.place(results.TILE_MAPS, run, SPLIT)).astype(np.float32) for jobs in (before, after)]
+        highest = maps[0].max()
+        assert maps[1][2:4].max() < 0.01 * highest < maps[0][2:4].max()
+        # Tiles of 32 x 32 map pixels, which begin at 0 and 32 image pixels.
+        region = [maps[1][4, 8:16, 16:32].mean(), maps[1][5, 8:16, 0:16].mean()]
+        assert max(region) < 0.5 * min(maps[0][4, 8:16, 16:32].mean(), maps[0][5, 8:16, 0:16].mean())
+        assert (maps[1] <= maps[0] + 1e-3 * highest).all(), "a larger bank is never farther away"
 
 
 @pytest.mark.parametrize("name", WITH_MEMORY)

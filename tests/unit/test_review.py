@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from robis.cli import main
+from robis.datasets.allowed import read_allowed
 from robis.datasets.layouts import list_samples
 from robis.datasets.samples import Source
 from robis.errors import DataError
@@ -42,10 +43,11 @@ def test_an_image_follows_its_verdict_and_else_its_regions() -> None:
     key = lambda name: ("nut", "test", name)  # noqa: E731
     assert decisions == Decisions(
         good=[key("a"), key("b"), key("k")],
-        defective={
-            key("c"): {},
-            key("d"): {},
+        defective=[key("c"), key("d"), key("e"), key("l")],
+        regions={
+            **{key(name): {} for name in "abcdfk"},
             key("e"): {"superadd": Regions([BOX], [OTHER]), "musc": Regions([BOX])},
+            key("g"): {"superadd": Regions([], [BOX])},
             key("l"): {"superadd": Regions([], [BOX])},
         },
         open={
@@ -105,13 +107,16 @@ def test_mistakes_in_files_are_named(old: str, new: str, message: str, tmp_path:
         read_verdicts(tmp_path / "none.csv")
 
 
+CONFIG = "dataset: {name: parts, layout: folder, root: parts, splits: [test]}\ndetectors: [inp_former, superadd]\n"
+
+
 @pytest.fixture
 def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Five unlabeled images, a training image, and final masks of a run at half the size; the current folder."""
     root = tmp_path / "parts"
     for name in ("train/0.png", "test/0.png", "test/1.png", "test/2.png", "test/3.png", "test/4.png"):
         write_image(root / "nut" / name, height=20, width=30)
-    (tmp_path / "parts.yaml").write_text("dataset: {name: parts, layout: folder, root: parts, splits: [test]}\n")
+    (tmp_path / "parts.yaml").write_text(CONFIG)
     mask = np.zeros((10, 15), bool)
     mask[2:6, 2:6] = mask[4:6, 10:12] = True
     for number in range(5):
@@ -185,6 +190,31 @@ def test_final_masks_become_ground_truth(run: Path, capsys: pytest.CaptureFixtur
         np.testing.assert_array_equal(read_mask(Path("parts", str(found[name][3]))), expected)
 
 
+def test_false_alarms_count_as_normal(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """All regions of good images and those that are judged false alarms join what counts as normal already."""
+    write(run / "a.csv", ("0", "false alarm"), ("1", "false alarm", "superadd", OTHER), ("2", "defect"), ("4", "good"))
+    arguments = ("a.csv", "--allow", "superadd")
+    (run / "parts.yaml").write_text(CONFIG)
+    assert apply(*arguments, "--out", "next") == 0
+    printed = capsys.readouterr().out
+    assert "3 false alarms of superadd count as normal from now on." in printed
+    assert "  nut: 3 regions; superadd is trained on the category and inspects it again" in printed
+    assert f"superadd:\n  allow: {Path('next/allowed.csv')}" in printed
+    small, large = np.zeros((2, 20, 30), bool)
+    small[8:12, 20:24] = True
+    large[4:12, 4:12] = True
+    assert regions("next") == {"nut/test/0.png": (small | large).tolist(), "nut/test/1.png": small.tolist()}
+
+    (run / "parts.yaml").write_text(CONFIG + "superadd: {allow: next/allowed.csv}\n")
+    write(run / "a.csv", ("1", "unsure"), ("1", "false alarm", "superadd", BOX), ("3", "good"))
+    assert apply(*arguments, "--out", "later") == 0
+    assert regions("later") == {f"nut/test/{name}.png": (small | large).tolist() for name in (0, 1, 3)}
+
+
+def regions(folder: str) -> dict[str, list]:
+    return {row.image: read_mask(row.mask).tolist() for row in read_allowed(Path(folder, "allowed.csv"), "")}
+
+
 def test_a_split_has_masks_of_all_defective_images_or_of_none(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for name in ("test/cut/7.png", "masks/cut/7.png"):
         (trees.write_mask if "masks" in name else write_image)(run / "parts/nut" / name, height=20, width=30)
@@ -217,6 +247,11 @@ def test_a_split_has_masks_of_all_defective_images_or_of_none(run: Path, capsys:
             [("0", "defect", "superadd", (1, 1, 2, 2))],
             ["--out", "next", "--masks", "superadd"],
             "no region at (1, 1, 2, 2)",
+        ),
+        (
+            [("0", "good")],
+            ["--out", "next", "--allow", "musc"],
+            "--allow: found 'musc'; expected a run with a memory bank",
         ),
         ([("0", "defect")], ["--out", "next", "--masks", "musc"], "musc/anomaly_images_thresholded/nut/test/0.png"),
     ],

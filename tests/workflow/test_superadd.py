@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +18,14 @@ import yaml
 from safetensors.torch import load_file, save_file
 from scipy.ndimage import binary_closing, binary_fill_holes
 
+from robis.cli import main
 from robis.config.yaml_files import plain, read_config
 from robis.detectors.superadd.blocks import superadd_blocks
 from robis.encoders.build import build_encoder
 from robis.evaluation.metrics import METRICS
 from robis.io.maps import read_map
 from robis.workflow.stages import followers, readers
+from robis.workflow.verdict_files import COLUMNS
 from tests import published_superadd
 from tests.conftest import REPOSITORY
 from tests.workflow.conftest import CONFIG, Workspace, changed_stages, made_once, write_tiny_dataset
@@ -144,6 +148,27 @@ def test_a_changed_key_changes_the_parameters_of_the_stages_that_read_it(
             "measure_detectability",
             "audit_images",
         } == expected - {"infer_shard"}
+
+
+def test_a_confirmed_false_alarm_is_gone_in_the_next_run(superadd: Workspace, tmp_path: Path) -> None:
+    """Say that the spot of one image is harmless: the training and what follows it run again, and nothing else."""
+    copy = Workspace(shutil.copytree(superadd.folder, tmp_path / "run", copy_function=shutil.copy2))
+    run, name = copy.results / "superadd", "test_public/bad/000_regular"
+    mask, anomaly_map = run / f"anomaly_images_thresholded/nut/{name}.png", run / f"anomaly_images/nut/{name}.tiff"
+    marked, before = cv2.imread(str(mask), 0) > 0, read_map(anomaly_map).astype(np.float32)
+    assert marked.any()
+    judged = f"nut,test_public,{name.partition('/')[2]},,,,,,false alarm,,"
+    (copy.folder / "verdicts.csv").write_text("\n".join([",".join(COLUMNS), judged, ""]))
+    with contextlib.chdir(copy.folder):
+        arguments = ["verdicts.csv", "--configfile", "config.yaml", "--out", "next", "--allow", "superadd"]
+        assert main(["review", "apply", *arguments]) == 0
+    allow = {"allow": "next/allowed.csv"}
+    copy.configfile.write_text(yaml.safe_dump(SUPERADD | {"superadd": SUPERADD["superadd"] | allow}))
+    assert copy.planned("all", "metrics") == sorted(["train", *MAPS])
+    copy.snakemake("masks")
+    assert not cv2.imread(str(mask)).any()
+    assert read_map(anomaly_map)[marked].max() < before[marked].min()
+    assert len(load_file(run / "models/nut/model.safetensors")["block_3"]) > 60, "they join those that were chosen"
 
 
 def published(folder: Path) -> dict[str, Any]:

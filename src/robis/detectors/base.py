@@ -47,6 +47,8 @@ class Detector(ABC):
         joins_tokens: whether it joins the tokens of whole images itself (`tiling.window: joined`).
         run_keys: dotted keys of its section whose lists of values make several runs.
         scoring_stages: the stages whose options `scorer` takes.
+        allow_key: dotted key of the table of regions that count as normal, which `train` takes as
+            `TrainJob.allowed`; None for detectors without a memory bank.
         suggestion: when `robis init` chooses it, and with which options.
     """
 
@@ -59,6 +61,7 @@ class Detector(ABC):
     joins_tokens: ClassVar[bool] = False
     run_keys: ClassVar[tuple[str, ...]] = ()
     scoring_stages: ClassVar[tuple[str, ...]] = ("infer",)
+    allow_key: ClassVar[str | None] = None
     suggestion: ClassVar[Suggestion] = Suggestion()
 
     def runs(self, settings: SharedSettings) -> dict[str, dict[str, Any]]:

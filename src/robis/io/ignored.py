@@ -5,6 +5,7 @@ The one rule: a cell of any grid, be it a pixel of a map or a token, is ignored 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import lru_cache
 
 import cv2
@@ -52,16 +53,25 @@ def covered(ignored: np.ndarray, height: int, width: int) -> np.ndarray:
     Returns:
         bool (height, width).
     """
-    rows, columns = min(height, ignored.shape[0]), min(width, ignored.shape[1])
-    cells = ignored
-    if (rows, columns) != ignored.shape:
-        shares = cv2.resize(ignored.astype(np.float32), (columns, rows), interpolation=cv2.INTER_AREA)
-        cells = shares >= COVERED
+    return _cells(ignored, height, width, lambda shares: shares >= COVERED)
+
+
+def touched(marked: np.ndarray, height: int, width: int) -> np.ndarray:
+    """The cells of a grid over the same area that hold any part of a marked pixel; arguments as of `covered`."""
+    return _cells(marked, height, width, lambda shares: shares > 0)
+
+
+def _cells(pixels: np.ndarray, height: int, width: int, rule: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
+    """The cells of a grid that a rule chooses by the share of their area that is marked."""
+    rows, columns = min(height, pixels.shape[0]), min(width, pixels.shape[1])
+    cells = pixels
+    if (rows, columns) != pixels.shape:
+        cells = rule(cv2.resize(pixels.astype(np.float32), (columns, rows), interpolation=cv2.INTER_AREA))
     if (rows, columns) == (height, width):
         return np.array(cells)
     below, beside = (
-        (2 * np.arange(cells_of) + 1) * pixels // (2 * cells_of)
-        for cells_of, pixels in ((height, rows), (width, columns))
+        (2 * np.arange(cells_of) + 1) * pixels_of // (2 * cells_of)
+        for cells_of, pixels_of in ((height, rows), (width, columns))
     )
     return np.array(cells[below[:, None], beside])
 

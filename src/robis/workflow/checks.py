@@ -21,6 +21,7 @@ from robis.io.weights import check_file
 from robis.refinement.methods import check_checkpoint
 from robis.workflow import results
 from robis.workflow.advice import advice_texts
+from robis.workflow.allowed import check_allowed
 from robis.workflow.audit import check_excluded
 from robis.workflow.compared import check_compared
 from robis.workflow.project import Project
@@ -57,6 +58,7 @@ def check_plan(project: Project) -> None:
     _check_shared_models(project)
     _check_images(project)
     _check_ignored(project)
+    check_allowed(project)
     _check_promises(project)
     for detector, category, split in project.runs:
         _check_numbers(project, detector, category, split)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -51,6 +52,11 @@ def add_commands(commands: Any, settings_of: Callable[[argparse.Namespace], Shar
     apply.add_argument("--out", type=Path, metavar="FOLDER", help="folder to write: samples.csv, masks/")
     apply.add_argument("--to-train", action="store_true", help="images judged good join the training images")
     apply.add_argument("--masks", metavar="RUN", help="final masks of this run become masks of images judged defective")
+    apply.add_argument(
+        "--allow",
+        metavar="RUN",
+        help="false alarms of this run, which has a memory bank, count as normal from now on: allowed.csv, allowed/",
+    )
     apply.add_argument("-n", "--dry-run", action="store_true", help="print what would change, and write nothing")
     apply.set_defaults(run=lambda options: _apply_review(options, settings_of(options)))
 
@@ -117,24 +123,25 @@ def _import(options: argparse.Namespace, settings: SharedSettings) -> None:
     named = f" ({defects})" if defects else ""
     print(
         f"Wrote {written.table}: {_count(sum(written.defects.values()), 'defective image')}{named}, "
-        f"{written.good} good, {written.unchanged} as before. {_use(written.dataset)}"
+        f"{written.good} good, {written.unchanged} as before. {_use({'dataset': written.dataset})}"
     )
 
 
 def _apply_review(options: argparse.Namespace, settings: SharedSettings) -> None:
-    from robis.workflow.review import apply_review, plan_review
+    from robis.workflow.review import Wishes, apply_review, plan_review
     from robis.workflow.sample_table import TABLE
 
     if options.out is None and not options.dry_run:
         raise DataError("--out: expected a folder to write, or --dry-run.")
-    review = plan_review(options.verdicts, settings, masks_of=options.masks, to_train=options.to_train)
-    print("\n".join(_review_in_words(review)))
+    wishes = Wishes(options.masks, options.to_train, options.allow)
+    review = plan_review(options.verdicts, settings, wishes)
+    print("\n".join(_review_in_words(review, options.allow)))
     if not options.dry_run:
-        dataset = apply_review(review, settings, options.out, masks_of=options.masks)
-        print(f"Wrote {options.out / TABLE}. {_use(dataset)}")
+        sections = apply_review(review, settings, options.out, wishes)
+        print(f"Wrote {options.out / TABLE}. {_use(sections)}")
 
 
-def _review_in_words(review: Review) -> Iterator[str]:
+def _review_in_words(review: Review, allow_of: str | None) -> Iterator[str]:
     joined = f", {len(review.joined)} of them join the training images" if review.joined else ""
     yield f"{_count(len(review.good), 'image')} judged good{joined}."
     masks = f", {len(review.masks)} of them get a mask" if review.masks else ""
@@ -143,15 +150,27 @@ def _review_in_words(review: Review) -> Iterator[str]:
         yield f"  {category}/{split}: {_count(count, 'label')} changed; its metrics and the report change"
     for category in dict.fromkeys(category for category, _, _ in review.joined):
         yield f"  {category}: another training set; the category is trained and inspected again"
+    if allow_of:
+        yield from _allowed_in_words(review, allow_of)
     if review.open:
         yield f"{_count(len(review.open), 'image')} unchanged:"
         yield from (f"  {'/'.join(image)}: {reason}" for image, reason in review.open.items())
 
 
-def _use(dataset: Mapping[str, Any]) -> str:
+def _allowed_in_words(review: Review, run: str) -> Iterator[str]:
+    regions = Counter[str]()
+    for (category, _, _), (count, _) in review.allowed.items():
+        regions[category] += count
+    verb = "counts" if regions.total() == 1 else "count"
+    yield f"{_count(regions.total(), 'false alarm')} of {run} {verb} as normal from now on."
+    for category, count in regions.items():
+        yield f"  {category}: {_count(count, 'region')}; {run} is trained on the category and inspects it again"
+
+
+def _use(sections: Mapping[str, Any]) -> str:
     from robis.config.yaml_files import to_yaml
 
-    return f"Use it with\n\n{to_yaml({'dataset': dict(dataset)}, width=4096).rstrip()}"
+    return f"Use it with\n\n{to_yaml(dict(sections), width=4096).rstrip()}"
 
 
 def _count(number: int, noun: str) -> str:

@@ -20,6 +20,7 @@ from robis.report.published import read_literature
 from robis.submission.upload import make_upload
 from robis.workflow import results
 from robis.workflow.advice import Advice, advice, advice_texts
+from robis.workflow.allowed import allowed_images
 from robis.workflow.audit import audited_splits
 from robis.workflow.code_digest import code_digest
 from robis.workflow.compared import compared_runs
@@ -329,6 +330,8 @@ class Project:
         if name == "evaluate" and job.run and job.category and job.split:
             record = settings_record(self.settings, run=job.run, category=job.category, split=job.split)
             return Derived({"settings": record}, frozenset({"settings"}))
+        if name == "train" and job.run and job.category:
+            return allowed_images(self, job.run, job.category)
         if name == "pack" and job.run and job.category:
             return frozen(self, job.run, job.category)
         if name == "measure_detectability":

@@ -71,12 +71,14 @@ class Decisions:
 
     Attributes:
         good: images without a defect.
-        defective: images with a defect -> their judged regions by run.
-        open: image -> why nothing follows, in words.
+        defective: images with a defect.
+        regions: image -> its judged regions by run, where no verdict contradicts them.
+        open: image -> why its label stays, in words.
     """
 
     good: list[Image] = field(default_factory=list)
-    defective: dict[Image, dict[str, Regions]] = field(default_factory=dict)
+    defective: list[Image] = field(default_factory=list)
+    regions: dict[Image, dict[str, Regions]] = field(default_factory=dict)
     open: dict[Image, str] = field(default_factory=dict)
 
 
@@ -114,9 +116,11 @@ def _decide(image: Image, said: Mapping[tuple[str, Box | None], set[str]], decis
     has_defect = any(of_run.defects for of_run in regions.values())
     if own in GOOD and has_defect:
         decisions.open[image] = f"the image is judged {own}, but a region of it {DEFECT}"
-    elif own in GOOD:
+        return
+    decisions.regions[image] = dict(regions)
+    if own in GOOD:
         decisions.good.append(image)
     elif own in DEFECTIVE or (not own and has_defect):
-        decisions.defective[image] = dict(regions)
+        decisions.defective.append(image)
     else:
         decisions.open[image] = "unsure" if own else f"no verdict on the image, and on no region {DEFECT}"

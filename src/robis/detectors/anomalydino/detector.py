@@ -25,6 +25,7 @@ class AnomalydinoDetector(Detector):
 
     name = "anomalydino"
     option_model = AnomalydinoOptions
+    allow_key = "anomalydino.allow"
     published: ClassVar[Mapping[str, Any]] = {
         "encoder.name": "dinov2_vits14",
         "tiling.window": "image",
@@ -37,7 +38,7 @@ class AnomalydinoDetector(Detector):
             reads=(
                 *options("anomalydino.references", "anomalydino.rotations", when=_FEW_SHOT),
                 *BATCHES,
-                *options("anomalydino.shots", "anomalydino.seeds", passed=False),
+                *options("anomalydino.shots", "anomalydino.seeds", "anomalydino.allow", passed=False),
             ),
             encoder=TOKENS,
             after=("crop",),

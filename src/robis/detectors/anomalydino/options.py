@@ -9,7 +9,7 @@ from pydantic import Field
 from robis.config.section import Section
 from robis.config.types import at_most, larger
 from robis.detectors.few_shot import References, Seeds, Shots
-from robis.detectors.memory_bank.options import SmoothingSigma
+from robis.detectors.memory_bank.options import AllowedRegions, SmoothingSigma
 
 
 class AnomalydinoOptions(Section):
@@ -29,4 +29,5 @@ class AnomalydinoOptions(Section):
         "steps of 45 degrees. None join all images.",
         json_schema_extra=larger("other orientations count as normal; more time and memory"),
     )
+    allow: AllowedRegions = None
     smoothing_sigma: SmoothingSigma = 4.0

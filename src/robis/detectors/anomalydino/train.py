@@ -9,6 +9,7 @@ import torch
 
 from robis.detectors.anomalydino.tokens import make_encoder, rotated, unit_tokens
 from robis.detectors.jobs import TrainJob
+from robis.detectors.memory_bank.allowed import with_allowed
 from robis.detectors.memory_bank.stages import write_bank
 from robis.detectors.normal_tokens import TileTokens
 from robis.detectors.rotation import reference_tiles
@@ -21,12 +22,14 @@ logger = logging.getLogger(__name__)
 def train_category(job: TrainJob) -> None:
     """Write the bank of a category: all tokens of its normal images, or of the references and their rotated copies.
 
+    Tokens of regions that count as normal follow.
+
     Args:
         job: its options are those of `reference_tiles`.
 
     Raises:
         ConfigError, DataError: see `reference_tiles`.
-        DataError: there are no tiles, or tokens that are not finite.
+        DataError: there are no tiles, tokens that are not finite, or regions that cannot be used.
     """
     device = pick_device(job.compute.device)
 
@@ -38,4 +41,5 @@ def train_category(job: TrainJob) -> None:
     source = TileTokens(features, tiles, job, device, kept=tiles.kept_tokens(features.grid))
     (tokens,) = source.gather(np.arange(source.count), "encode")
     logger.info("The bank holds %d tokens.", len(tokens))
+    (tokens,) = with_allowed([tokens.cpu()], job, features, device)
     write_bank(tokens, job, "anomalydino")

@@ -6,7 +6,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from robis.config.types import Bounds, larger
+from robis.config.types import Bounds, Text, larger
 
 SmoothingSigma = Annotated[
     float,
@@ -14,5 +14,13 @@ SmoothingSigma = Annotated[
     Field(
         description="Sigma of the Gaussian that smooths maps, in map pixels. 0: no smoothing.",
         json_schema_extra=larger("fewer specks; blurred borders"),
+    ),
+]
+AllowedRegions = Annotated[
+    Text | None,
+    Field(
+        description="Table of regions that count as normal, such as false alarms that a person has confirmed: their "
+        "tokens join the memory bank. A CSV with the columns category, image (below dataset.root) and mask (beside the "
+        "CSV), as `robis review apply --allow` writes it. null: none."
     ),
 ]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from robis.config.stage import Stage, options, section
+from robis.config.stage import Option, Stage, options, section
 from robis.detectors.base import Detector
 from robis.detectors.inputs import BATCHES, MAP_SIZE, SHARDS, TOKENS
 from robis.detectors.jobs import InferJob, ScorerJob, TrainJob
@@ -20,6 +20,7 @@ class PatchcoreDetector(Detector):
 
     name = "patchcore"
     option_model = PatchcoreOptions
+    allow_key = "patchcore.allow"
     published: ClassVar[Mapping[str, Any]] = {
         "encoder.name": "wide_resnet50_2",
         "tiling.window": "image",
@@ -29,7 +30,11 @@ class PatchcoreDetector(Detector):
     stages: ClassVar[Mapping[str, Stage]] = {
         "train": Stage(
             "robis.detectors.patchcore.train:train_category",
-            reads=(*section("patchcore", PatchcoreOptions, but=("smoothing_sigma",)), *BATCHES),
+            reads=(
+                *section("patchcore", PatchcoreOptions, but=("smoothing_sigma", "allow")),
+                Option("patchcore.allow", passed=False),
+                *BATCHES,
+            ),
             encoder=TOKENS,
             after=("crop",),
             per=("run", "category"),

@@ -8,7 +8,7 @@ from pydantic import Field
 
 from robis.config.section import Section
 from robis.config.types import Bounds, Seed, at_most, larger
-from robis.detectors.memory_bank.options import SmoothingSigma
+from robis.detectors.memory_bank.options import AllowedRegions, SmoothingSigma
 
 
 class PatchcoreOptions(Section):
@@ -30,5 +30,6 @@ class PatchcoreOptions(Section):
         "1024: the patches as they are.",
         json_schema_extra=larger("a choice by more exact distances; more time and memory"),
     )
+    allow: AllowedRegions = None
     smoothing_sigma: SmoothingSigma = 4.0
     seed: Seed = Field(0, description="Seed of the start points and the projection.")

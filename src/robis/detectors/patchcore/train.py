@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from robis.detectors.jobs import TrainJob
+from robis.detectors.memory_bank.allowed import with_allowed
 from robis.detectors.memory_bank.stages import write_bank
 from robis.detectors.normal_tokens import TileTokens, Tokens
 from robis.detectors.patchcore.coreset import k_center, projection
@@ -23,7 +24,7 @@ logger = logging.getLogger(__name__)
 
 @torch.inference_mode()
 def train_category(job: TrainJob) -> None:
-    """Write the bank of a category's normal images, in the order of the patches.
+    """Write the bank of a category's normal images, in the order of the patches, then regions that count as normal.
 
     Patches are encoded twice: for the choice only their projections are kept, then those chosen are gathered.
 
@@ -34,7 +35,7 @@ def train_category(job: TrainJob) -> None:
             seed: of the start points and the projection.
 
     Raises:
-        DataError: there are no tiles, or tokens that are not finite.
+        DataError: there are no tiles, tokens that are not finite, or regions that cannot be used.
     """
     options, device = job.options, pick_device(job.compute.device)
     store, rows = open_tiles(job.store.tiles, job.store.table)
@@ -51,6 +52,7 @@ def train_category(job: TrainJob) -> None:
         numbers = np.arange(source.count)
     (tokens,) = source.gather(numbers, "gather")
     logger.info("The bank holds %d of %d patches.", len(tokens), source.count)
+    (tokens,) = with_allowed([tokens.cpu()], job, features, device)
     write_bank(tokens, job, "patchcore")
 
 

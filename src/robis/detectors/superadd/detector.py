@@ -28,6 +28,7 @@ class SuperaddDetector(Detector):
 
     name = "superadd"
     option_model = SuperaddOptions
+    allow_key = "superadd.allow"
     joins_tokens = True
     published: ClassVar[Mapping[str, Any]] = {
         "encoder.name": "dinov3_vithplus16",
@@ -39,7 +40,8 @@ class SuperaddDetector(Detector):
         "train": Stage(
             "robis.detectors.superadd.train:train_category",
             reads=(
-                *section("superadd", SuperaddOptions, but=("smoothing_sigma",), harmless=("memory_gb",)),
+                *section("superadd", SuperaddOptions, but=("smoothing_sigma", "allow"), harmless=("memory_gb",)),
+                Option("superadd.allow", passed=False),
                 Option("tiling.window"),
                 *_JOINING,
                 *BATCHES,

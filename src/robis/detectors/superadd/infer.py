@@ -72,7 +72,7 @@ def load_scorer(job: ScorerJob) -> TileScorer | ImageScorer:
         with single_threaded():
             distances = _distances(banks, [block[None] for block in tokens], how.threads)
             if ignored is not None:
-                cells = torch.from_numpy(joining.ignored(ignored, token_side(network))).to(device)[None]
+                cells = torch.from_numpy(joining.cells(ignored, token_side(network))).to(device)[None]
                 distances = [lowest_where(cells, block) for block in distances]
             return token_maps(distances, size, sigma)[0]
 

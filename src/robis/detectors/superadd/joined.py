@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -35,14 +36,25 @@ class Joining:
         rows, columns = (max(1, self._scaled(side) // step) for side in (height, width))
         return rows, columns
 
-    def ignored(self, pixels: np.ndarray, step: int) -> np.ndarray:
-        """The ignored tokens of an image, bool (rows, columns); pixels: bool (H, W); step: see `grid`."""
+    def cells(
+        self, pixels: np.ndarray, step: int, rule: Callable[[np.ndarray, int, int], np.ndarray] = covered
+    ) -> np.ndarray:
+        """The tokens of an image that a rule of `robis.io.ignored` chooses by their pixels.
+
+        Args:
+            pixels: bool (H, W).
+            step: see `grid`.
+            rule: `covered` for ignored tokens, `touched` for those that hold any marked pixel.
+
+        Returns:
+            bool (rows, columns).
+        """
         height, width = (self._scaled(side) for side in pixels.shape)
         rows, columns = self.grid(pixels.shape[0], pixels.shape[1], step)
         # A scaled image that is smaller than a token lies in its upper left.
         scaled = np.zeros((max(height, step), max(width, step)), bool)
-        scaled[:height, :width] = covered(pixels, height, width)
-        return covered(scaled[: rows * step, : columns * step], rows, columns)
+        scaled[:height, :width] = rule(pixels, height, width)
+        return rule(scaled[: rows * step, : columns * step], rows, columns)
 
     def _scaled(self, side: int) -> int:
         return max(1, int(side * self.image_scale))

@@ -8,6 +8,7 @@ from pydantic import Field
 
 from robis.config.section import Section
 from robis.config.types import Bounds, Fraction, MemoryGb, Seed, at_most, larger
+from robis.detectors.memory_bank.options import AllowedRegions
 
 
 class SuperaddOptions(Section):
@@ -50,6 +51,7 @@ class SuperaddOptions(Section):
         description="Sigma of the Gaussian that smooths maps, in map pixels. 0: no smoothing (published).",
         json_schema_extra=larger("fewer specks; blurred borders"),
     )
+    allow: AllowedRegions = None
     seed: Seed = Field(0, description="Seed of the subsets, their thinning, the brightness and random weights.")
     memory_gb: MemoryGb = Field(
         4.0,

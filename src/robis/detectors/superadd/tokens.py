@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from abc import abstractmethod
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 import torch
@@ -12,12 +13,14 @@ from robis.detectors.batches import with_work
 from robis.detectors.checks import require_finite
 from robis.detectors.inference import Images
 from robis.detectors.jobs import TrainJob
+from robis.detectors.memory_bank.allowed import joined, require_tokens, with_allowed
 from robis.detectors.normal_tokens import Features, TileTokens, Tokens, require_kept_tokens, require_some
 from robis.detectors.superadd.joined import Joining, joined_tokens, token_side
 from robis.encoders.encoder import Encoder
 from robis.io.arrays import release
-from robis.io.ignored import decode
+from robis.io.ignored import covered, decode
 from robis.io.progress import tracked
+from robis.tiles.allowed import AllowedTiles
 from robis.tiles.ignored import ignored_of, kept_tokens
 from robis.tiles.store import open_tiles
 
@@ -73,40 +76,96 @@ class _Brightened:
         return tiles
 
 
-class _ImageTokens(Tokens):
+def with_regions(bank: list[Tensor], network: Encoder, job: TrainJob) -> list[Tensor]:
+    """A bank, per block (M, C) float32 on the CPU, followed by the tokens of regions that count as normal.
+
+    Raises DataError where a region cannot be used.
+    """
+    if job.options["window"] != "joined":
+        features = Features(network, network.grid, network.widths)
+        return with_allowed(bank, job, features, network.mean.device)
+    if not job.allowed:
+        return bank
+    return joined(bank, _RegionTokens(network, job))
+
+
+class _JoinedTokens(Tokens):
     """The tokens of whole images, joined on one grid for each."""
 
-    def __init__(self, network: Encoder, job: TrainJob) -> None:
-        self.images = Images.of(job.store.tiles, job.store.table)
-        require_some(len(self.images), job)
+    def __init__(self, network: Encoder, job: TrainJob, sides: Sequence[tuple[int, int]]) -> None:
+        """Take the height and width of each image in pixels."""
+        self.sides, self.network, self.job = sides, network, job
         self.joining = Joining(job.options["image_scale"], job.options["overlap"])
         self.step = token_side(network)
-        _, self.rows = open_tiles(job.store.tiles, job.store.table)
-        self.starts = np.cumsum([0, *map(self._count, range(len(self.images)))])
-        require_kept_tokens(int(self.starts[-1]), job)
+        self.starts = np.cumsum([0, *map(self._count, range(len(sides)))])
         super().__init__(int(self.starts[-1]), network.widths, network.mean.device)
-        self.network, self.job = network, job
+
+    @abstractmethod
+    def image(self, number: int) -> np.ndarray:
+        """An image, uint8 (H, W, 3) RGB."""
+
+    @abstractmethod
+    def kept(self, number: int) -> np.ndarray | None:
+        """Which tokens of an image count, bool (rows * columns,); None: all."""
+
+    def brightness(self, number: int) -> float:
+        """Factor of an image's brightness."""
+        return 1.0
+
+    def cells(self, pixels: np.ndarray, rule: Callable[[np.ndarray, int, int], np.ndarray] = covered) -> np.ndarray:
+        """Tokens that a rule chooses by their pixels, bool (H, W) -> bool (rows, columns)."""
+        return self.joining.cells(pixels, self.step, rule)
 
     def _count(self, number: int) -> int:
-        rows, columns = self.joining.grid(*self.images.sides[number], self.step)
-        kept = self._kept(number)
+        rows, columns = self.joining.grid(*self.sides[number], self.step)
+        kept = self.kept(number)
         return rows * columns if kept is None else int(kept.sum())
-
-    def _kept(self, number: int) -> np.ndarray | None:
-        """Which tokens of an image are not ignored, bool (rows * columns,); None where none is."""
-        png = ignored_of(self.rows, number)
-        return None if png is None else ~self.joining.ignored(decode(png), self.step).reshape(-1)
 
     def encoded(self, name: str) -> Iterator[tuple[int, list[Tensor]]]:
         compute = with_work(self.job.compute, self.device)
-        for number in tracked(range(len(self.images)), len(self.images), "images", name):
-            image = torch.from_numpy(self.images[number]).to(self.device)
-            factor = _brightness(self.job, number)
-            tokens = joined_tokens(self.network, image, self.joining, compute, factor)
+        for number in tracked(range(len(self.sides)), len(self.sides), "images", name):
+            image = torch.from_numpy(self.image(number)).to(self.device)
+            tokens = joined_tokens(self.network, image, self.joining, compute, self.brightness(number))
             for raw in tokens:
                 require_finite(raw[None], "tokens", [number], self.job.store.tiles)
-            flat, kept = [raw.flatten(0, 1) for raw in tokens], self._kept(number)
+            flat, kept = [raw.flatten(0, 1) for raw in tokens], self.kept(number)
             if kept is not None:
                 chosen = torch.from_numpy(kept).to(self.device)
                 flat = [raw[chosen] for raw in flat]
             yield int(self.starts[number]), flat
+
+
+class _ImageTokens(_JoinedTokens):
+    """Those of a training's images, brighter or darker; ignored ones are left out."""
+
+    def __init__(self, network: Encoder, job: TrainJob) -> None:
+        self.images = Images.of(job.store.tiles, job.store.table)
+        require_some(len(self.images), job)
+        _, self.rows = open_tiles(job.store.tiles, job.store.table)
+        super().__init__(network, job, self.images.sides)
+        require_kept_tokens(self.count, job)
+
+    def image(self, number: int) -> np.ndarray:
+        return self.images[number]
+
+    def kept(self, number: int) -> np.ndarray | None:
+        png = ignored_of(self.rows, number)
+        return None if png is None else ~self.cells(decode(png)).reshape(-1)
+
+    def brightness(self, number: int) -> float:
+        return _brightness(self.job, number)
+
+
+class _RegionTokens(_JoinedTokens):
+    """Those of regions that count as normal, as they are inspected."""
+
+    def __init__(self, network: Encoder, job: TrainJob) -> None:
+        self.tiles = AllowedTiles(job.allowed)
+        super().__init__(network, job, self.tiles.sides)
+        require_tokens(self.count, job)
+
+    def image(self, number: int) -> np.ndarray:
+        return self.tiles.tile(number)
+
+    def kept(self, number: int) -> np.ndarray:
+        return self.tiles.cells(number, self.cells).reshape(-1)

@@ -16,7 +16,7 @@ from robis.detectors.model_files import write_history, write_model
 from robis.detectors.normal_tokens import Tokens
 from robis.detectors.superadd.blocks import superadd_blocks
 from robis.detectors.superadd.thinning import SeededDraws, Thinning, select, shares_of, thin
-from robis.detectors.superadd.tokens import open_tokens
+from robis.detectors.superadd.tokens import open_tokens, with_regions
 from robis.encoders.build import build_encoder
 from robis.encoders.devices import pick_device
 from robis.io.arrays import release, scratch_array
@@ -34,7 +34,8 @@ def train_category(job: TrainJob) -> None:
     """Write the bank of a category's normal images, and a history without rows.
 
     The model is a safetensors file with "block_B" (M, C), float32, for each block B of the encoder. Where there are
-    no more tokens than `bank_size`, the bank is all of them, in their order.
+    no more tokens than `bank_size`, the bank is all of them, in their order. Tokens of regions that count as normal
+    follow.
 
     Args:
         job: its options are
@@ -50,7 +51,7 @@ def train_category(job: TrainJob) -> None:
             The bank does not depend on it.
 
     Raises:
-        DataError: there are no tiles, or tokens that are not finite.
+        DataError: there are no tiles, tokens that are not finite, or regions that cannot be used.
     """
     options = job.options
     network = build_encoder(**job.encoder, by_depth=superadd_blocks, seed=options["seed"])
@@ -60,6 +61,7 @@ def train_category(job: TrainJob) -> None:
     else:
         bank = (_redrawn if options["redraw_subsets"] else _selected)(source, job)
     logger.info("The bank of each block holds %d of %d tokens.", len(bank[0]), source.count)
+    bank = with_regions(bank, network, job)
     tensors = {f"block_{block}": tokens for block, tokens in zip(network.blocks, bank, strict=True)}
     write_model(job.model, tensors, "superadd", encoder=str(job.encoder["name"]))
     write_history(job.history)
