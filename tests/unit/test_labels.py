@@ -8,7 +8,7 @@ import io
 import json
 import re
 from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from xml.etree import ElementTree
 
 import cv2
@@ -36,6 +36,9 @@ CASES = [(kind, shapes) for kind, form in FORMATS.items() for shapes in form.sha
 SIZES = {"nut/test/a b.png": (40, 64), "nut/test/ü/deep.jpg": (37, 23), "nut/test/good.png": (5, 9)}
 
 
+FULL = {PurePosixPath(file).name: file for file in SIZES}
+
+
 def ring() -> np.ndarray:
     """A square with a hole of two pixels, and a pixel that touches it at a corner."""
     mask = np.zeros((5, 6), bool)
@@ -50,6 +53,8 @@ def hard_masks() -> Iterator[np.ndarray]:
     rng = np.random.default_rng(0)
     yield ring()
     yield np.ones((3, 4), bool)
+    # More holes than are near each of them.
+    yield np.pad(np.kron(rng.random((12, 90)) < 0.4, np.array([[0, 1], [1, 1]], bool)), 2, constant_values=True)
     for share in (0.1, 0.4, 0.6, 0.9):
         yield rng.random((21, 34)) < share
         yield np.kron(rng.random((7, 9)) < share, np.ones((3, 4), bool))
@@ -337,6 +342,56 @@ def test_yolo_trees_of_other_tools_are_read(tmp_path: Path) -> None:
     assert not images.problems
 
 
+def test_yolo_names_may_be_lines_of_a_text_file(tmp_path: Path) -> None:
+    target = written("yolo-seg", POLYGONS, tmp_path)
+    before = {image.file: [r.name for r in image.regions] for image in FORMATS["yolo-seg"].read(target, known())}
+    (target / "data.yaml").unlink()
+    with pytest.raises(DataError, match=r"data\.yaml: cannot be read"):
+        list(FORMATS["yolo-seg"].read(target, known()))
+    (target / "classes.txt").write_text("crack\nscratch, long\n", encoding="utf-8")
+    # Some tools put all files into one folder.
+    for file in sorted((target / "labels").rglob("*.txt")):
+        file.rename(target / file.name)
+    images = KnownImages(FULL, lambda name: SIZES[FULL[name]])
+    after = {FULL[image.file]: [r.name for r in image.regions] for image in FORMATS["yolo-seg"].read(target, images)}
+    assert after == before and not images.problems
+
+
+def test_other_json_files_beside_images_are_no_labels(tmp_path: Path) -> None:
+    target = written("labelme", POLYGONS, tmp_path)
+    (target / "nut/settings.json").write_text('{"exposure": 3}')
+    (target / "list.json").write_text("[1, 2]")
+    assert {image.file for image in FORMATS["labelme"].read(target, known())} == set(SIZES)
+    for file in target.rglob("*.json"):
+        file.write_text('{"exposure": 3}')
+    with pytest.raises(DataError, match=r"labelme: none of 5 \.json files has the key shapes"):
+        list(FORMATS["labelme"].read(target, known()))
+
+
+def test_label_studios_short_form_and_remarks_are_read(tmp_path: Path) -> None:
+    """The keys are those that label-studio-converter writes as JSON_MIN."""
+    target = written("label-studio", MASKS, tmp_path)
+    tasks = json.loads(target.read_text(encoding="utf-8"))
+    before = {image.file: image.mask().tolist() for image in FORMATS["label-studio"].read(target, known())}
+    short = []
+    for number, task in enumerate(tasks):
+        results = task["annotations"][0]["result"]
+        sizes = [{key: result[key] for key in ("original_width", "original_height")} for result in results]
+        drawn = [result["value"] | size for result, size in zip(results, sizes, strict=True)]
+        labels = {"mask": drawn} if drawn else {}
+        short.append(task["data"] | {"id": number, "verdict": "bad", "annotator": 1, "annotation_id": 7} | labels)
+        remark = {"type": "choices", "from_name": "verdict", "value": {"choices": ["bad"]}}
+        results += [remark, {"type": "relation", "from_id": "a", "to_id": "b"}]
+    for content in (tasks, [*short, {"image": "nut/test/good.png", "id": 9}]):
+        target.write_text(json.dumps(content), encoding="utf-8")
+        back = {image.file: image.mask().tolist() for image in FORMATS["label-studio"].read(target, known())}
+        assert back == before
+    short[0]["mask"][0]["rectanglelabels"] = short[0]["mask"][0].pop("brushlabels")
+    target.write_text(json.dumps(short), encoding="utf-8")
+    with pytest.raises(DataError, match=r"task 0: result 0: of type rectanglelabels; expected polygonlabels"):
+        list(FORMATS["label-studio"].read(target, known()))
+
+
 @pytest.mark.parametrize("prefix", ["", "/data/local-files/?d=parts/", "s3://bucket/parts/"])
 def test_label_studio_finds_names_with_signs_of_addresses(prefix: str, tmp_path: Path) -> None:
     files = ["nut/a#1.png", "nut/50%41.png", "nut/b+c & d.png", "nut/ü ?.png"]
@@ -507,6 +562,17 @@ def test_what_the_file_does_not_name_stays(tmp_path: Path) -> None:
         ("nut/test/cut/0.png", "normal", None),
         ("nut/test/cut/1.png", "anomalous", "nut/masks/cut/1.png"),
     }
+
+
+def test_names_that_begin_with_a_blank_stay(tmp_path: Path) -> None:
+    root = tmp_path / "parts"
+    for name in ("train/0.png", "test/ a.png"):
+        write_image(root / "nut" / name)
+    (tmp_path / "config.yaml").write_text(f"dataset: {{name: parts, layout: folder, root: {root}, splits: [test]}}\n")
+    labels = written("coco", MASKS, tmp_path, [LabeledImage("nut/test/ a.png", 6, 8)])
+    assert imported(labels, root, root / "labels") == 0
+    (sample,) = list_samples(Source("table", root, "labels/samples.csv"), "nut", "test")
+    assert (sample.image, sample.label) == ("nut/test/ a.png", "normal")
 
 
 def test_masks_of_images_outside_the_root_stay_in_their_folder(tmp_path: Path) -> None:

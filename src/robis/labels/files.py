@@ -57,10 +57,19 @@ class Format:
 
 def read_json(path: Path, kind: type[T]) -> T:
     """Read JSON of a known structure. Raises DataError that names the keys that are missing or wrong."""
+    return validated(load_json(path), kind, path)
+
+
+def load_json(path: Path) -> Any:
+    """Read JSON. Raises DataError where the file is none."""
     try:
-        values = json.loads(read_text(path))
+        return json.loads(read_text(path))
     except ValueError as error:
         raise DataError(f"{path}: cannot be read as JSON ({error}). Export the labels again.") from error
+
+
+def validated(values: Any, kind: type[T], path: Path) -> T:
+    """The values of a file as a known structure. Raises DataError that names the keys that are missing or wrong."""
     try:
         return TypeAdapter(kind).validate_python(values)
     except ValidationError as error:

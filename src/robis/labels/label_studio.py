@@ -1,4 +1,4 @@
-"""Label Studio: a JSON file of tasks, with polygons or brush strokes.
+"""Label Studio: a JSON file of tasks, with polygons or brush strokes. Its JSON_MIN, without ids, is read too.
 
 https://labelstud.io/guide/export#Label-Studio-JSON-format-of-annotated-tasks
 """
@@ -15,13 +15,17 @@ from pydantic import BaseModel
 
 from robis.errors import DataError
 from robis.labels.brush import decoded_brush, encoded_brush
-from robis.labels.files import MASKS, POLYGONS, Drawing, Format, points_of, read_json, write_json
+from robis.labels.files import MASKS, POLYGONS, Drawing, Format, load_json, points_of, validated, write_json
 from robis.labels.images import KnownImages, image_name
 from robis.labels.model import LabeledImage, Region, cut_out
 from robis.labels.shapes import mask_of, outline_of
 
 # The names in a labeling config such as docs/labels.md has.
 IMAGE, TAG = "image", "label"
+# Results that draw nothing.
+REMARKS = ("choices", "datetime", "number", "pairwise", "ranker", "rating", "relation", "taxonomy", "textarea")
+# Of an item of JSON_MIN that somebody has finished.
+FINISHED = "annotation_id"
 
 
 class _Value(BaseModel):
@@ -33,7 +37,7 @@ class _Value(BaseModel):
 
 class _Result(BaseModel):
     type: str
-    value: _Value
+    value: _Value = _Value()
     original_width: int | None = None
     original_height: int | None = None
     image_rotation: float = 0
@@ -79,7 +83,7 @@ def _result(image: LabeledImage, region: Region, drawing: Drawing) -> dict[str, 
 
 
 def _read(path: Path, images: KnownImages) -> Iterator[LabeledImage]:
-    for number, task in enumerate(read_json(path, list[_Task])):
+    for number, task in enumerate(_tasks(path)):
         where = f"{path}: task {number}"
         # A task that nobody has finished says nothing of its image, whatever was predicted.
         finished = [labeling for labeling in task.annotations if not labeling.was_cancelled]
@@ -88,15 +92,32 @@ def _read(path: Path, images: KnownImages) -> Iterator[LabeledImage]:
         if len(finished) > 1:
             raise DataError(f"{where}: {len(finished)} annotations; expected one. Keep the one that counts.")
         address = _address(task, where)
-        sizes = {(result.original_height, result.original_width) for result in finished[0].result} - {(None, None)}
+        results = [result for result in finished[0].result if result.type not in REMARKS]
+        sizes = {(result.original_height, result.original_width) for result in results} - {(None, None)}
         size = next(iter(sizes)) if len(sizes) == 1 else None
         image = images.find(address, image_name(address), size=size)  # type: ignore[arg-type]
         if image is None:
             continue
-        regions = [
-            _region(result, image, f"{where}: result {place}") for place, result in enumerate(finished[0].result)
-        ]
+        regions = [_region(result, image, f"{where}: result {place}") for place, result in enumerate(results)]
         yield LabeledImage(image.file, image.height, image.width, tuple(filter(None, regions)))
+
+
+def _tasks(path: Path) -> list[_Task]:
+    items = validated(load_json(path), list[dict[str, Any]], path)
+    return validated([item if "data" in item else _whole(item) for item in items], list[_Task], path)
+
+
+def _whole(item: dict[str, Any]) -> dict[str, Any]:
+    """The task that an item of JSON_MIN stands for: its drawings are lists by the names of the labeling config."""
+    drawings = [
+        {**drawing, "value": drawing, "type": next((key for key in drawing if key.endswith("labels")), "")}
+        for value in item.values()
+        if isinstance(value, list)
+        for drawing in value
+        if isinstance(drawing, dict)
+    ]
+    data = {key: value for key, value in item.items() if isinstance(value, str)}
+    return {"data": data, "annotations": [{"result": drawings}] if drawings or FINISHED in item else []}
 
 
 def _address(task: _Task, where: str) -> str:

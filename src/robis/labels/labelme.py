@@ -23,9 +23,10 @@ from robis.labels.files import (
     Format,
     files_below,
     label_file,
+    load_json,
     points_of,
-    read_json,
     rounded,
+    validated,
     write_json,
 )
 from robis.labels.images import KnownImages
@@ -85,8 +86,8 @@ def _picture(mask: np.ndarray) -> str:
 
 
 def _read(path: Path, images: KnownImages) -> Iterator[LabeledImage]:
-    for file in [path] if path.is_file() else files_below(path, ".json"):
-        content = read_json(file, _File)
+    for file, values in _label_files(path):
+        content = validated(values, _File, file)
         folder = "" if path.is_file() else file.parent.relative_to(path).as_posix()
         name = PurePosixPath(content.imagePath.replace("\\", "/")).name
         # Beside the image in the same tree, or wherever labelme was started.
@@ -99,6 +100,16 @@ def _read(path: Path, images: KnownImages) -> Iterator[LabeledImage]:
             for number, shape in enumerate(content.shapes)
         ]
         yield LabeledImage(image.file, image.height, image.width, tuple(filter(None, regions)))
+
+
+def _label_files(path: Path) -> list[tuple[Path, Any]]:
+    """The file, or those of a folder that have shapes: other .json files may lie beside images, too."""
+    files = [path] if path.is_file() else files_below(path, ".json")
+    loaded = [(file, load_json(file)) for file in files]
+    of_labelme = [(file, values) for file, values in loaded if isinstance(values, dict) and "shapes" in values]
+    if path.is_dir() and not of_labelme:
+        raise DataError(f"{path}: none of {len(files)} .json files has the key shapes. Expected files of labelme.")
+    return of_labelme if path.is_dir() else loaded
 
 
 def _pixels(shape: _Shape, image: LabeledImage, where: str) -> np.ndarray:

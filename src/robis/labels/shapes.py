@@ -6,12 +6,16 @@ inside if its center is, by the even-odd rule. Polygons run along the edges of p
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import cv2
 import numpy as np
+from scipy.spatial import KDTree
 
 from robis.labels.model import Region
+
+# Corners that are tried as the place to which a hole is joined.
+NEAR = 64
 
 
 def outline_of(region: Region, tolerance: float = 0.0) -> np.ndarray:
@@ -39,10 +43,8 @@ def polygon_of(mask: np.ndarray, tolerance: float = 0.0) -> np.ndarray:
     corners = [_simplified(_along_edges(ring[:, 0]), tolerance) for ring in rings]
     is_outer = [level[3] < 0 for level in levels[0]]
     outline = next(ring for ring, outer in zip(corners, is_outer, strict=True) if outer)
-    for ring, outer in zip(corners, is_outer, strict=True):
-        if not outer:
-            outline = _with_hole(outline, ring)
-    return outline
+    holes = [ring for ring, outer in zip(corners, is_outer, strict=True) if not outer]
+    return _with_holes(outline, holes) if holes else outline
 
 
 def _along_edges(ring: np.ndarray) -> np.ndarray:
@@ -65,12 +67,39 @@ def _simplified(ring: np.ndarray, tolerance: float) -> np.ndarray:
     return fewer if len(fewer) > 2 else ring
 
 
-def _with_hole(outline: np.ndarray, hole: np.ndarray) -> np.ndarray:
-    """Walk along the outline, over to the hole, around it, and back."""
-    distances = ((outline[:, None] - hole[None]) ** 2).sum(axis=2)
-    start, entry = np.unravel_index(np.argmin(distances), distances.shape)
-    around = np.roll(hole, -entry, axis=0)
-    return np.concatenate([outline[: start + 1], around, around[:1], outline[start:]])
+def _with_holes(outline: np.ndarray, holes: Sequence[np.ndarray]) -> np.ndarray:
+    """One line around an outline (N, 2) that walks over to each hole, around it, and back.
+
+    A hole is joined at its leftmost corner to a near corner of the outline or of a hole that begins farther left.
+    """
+    lefts = [ring[:, 0].min() for ring in holes]
+    holes = [holes[number] for number in np.argsort(lefts, kind="stable")]
+    rings = [outline, *(np.roll(hole, -int(hole[:, 0].argmin()), axis=0) for hole in holes)]
+    guests: list[list[tuple[int, int]]] = [[] for _ in rings]
+    for guest, (host, corner) in enumerate(_hosts(rings), start=1):
+        guests[host].append((corner, guest))
+    walks = list(rings)
+    for number in range(len(rings) - 1, -1, -1):
+        ring, last, parts = rings[number], 0, []
+        for corner, guest in sorted(guests[number]):
+            parts += [ring[last : corner + 1], walks[guest], walks[guest][:1]]
+            last = corner
+        walks[number] = np.concatenate([*parts, ring[last:]])
+    return walks[0]
+
+
+def _hosts(rings: Sequence[np.ndarray]) -> Iterator[tuple[int, int]]:
+    """For each ring but the first, a ring before it and the number of that one's corner that is near its first."""
+    corners = np.concatenate(rings)
+    owner = np.repeat(np.arange(len(rings)), [len(ring) for ring in rings])
+    first = np.searchsorted(owner, np.arange(len(rings)))
+    tree = KDTree(corners)
+    _, near = tree.query(corners[first[1:]], min(NEAR, len(corners)))
+    for number, candidates in enumerate(near, start=1):
+        before = candidates[owner[candidates] < number]
+        # Far from all of them: the nearest by comparison with each.
+        best = before[0] if len(before) else ((corners[: first[number]] - rings[number][0]) ** 2).sum(axis=1).argmin()
+        yield int(owner[best]), int(best - first[owner[best]])
 
 
 def mask_of(polygons: Sequence[np.ndarray], height: int, width: int) -> np.ndarray:

@@ -1,5 +1,7 @@
 """YOLO segmentation: a text file per image with one polygon a line, and data.yaml with the names of the classes.
 
+Without data.yaml the names are the lines of classes.txt, as some tools write them.
+
 https://docs.ultralytics.com/datasets/segment/
 """
 
@@ -17,7 +19,7 @@ from robis.labels.images import KnownImages
 from robis.labels.model import LabeledImage, cut_out
 from robis.labels.shapes import mask_of, outline_of
 
-NAMES = "data.yaml"
+NAMES, LINES = "data.yaml", "classes.txt"
 LABELS = "labels"
 
 
@@ -38,7 +40,7 @@ def _write(images: Iterator[LabeledImage], names: Sequence[str], target: Path, d
 
 
 def _read(path: Path, images: KnownImages) -> Iterator[LabeledImage]:
-    names = _names(path / NAMES)
+    names = _names(path)
     for file, name in _label_files(path):
         image = images.find(name)
         if image is None:
@@ -54,12 +56,16 @@ def _read(path: Path, images: KnownImages) -> Iterator[LabeledImage]:
 
 def _label_files(path: Path) -> list[tuple[Path, str]]:
     """The label files of a folder with what they call their images; beside folders `labels` there may be other text."""
-    files = [(file, file.relative_to(path).with_suffix("").parts) for file in files_below(path, ".txt")]
+    below = [file for file in files_below(path, ".txt") if file != path / LINES]
+    files = [(file, file.relative_to(path).with_suffix("").parts) for file in below]
     in_labels = [(file, parts[parts.index(LABELS) + 1 :]) for file, parts in files if LABELS in parts]
     return [(file, "/".join(parts)) for file, parts in in_labels or files]
 
 
-def _names(path: Path) -> dict[int, str]:
+def _names(folder: Path) -> dict[int, str]:
+    path = folder / NAMES
+    if not path.is_file() and (folder / LINES).is_file():
+        return dict(enumerate(name.strip() for name in read_text(folder / LINES).splitlines()))
     try:
         names = yaml.safe_load(read_text(path))["names"]
         return dict(enumerate(names)) if isinstance(names, list) else {int(key): str(names[key]) for key in names}
@@ -73,7 +79,7 @@ def _polygon(words: Sequence[str], names: dict[int, str], where: str) -> tuple[s
     except ValueError as error:
         raise DataError(f"{where}: {error}. Expected the number of a class, then x and y from 0 to 1.") from error
     if number not in names:
-        raise DataError(f"{where}: class {number} has no name in {NAMES}.")
+        raise DataError(f"{where}: class {number} has no name in {NAMES} or {LINES}.")
     if len(shares) == 4:
         raise DataError(f"{where}: a box, which is no mask. Expected polygons (YOLO segmentation).")
     # A prediction ends with its confidence.

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import csv
 import os
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -83,7 +84,9 @@ def write_table(folder: Path, rows: Iterable[Row], origin: object) -> None:
             f"from good images. Move these images to another split first."
         )
     lines = [(row.category, row.split, *_cells(row.sample)) for row in rows]
-    pd.DataFrame(lines, columns=list(COLUMNS)).to_csv(folder / TABLE, index=False)
+    # A blank at the start of a name is only read back from between quotes.
+    quoting: Literal[0, 1] = csv.QUOTE_ALL if any(cell[:1] == " " for line in lines for cell in line) else 0
+    pd.DataFrame(lines, columns=list(COLUMNS)).to_csv(folder / TABLE, index=False, quoting=quoting)
 
 
 def _cells(sample: Sample) -> tuple[str, ...]:
