@@ -67,6 +67,7 @@ BENCHMARKS = {
     "fingerprints": Benchmark("the first and the next fingerprint of 10,000 images"),
     "incremental": Benchmark("one new image among 200, through the real workflow"),
     "latency": Benchmark("one image by a pack: the library, ONNX Runtime and OpenVINO, first and next images"),
+    "end_to_end": Benchmark("a folder of images to metrics, beside anomalib: time, memory, disk"),
     "plan": Benchmark("Snakemake's dry run for 10 to 1,000 categories"),
 }
 SUITE = [name for name, benchmark in BENCHMARKS.items() if benchmark.suite]

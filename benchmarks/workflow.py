@@ -14,16 +14,27 @@ from benchmarks.harness import REPOSITORY
 
 def snakemake(folder: Path, config: Path, *options: str, cores: int = 1, targets: Sequence[str] = ()) -> str:
     """Run the workflow in a folder; returns what it printed. Raises RuntimeError with it when the run fails."""
-    command = [
+    command = snakemake_command(folder, config, *options, cores=cores, targets=targets)
+    done = subprocess.run(command, capture_output=True, text=True, env=environment())
+    if done.returncode:
+        raise RuntimeError((done.stdout + done.stderr)[-3000:])
+    return done.stdout + done.stderr
+
+
+def snakemake_command(
+    folder: Path, config: Path, *options: str, cores: int = 1, targets: Sequence[str] = ()
+) -> list[str]:
+    """The command that runs the workflow in a folder."""
+    return [
         *(sys.executable, "-m", "snakemake", "--snakefile", str(REPOSITORY / "Snakefile")),
         *("--directory", str(folder), "--configfile", str(config), "--cores", str(cores), "--nolock"),
         *("--workflow-profile", str(REPOSITORY / "profiles" / "default"), *options, "--", *targets),
     ]
-    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY / "src")}
-    done = subprocess.run(command, capture_output=True, text=True, env=environment)
-    if done.returncode:
-        raise RuntimeError((done.stdout + done.stderr)[-3000:])
-    return done.stdout + done.stderr
+
+
+def environment() -> dict[str, str]:
+    """Environment in which the workflow finds this library."""
+    return {**os.environ, "PYTHONPATH": str(REPOSITORY / "src")}
 
 
 def rule_benchmarks(results: Path) -> dict[str, list[dict[str, float]]]:
