@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 from robis.detectors.jobs import Compute, InferJob, MapScale, Shard, TrainJob
-from robis.tiles.allowed import AllowedImage
 from robis.tiles.files import TileMaps, TileStore
 
 COMPUTE = ("batch_size", "precision", "device", "threads")
@@ -21,7 +20,7 @@ def train_job(
     *,
     encoder: Any,
     identity: str = "",
-    allowed: tuple[AllowedImage, ...] = (),
+    allowed: tuple[dict[str, Any], ...] = (),
     **values: Any,
 ):
     """A training; values are options and how to compute."""

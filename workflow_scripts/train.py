@@ -2,7 +2,6 @@ from pathlib import Path
 
 from robis.detectors.jobs import TrainJob
 from robis.detectors.registry import DETECTORS
-from robis.tiles.allowed import AllowedImage
 from robis.tiles.files import TileStore
 from robis.workflow.jobs import compute_of, job
 
@@ -14,7 +13,7 @@ with job(snakemake) as options:
             stores=tuple(TileStore(Path(tiles), Path(table)) for tiles, table in stores),
             model=Path(snakemake.output.model),
             history=Path(snakemake.output.history),
-            allowed=tuple(AllowedImage.of(image) for image in options.pop("allowed", ())),
+            allowed=tuple(options.pop("allowed", ())),
             encoder=options.pop("encoder", {}),
             compute=compute_of(options, snakemake.threads),
             options=options,

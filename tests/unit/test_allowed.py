@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -53,7 +54,8 @@ def test_tokens_of_regions_follow_those_of_the_bank(case: str, tiles: Path, tmp_
     cutting = Cutting("joined", **WHOLE, size=None) if "joined" in case else Cutting(SIZE, **WHOLE, size=SIZE)
     mask, other = picture(tmp_path / "mask.png", regions), picture(tmp_path / "ignored.png", ignored)
 
-    def bank(*allowed: AllowedImage) -> torch.Tensor:
+    def bank(*images: AllowedImage) -> torch.Tensor:
+        allowed = tuple(asdict(of_image) for of_image in images)
         model = tmp_path / "model.safetensors"
         files = (tiles / "t.npy", tiles / "none.parquet", model, tmp_path / "h.parquet")
         train(train_job(*files, encoder=ENCODER, allowed=allowed, **options))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -15,7 +16,7 @@ import torch.nn.functional as F
 from safetensors.torch import save_file
 from torch import Tensor
 
-from robis.encoders import names
+from robis.encoders import cnn, names
 from robis.encoders.build import build_encoder
 from robis.encoders.cnn import CnnEncoder
 from robis.encoders.encoder import Encoder
@@ -327,6 +328,16 @@ def test_tokens_are_averaged_maps_of_unit_size(lite0: CnnEncoder) -> None:
     tokens = encoder(tiles)[0]
     torch.testing.assert_close(tokens.square().mean(-1), torch.ones(2, 144))
     assert F.cosine_similarity(averaged.flatten(2).transpose(1, 2), tokens, dim=-1).min() > 0.9
+
+
+def test_maps_alone_need_no_places(tiles: Tensor, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing is measured, and the maps are the same."""
+    options: dict[str, Any] = {"weights": "random", "input_size": 64, "blocks": [1, 2]}
+    expected = build_encoder("resnet18", **options).layer_maps(tiles)
+    monkeypatch.setattr(cnn, "measure_stages", None)
+    encoder = build_encoder("resnet18", **options, on_grid=False)
+    assert encoder.geometry is None
+    assert all(map(torch.equal, encoder.layer_maps(tiles), expected))
 
 
 def test_stages_without_maps_at_a_size_are_refused() -> None:

@@ -24,6 +24,7 @@ from robis.encoders.names import (
     own_input_size,
     quarter_blocks,
 )
+from robis.encoders.timm_models import create
 from robis.encoders.vit import resized_positions
 from robis.errors import ConfigError, WeightsError
 
@@ -98,6 +99,20 @@ def test_random_weights_follow_the_seed(tiles: torch.Tensor) -> None:
     first, same, other = (build_encoder(TINY, weights="random", input_size=64, seed=seed) for seed in (0, 0, 1))
     assert torch.equal(first(tiles)[0], same(tiles)[0])
     assert not torch.equal(first(tiles)[0], other(tiles)[0])
+
+
+@pytest.mark.parametrize("name", ["vit_tiny_patch16_224", "resnet18"])
+def test_weights_that_are_loaded_are_not_drawn_before(name: str, tmp_path: Path) -> None:
+    """Without a seed all that would be random is 0, and what is loaded is the file."""
+    drawn, zeros = (create(name, pretrained=False, seed=seed, num_classes=0).state_dict() for seed in (3, None))
+    random = [key for key, value in drawn.items() if value.ndim > 1 and value.float().std() > 0]
+    assert len(random) > 10 and not any(zeros[key].any() for key in random if "token" not in key and "pos_" not in key)
+    before = torch.get_rng_state()
+    save_file(drawn, tmp_path / "weights.safetensors")
+    encoder = build_encoder(name=name, weights=str(tmp_path / "weights.safetensors"), input_size=32, blocks=[1])
+    loaded = {key.partition(".")[2]: value for key, value in encoder.named_parameters()}
+    assert all(torch.equal(loaded[key], drawn[key]) for key in random if "pos_" not in key)
+    assert torch.equal(torch.get_rng_state(), before), "no other random number depends on it"
 
 
 def test_position_embeddings_are_resized_as_timm_does(saved: Path) -> None:

@@ -117,8 +117,8 @@ CHANGES: dict[str, tuple[Any, set[str]]] = {
 OTHER_RUNS = {"dataset.name", "detectors", "winclip.shots", "winclip.seeds", "subspace.shots", "subspace.seeds"}
 # A model trained elsewhere takes the place of jobs: test_zero_shot.
 REPLACES_JOBS = {"inp_former.weights"}
-# Counts by the masks that it leads to: test_a_mask_of_ignored_pixels_concerns_its_own_split.
-BY_MASKS = {"dataset.ignore"}
+# Count by the masks that they lead to: test_a_mask_of_ignored_pixels_concerns_its_own_split, test_superadd.
+BY_MASKS = {"dataset.ignore", "superadd.allow", "patchcore.allow", "anomalydino.allow"}
 # Needs a run that can be packed: test_packs.
 PACKS = {"report.packs", "report.detectability"}
 # Makes the audits; test_audit.

@@ -5,13 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from robis.io.reuse import Reuse
 from robis.tiles.files import TileMaps, TileStore
-
-if TYPE_CHECKING:
-    from robis.tiles.allowed import AllowedImage
 
 
 @dataclass(frozen=True)
@@ -63,7 +60,8 @@ class TrainJob:
         options: the detector's own options by name.
         compute: how to compute; `batch_size` and `precision` are those of the training.
         identity: digest of settings and code, for states that may be resumed.
-        allowed: images with regions that count as normal, for detectors with a memory bank.
+        allowed: images with regions that count as normal, for detectors with a memory bank: the arguments of
+            `robis.tiles.allowed.AllowedImage.of`.
     """
 
     stores: tuple[TileStore, ...]
@@ -73,7 +71,7 @@ class TrainJob:
     options: Mapping[str, Any]
     compute: Compute
     identity: str = ""
-    allowed: tuple[AllowedImage, ...] = ()
+    allowed: tuple[Mapping[str, Any], ...] = ()
 
     @property
     def store(self) -> TileStore:

@@ -28,6 +28,7 @@ def build_encoder(
     seed: int = 0,
     equal_widths: bool = False,
     geometry: Sequence[Sequence[float]] | None = None,
+    on_grid: bool = True,
 ) -> Encoder:
     """Make a frozen encoder.
 
@@ -46,10 +47,11 @@ def build_encoder(
         equal_widths: whether the tokens of all layers have to have the same number of channels; a CNN's stages are then
             projected (`CnnEncoder`).
         geometry: `geometry` of an encoder with the same weights and options; None measures it.
+        on_grid: whether tokens are needed. False: `layer_maps` alone, and nothing of a CNN is measured.
 
     Raises:
         ConfigError: an unknown name, a size or block that the model does not have.
         WeightsError: weights that are absent or do not fit.
     """
-    choice = Choice(name, weights, sha256, input_size, blocks, by_depth, seed, equal_widths, geometry)
+    choice = Choice(name, weights, sha256, input_size, blocks, by_depth, seed, equal_widths, geometry, on_grid)
     return FAMILIES[family_of(name)](choice)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import zipfile
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from robis.encoders.encoder import Choice, Encoder, TokenLayout, check_blocks
 from robis.encoders.fitting import check_state
 from robis.encoders.names import CLIP_ARCHITECTURES, clip_config, is_pretrained_tag, own_input_size, quarter_blocks
 from robis.encoders.timm_models import without_network
+from robis.encoders.unfilled import ZerosForRandom
 from robis.encoders.weights import first_line, read_state
 from robis.encoders.without_compiler import compiler_left_out
 from robis.errors import ConfigError, WeightsError, one_of
@@ -178,7 +179,7 @@ def build_clip(
     published = _published(name, tag or _own_tag(name) or "")
     quick_gelu = (published if tag or known else config).get("quick_gelu", False)
     size = input_size or own_input_size(name)
-    with torch.random.fork_rng(devices=[]):
+    with torch.random.fork_rng(devices=[]), nullcontext() if weights == "random" else ZerosForRandom():
         torch.manual_seed(seed)
         model = _construct(name, config, size, quick_gelu=quick_gelu)
     scaling = {

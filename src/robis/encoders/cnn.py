@@ -61,7 +61,9 @@ class CnnEncoder(Encoder):
         *,
         equal_widths: bool = False,
         geometry: Sequence[Sequence[float]] | None = None,
+        on_grid: bool = True,
     ) -> None:
+        """Take timm's CNN with its weights; the other arguments are those of `build_encoder`."""
         widths = [int(cnn.feature_info[stage]["num_chs"]) for stage in stages]
         common = min(WIDEST, -(-max(widths) // HEAD_WIDTH) * HEAD_WIDTH)
         self._steps = [int(cnn.feature_info[stage]["reduction"]) for stage in stages]
@@ -74,10 +76,11 @@ class CnnEncoder(Encoder):
         )
         super().__init__(layout, cnn.pretrained_cfg["mean"], cnn.pretrained_cfg["std"])
         self.cnn = cnn
-        self.margin = min(MIRRORED, size // 2)
+        self.margin = min(MIRRORED, size // 2) if on_grid else 0
         projections = (_orthonormal(width, common, seed=stage) for stage, width in zip(stages, widths, strict=True))
         self._projections = _Buffers(projections) if equal_widths else None
-        if geometry is None:
+        self._on_grid = on_grid
+        if geometry is None or not on_grid:
             self._measure(name)
         else:
             self._place([StageMap((row, column), int(step), int(count)) for row, column, step, count in geometry])
@@ -98,10 +101,14 @@ class CnnEncoder(Encoder):
         )
 
     def _measure(self, name: str) -> None:
-        """Find out where values lie, which depends on the weights."""
+        """Find out where values lie, which depends on the weights; without a grid, that there are any."""
         side = self.input_size + 2 * self.margin
+        device = self.mean.device
         try:
-            stages = measure_stages(self.maps, self._steps, side, self.mean.device)
+            if not self._on_grid:
+                self.maps(torch.zeros(1, 3, side, side, device=device))
+                return
+            stages = measure_stages(self.maps, self._steps, side, device)
         except (RuntimeError, AssertionError, ValueError) as error:
             raise ConfigError(
                 f"encoder: {name} cannot be run at {self.input_size} pixels ({first_line(error)})."
@@ -119,7 +126,7 @@ class CnnEncoder(Encoder):
         return F.pad(images, [self.margin] * 4, mode="reflect")
 
     def _tokens(self, images: Tensor) -> list[Tensor]:
-        return self._on_grid(self.maps(self._mirrored(images)))
+        return self._gridded(self.maps(self._mirrored(images)))
 
     def _layer_maps(self, images: Tensor) -> list[Tensor]:
         return self.maps(images)
@@ -129,9 +136,9 @@ class CnnEncoder(Encoder):
         last, maps = self.cnn.forward_intermediates(self._mirrored(images), indices=list(self.blocks))
         side = last.shape[-1]
         border = round(self.margin * side / (self.input_size + 2 * self.margin))
-        return self._on_grid(maps), last[:, :, border : side - border, border : side - border].mean((2, 3))
+        return self._gridded(maps), last[:, :, border : side - border, border : side - border].mean((2, 3))
 
-    def _on_grid(self, maps: Sequence[Tensor]) -> list[Tensor]:
+    def _gridded(self, maps: Sequence[Tensor]) -> list[Tensor]:
         """Maps as tokens (B, g*g, C)."""
         tokens = []
         for number, (values, rows, columns) in enumerate(zip(maps, self._rows, self._columns, strict=True)):
@@ -154,11 +161,13 @@ def build_cnn(choice: Choice) -> Encoder:
     """Make a CNN of timm; see `robis.encoders.build.build_encoder`."""
     name = choice.name
     size = check_input_size(choice.input_size, name)
-    cnn = create_cnn(name, pretrained=choice.weights == "auto", seed=choice.seed)
+    cnn = create_cnn(name, pretrained=choice.weights == "auto", seed=choice.drawn)
     depth = len(cnn.feature_info)
     stages = check_blocks(choice.blocks or default_stages(name, depth), depth, name)
     load_chosen_weights(choice, partial(load_cnn_state, cnn))
-    return CnnEncoder(cnn, stages, size, name, equal_widths=choice.equal_widths, geometry=choice.geometry)
+    return CnnEncoder(
+        cnn, stages, size, name, equal_widths=choice.equal_widths, geometry=choice.geometry, on_grid=choice.on_grid
+    )
 
 
 class _Buffers(nn.Module):
@@ -176,7 +185,7 @@ class _Buffers(nn.Module):
         return self.get_buffer(str(number))
 
 
-def create_cnn(name: str, *, pretrained: bool, seed: int) -> Any:
+def create_cnn(name: str, *, pretrained: bool, seed: int | None) -> Any:
     """Make timm's CNN with its classification head.
 
     Where "auto" stands for weights that an installed package brings, these are loaded.

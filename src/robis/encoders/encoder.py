@@ -48,6 +48,12 @@ class Choice:
     seed: int = 0
     equal_widths: bool = False
     geometry: Sequence[Sequence[float]] | None = None
+    on_grid: bool = True
+
+    @property
+    def drawn(self) -> int | None:
+        """The seed of random weights; None where weights are loaded."""
+        return self.seed if self.weights == "random" else None
 
 
 class Encoder(nn.Module, ABC):

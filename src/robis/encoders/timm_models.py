@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from typing import Any
 
 import torch
 
 from robis.encoders.names import ARCHITECTURES, WITHOUT_NETWORK
+from robis.encoders.unfilled import ZerosForRandom
 from robis.encoders.weights import first_line
 from robis.encoders.without_compiler import compiler_left_out
 from robis.errors import ConfigError, WeightsError
@@ -20,21 +22,21 @@ def timm_name(name: str) -> str:
     return ARCHITECTURES[name].model if name in ARCHITECTURES else name
 
 
-def create(name: str, *, pretrained: bool, seed: int, **options: Any) -> Any:
+def create(name: str, *, pretrained: bool, seed: int | None, **options: Any) -> Any:
     """Make a model of timm, in evaluation mode and frozen.
 
     Args:
         name: a short name, or timm's own.
         pretrained: whether timm downloads the published weights (or finds them in its cache).
-        seed: of random weights.
+        seed: of random weights; None: weights are loaded afterwards, and are 0 until then.
         options: what `timm.create_model` is given.
 
     Raises:
         ConfigError: timm cannot build it with these options.
         WeightsError: the published weights cannot be downloaded.
     """
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+    with torch.random.fork_rng(devices=[]), nullcontext() if seed is not None else ZerosForRandom():
+        torch.manual_seed(seed or 0)
         try:
             model: Any = timm.create_model(timm_name(name), pretrained=pretrained, **options)
         except (OSError, RuntimeError, AssertionError, ValueError, TypeError) as error:

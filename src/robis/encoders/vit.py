@@ -88,7 +88,7 @@ class VitEncoder(Encoder):
 def build_vit(choice: Choice) -> Encoder:
     """Make a ViT of timm; see `robis.encoders.build.build_encoder`."""
     name = choice.name
-    vit = create_vit(name, input_size=choice.input_size, pretrained=choice.weights == "auto", seed=choice.seed)
+    vit = create_vit(name, input_size=choice.input_size, pretrained=choice.weights == "auto", seed=choice.drawn)
     depth = len(vit.blocks)
     if choice.blocks is not None:
         blocks = choice.blocks
@@ -99,7 +99,7 @@ def build_vit(choice: Choice) -> Encoder:
     return encoder
 
 
-def create_vit(name: str, *, input_size: int | None, pretrained: bool, seed: int) -> Any:
+def create_vit(name: str, *, input_size: int | None, pretrained: bool, seed: int | None) -> Any:
     """Make timm's ViT for tiles of a size.
 
     Raises:
@@ -124,7 +124,7 @@ def create_vit(name: str, *, input_size: int | None, pretrained: bool, seed: int
     if size % patch:
         raise ConfigError(f"encoder.input_size: found {size}; expected a multiple of {name}'s patch, {patch} pixels.")
     if pretrained:
-        _resize_published(vit, name, seed)
+        _resize_published(vit, name)
     return vit
 
 
@@ -138,12 +138,12 @@ def _patch(vit: Any) -> int | None:
     return side if plain and convolution.kernel_size == convolution.stride == (side, side) else None
 
 
-def _resize_published(vit: Any, name: str, seed: int) -> None:
+def _resize_published(vit: Any, name: str) -> None:
     """Replace position embeddings that timm has resized to another grid as the published code resizes them."""
     positions = getattr(vit, "pos_embed", None)
     if positions is None or not _as_dino(timm_name(name)):
         return
-    published = create(name, pretrained=True, seed=seed, num_classes=0).pos_embed
+    published = create(name, pretrained=True, seed=None, num_classes=0).pos_embed
     if published.shape != positions.shape:
         prefix = 0 if vit.no_embed_class else vit.num_prefix_tokens
         positions.data.copy_(resized_positions(published, vit.patch_embed.grid_size[0], prefix, timm_name(name)))

@@ -11,7 +11,7 @@ from torch import Tensor
 from robis.detectors.jobs import TrainJob
 from robis.detectors.normal_tokens import Features, TileTokens, Tokens
 from robis.errors import DataError
-from robis.tiles.allowed import AllowedTiles
+from robis.tiles.allowed import AllowedImage, AllowedTiles
 
 logger = logging.getLogger(__name__)
 
@@ -33,16 +33,21 @@ def with_allowed(bank: list[Tensor], job: TrainJob, features: Features, device: 
     """
     if not job.allowed:
         return bank
-    tiles = AllowedTiles(job.allowed)
+    tiles = allowed_tiles(job)
     chosen = tiles.tokens(features.grid)
     require_tokens(int(chosen.sum()), job)
     return joined(bank, TileTokens(features, tiles, job, device, kept=chosen))
 
 
+def allowed_tiles(job: TrainJob) -> AllowedTiles:
+    """The tiles with a region that counts as normal. Raises DataError, see `AllowedTiles`."""
+    return AllowedTiles([AllowedImage.of(image) for image in job.allowed])
+
+
 def require_tokens(count: int, job: TrainJob) -> None:
     """Raise DataError where all tokens of the job's regions are ignored."""
     if not count:
-        masks = ", ".join(str(image.mask) for image in job.allowed[:3])
+        masks = ", ".join(str(image["mask"]) for image in job.allowed[:3])
         raise DataError(f"{masks}: dataset.ignore leaves none of the tokens of the regions that count as normal.")
 
 

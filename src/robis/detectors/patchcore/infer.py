@@ -39,7 +39,7 @@ def load_scorer(job: ScorerJob) -> TileScorer:
         WeightsError: the model is absent, damaged or made for another encoder.
     """
     device = pick_device(job.compute.device)
-    network = build_encoder(**job.encoder).to(device)
+    network = build_encoder(**job.encoder, on_grid=False).to(device)
     features = patch_features(network)
     bank = read_bank(job, "patchcore", features.widths[0], device)
     tile_maps = distance_maps(bank, features, job.options["smoothing_sigma"])

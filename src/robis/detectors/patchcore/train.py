@@ -39,7 +39,7 @@ def train_category(job: TrainJob) -> None:
     """
     options, device = job.options, pick_device(job.compute.device)
     store, rows = open_tiles(job.store.tiles, job.store.table)
-    features = patch_features(build_encoder(**job.encoder).to(device))
+    features = patch_features(build_encoder(**job.encoder, on_grid=False).to(device))
     source = TileTokens(features, store, job, device, kept=kept_tokens(rows, features.grid))
     target = max(1, int(source.count * options["coreset_fraction"]))
     rng = np.random.default_rng(options["seed"])

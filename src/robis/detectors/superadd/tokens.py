@@ -13,14 +13,13 @@ from robis.detectors.batches import with_work
 from robis.detectors.checks import require_finite
 from robis.detectors.inference import Images
 from robis.detectors.jobs import TrainJob
-from robis.detectors.memory_bank.allowed import joined, require_tokens, with_allowed
+from robis.detectors.memory_bank.allowed import allowed_tiles, joined, require_tokens, with_allowed
 from robis.detectors.normal_tokens import Features, TileTokens, Tokens, require_kept_tokens, require_some
 from robis.detectors.superadd.joined import Joining, joined_tokens, token_side
 from robis.encoders.encoder import Encoder
 from robis.io.arrays import release
 from robis.io.ignored import covered, decode
 from robis.io.progress import tracked
-from robis.tiles.allowed import AllowedTiles
 from robis.tiles.ignored import ignored_of, kept_tokens
 from robis.tiles.store import open_tiles
 
@@ -160,7 +159,7 @@ class _RegionTokens(_JoinedTokens):
     """Those of regions that count as normal, as they are inspected."""
 
     def __init__(self, network: Encoder, job: TrainJob) -> None:
-        self.tiles = AllowedTiles(job.allowed)
+        self.tiles = allowed_tiles(job)
         super().__init__(network, job, self.tiles.sides)
         require_tokens(self.count, job)
 
