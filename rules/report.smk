@@ -18,6 +18,8 @@ rule report:
         history=reported("history"),
         pack=reported("pack"),
         detectability=reported("detectability"),
+        regions=reported("regions"),
+        evidence=reported("evidence"),
         audit=lambda job: reported_audits(project),
     output:
         page=results.REPORT,

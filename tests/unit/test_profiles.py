@@ -13,7 +13,7 @@ REPOSITORY = Path(__file__).parents[2]
 RULES = {file.stem: file.read_text() for file in (REPOSITORY / "rules").glob("*.smk") if file.stem != "common"}
 WITH_MODELS = {
     *("audit_images", "infer", "infer_shard", "measure_detectability", "pack", "refine", "train"),
-    *("winclip_embed_prompts", "winclip_embed_tiles"),
+    *("describe_regions", "winclip_embed_prompts", "winclip_embed_tiles"),
 }
 WITHOUT_MODELS = {"binarize", "crop", "evaluate", "index", "judge", "merge", "report", "score_images", "submit"}
 

@@ -30,7 +30,8 @@ def other(tmp_path: Path) -> Path:
 
 def test_the_files_of_a_run_are_those_that_the_stages_write(other: Path) -> None:
     files = run_files(other, "musc", "musc", ("nut", "test"))
-    assert replace(files, history=None, pack=None, detectability=None) == made_files(other / "musc", "nut", "test")
+    unmade = dict.fromkeys(("history", "pack", "detectability", "regions", "evidence"))
+    assert replace(files, **unmade) == made_files(other / "musc", "nut", "test")
 
 
 def test_finished_runs_of_other_folders_are_compared(other: Path) -> None:

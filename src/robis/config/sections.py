@@ -343,6 +343,11 @@ class Report(Section):
         description="Whether to show defects, copies and odd images among the good ones. The report then makes the "
         "audit of each category.",
     )
+    evidence: bool = Field(
+        False,
+        description="Whether to show why regions were marked: the most similar normal patches (memory banks), or how "
+        "badly tokens are rebuilt (reconstruction). Tiles with regions are then encoded again.",
+    )
     compare: list[Text] = Field(
         [], description="Other results folders (results/NAME) whose runs are shown next to these, image by image."
     )

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from robis.config.section import Section
 from robis.config.settings import SharedSettings
 from robis.config.stage import Stage
-from robis.detectors.jobs import InferJob, ScorerJob, TrainJob
+from robis.detectors.jobs import InferJob, NormalImages, ScorerJob, TrainJob
 from robis.detectors.suggestion import Suggestion
 from robis.tiles.files import TileMaps
 
 if TYPE_CHECKING:
+    from robis.detectors.evidence import Explainer
     from robis.detectors.scorers import Scorer
 
 
@@ -34,6 +36,19 @@ class Plan(ABC):
         """Splits that the run infers: its own and the one that its range or thresholds come from."""
 
 
+@dataclass(frozen=True)
+class Explains:
+    """How a detector says why a region was marked.
+
+    Attributes:
+        run: "module:function" that makes its explainer; the digest of its code starts there.
+        held_out: whether it compares with held-out normal images where there are some, and not with those it learned.
+    """
+
+    run: str
+    held_out: bool = False
+
+
 class Detector(ABC):
     """An anomaly detector, from tiles to tile maps.
 
@@ -46,6 +61,7 @@ class Detector(ABC):
         compares_tiles: whether a tile's map depends on the other tiles of its split, so that a new image changes all.
         joins_tokens: whether it joins the tokens of whole images itself (`tiling.window: joined`).
         run_keys: dotted keys of its section whose lists of values make several runs.
+        explains: how it says why a region was marked; None for a detector that cannot.
         scoring_stages: the stages whose options `scorer` takes.
         allow_key: dotted key of the table of regions that count as normal, which `train` takes as
             `TrainJob.allowed`; None for detectors without a memory bank.
@@ -60,6 +76,7 @@ class Detector(ABC):
     compares_tiles: ClassVar[bool] = False
     joins_tokens: ClassVar[bool] = False
     run_keys: ClassVar[tuple[str, ...]] = ()
+    explains: ClassVar[Explains | None] = None
     scoring_stages: ClassVar[tuple[str, ...]] = ("infer",)
     allow_key: ClassVar[str | None] = None
     suggestion: ClassVar[Suggestion] = Suggestion()
@@ -113,6 +130,20 @@ class Detector(ABC):
             WeightsError: a file is absent, damaged or made for another encoder.
         """
         raise TypeError(f"{self.name} scores no image alone.")
+
+    def explainer(self, job: ScorerJob, normal: NormalImages | None) -> Explainer:
+        """Load what encodes the tiles of regions and says why they were marked.
+
+        Args:
+            job: as for `scorer`.
+            normal: the images to compare with, as `explains` says; None where there are none.
+
+        Raises:
+            WeightsError: a file is absent, damaged or made for another encoder.
+        """
+        from robis.detectors.evidence import plain_explainer  # torch with it
+
+        return plain_explainer(job)
 
     @abstractmethod
     def infer(self, job: InferJob) -> None:

@@ -121,3 +121,16 @@ class InferJob:
     def scorer(self) -> ScorerJob:
         """The detector that does it."""
         return ScorerJob(self.inputs, self.encoder, self.options, self.compute, self.size)
+
+
+@dataclass(frozen=True)
+class NormalImages:
+    """The normal images that evidence compares with.
+
+    Attributes:
+        samples: their sample table.
+        store: their tiles.
+    """
+
+    samples: Path
+    store: TileStore

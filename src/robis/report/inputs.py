@@ -32,6 +32,7 @@ class RunFiles:
         history: table of the training; None where nothing was trained.
         pack: folder of the run's pack, which is compared on this split; None where packs are not reported.
         detectability: folder of the stage `measure_detectability`; None where it is not reported, as for `pack`.
+        regions, evidence: tables of the stage `describe_regions`; None where evidence is not reported.
         masks_link: address of the folder of final masks from the report's folder, for readers of the report.
         compared: whether it is a run of another results folder (`report.compare`), which may lack images.
     """
@@ -52,6 +53,8 @@ class RunFiles:
     history: Path | None = None
     pack: Path | None = None
     detectability: Path | None = None
+    regions: Path | None = None
+    evidence: Path | None = None
     masks_link: str = ""
     compared: bool = False
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ import numpy as np
 import pandas as pd
 
 from robis.evaluation.counts import resize_mask
+from robis.evaluation.regions import labeled_regions
 from robis.io.images import read_mask
 from robis.report.runs import ANOMALOUS
 
@@ -144,22 +144,11 @@ class Marked:
         `anomaly_map` reads the image's map (H, W); it is called where something is marked. Of regions with the same
         area, the uppermost counts.
         """
-        count, labels, boxes, _ = cv2.connectedComponentsWithStats(mask.astype(np.uint8), connectivity=8)
-        if count == 1:
+        labels, regions = labeled_regions(mask, height, width)
+        if not regions:
             return cls(0.0, 0)
-        by_area = 1 + np.argsort(-boxes[1:, cv2.CC_STAT_AREA], kind="stable")
-        largest = int(by_area[0])
-        scale = (height / mask.shape[0], width / mask.shape[1])
-        in_image = tuple(_in_image(boxes[label], scale) for label in by_area[:MOST_BOXES])
         peak = None
         if anomaly_map is not None:
             values = anomaly_map()
-            peak = float(values[resize_mask(labels == largest, *values.shape)].max(initial=0))
-        return cls(float(mask.mean()), count - 1, in_image, peak)
-
-
-def _in_image(stats: np.ndarray, scale: tuple[float, float]) -> tuple[int, int, int, int]:
-    """The smallest box of whole image pixels that holds a box of mask pixels; scale: (vertical, horizontal)."""
-    left, top, width, height = (int(value) for value in stats[:4])
-    x, y = math.floor(left * scale[1]), math.floor(top * scale[0])
-    return x, y, math.ceil((left + width) * scale[1]) - x, math.ceil((top + height) * scale[0]) - y
+            peak = float(values[resize_mask(labels == regions[0].label, *values.shape)].max(initial=0))
+        return cls(float(mask.mean()), len(regions), tuple(region.box for region in regions[:MOST_BOXES]), peak)

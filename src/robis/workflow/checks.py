@@ -24,6 +24,7 @@ from robis.workflow.advice import advice_texts
 from robis.workflow.allowed import check_allowed
 from robis.workflow.audit import check_excluded
 from robis.workflow.compared import check_compared
+from robis.workflow.evidence import without_evidence
 from robis.workflow.project import Project
 from robis.workflow.runs import run_of
 from robis.workflow.stages import readers, stage, stages
@@ -70,7 +71,7 @@ def plan_warnings(project: Project) -> list[str]:
     Raises ConfigError, DataError or WeightsError, see `check_plan`.
     """
     check_plan(project)
-    return [*without_effect(project), *advice_texts(project.advice)]
+    return [*without_effect(project), *without_evidence(project), *advice_texts(project.advice)]
 
 
 def check_names(project: Project, **names: str) -> None:

@@ -73,7 +73,8 @@ def _finished(folder: Path, label: str, samples: Mapping[Part, Path]) -> Iterato
                 optional = ("verdicts", "metrics", "curves")
                 there: dict[str, Any] = dict.fromkeys(optional)
                 there |= {name: path for name in optional if (path := getattr(run, name)).is_file()}
-                yield replace(run, **there, held_out_scores=None, history=None, pack=None, detectability=None)
+                there |= dict.fromkeys(("held_out_scores", "history", "pack", "detectability", "regions", "evidence"))
+                yield replace(run, **there)
 
 
 def _detectors(folder: Path) -> list[str]:

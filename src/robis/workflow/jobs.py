@@ -13,7 +13,7 @@ from typing import Any
 
 import cv2
 
-from robis.detectors.jobs import Compute, InferJob, MapScale, Shard
+from robis.detectors.jobs import Compute, InferJob, MapScale, NormalImages, ScorerJob, Shard
 from robis.detectors.registry import DETECTORS
 from robis.errors import RobisError
 from robis.io.disk import is_disk_full, reporting_full_disk
@@ -74,6 +74,26 @@ def infer_job(snakemake: Any, options: dict[str, Any], shard: Shard | None = Non
         reuse=None if detector.compares_tiles else reuse_of(snakemake, snakemake.output.maps, "tile_maps"),
         options=options,
     )
+
+
+def scorer_job(snakemake: Any, options: dict[str, Any]) -> ScorerJob:
+    """The detector of a job that scores as `infer` does, from its option `scorer` and its model."""
+    scorer = dict(options.pop("scorer"))
+    models = [*snakemake.input.get("model", []), *([options["model"]] if "model" in options else [])]
+    return ScorerJob(
+        inputs={"model": Path(models[0])} if models else {},
+        encoder=scorer["encoder"],
+        options=scorer["options"],
+        compute=compute_of(scorer, snakemake.threads),
+        size=MapScale(**scorer["size"]),
+    )
+
+
+def normal_images(snakemake: Any) -> NormalImages | None:
+    """The normal images that a job compares with; None without any."""
+    names = ("normal_samples", "normal_tiles", "normal_table")
+    paths = [Path(path) for name in names for path in snakemake.input.get(name, [])]
+    return NormalImages(paths[0], TileStore(*paths[1:])) if paths else None
 
 
 def detector_inputs(snakemake: Any, options: dict[str, Any], others: Collection[str]) -> dict[str, Path]:

@@ -88,23 +88,28 @@ def pack_settings(project: Project, run: str, category: str) -> dict[str, Any]:
     def options(stage: str, run: str = run) -> dict[str, Any]:
         return project.params(stage, detector=run, category=category, split=split).options()
 
-    scoring: dict[str, Any] = {}
-    for stage in run_of(project.settings, run).detector.scoring_stages:
-        scoring |= options(stage)
     crop, refine, merge = (_without(options(*of), "root") for of in (("crop", kind), ("refine",), ("merge",)))
     return {
         "crop": crop,
-        "scorer": {
-            "encoder": dict(scoring.get("encoder", {})),
-            "options": _without(scoring, *NO_OPTIONS),
-            **{name: scoring[name] for name in COMPUTE if name in scoring},
-            "size": {name: scoring[name] for name in SIZE},
-        },
+        "scorer": scorer_settings(project, **job),
         "merge": merge,
         "binarize": options("binarize"),
         "refine": refine,
         "top_fraction": project.effective(**job).score_images.top_fraction,
         "empties_masks": project.empties_masks(**job),
+    }
+
+
+def scorer_settings(project: Project, *, detector: str, category: str, split: str) -> dict[str, Any]:
+    """What a run scores with: `encoder`, `options`, how it computes, and the `size` of maps."""
+    scoring: dict[str, Any] = {}
+    for stage in run_of(project.settings, detector).detector.scoring_stages:
+        scoring |= project.params(stage, detector=detector, category=category, split=split).options()
+    return {
+        "encoder": dict(scoring.get("encoder", {})),
+        "options": _without(scoring, *NO_OPTIONS),
+        **{name: scoring[name] for name in COMPUTE if name in scoring},
+        "size": {name: scoring[name] for name in SIZE},
     }
 
 

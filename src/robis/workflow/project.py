@@ -13,6 +13,7 @@ from robis.config.settings import SharedSettings
 from robis.config.stage import Derived
 from robis.datasets.layouts import LAYOUTS, inspected_splits, list_categories, list_samples
 from robis.datasets.samples import LEARNED, Sample, Source, read_files
+from robis.detectors.registry import DETECTORS
 from robis.errors import ConfigError, one_of
 from robis.io.names import on_disk
 from robis.report.inputs import RunFiles
@@ -25,6 +26,7 @@ from robis.workflow.audit import audited_splits
 from robis.workflow.code_digest import code_digest
 from robis.workflow.compared import compared_runs
 from robis.workflow.detectability import tried
+from robis.workflow.evidence import described_regions
 from robis.workflow.fingerprints import file_digest, fingerprint
 from robis.workflow.home import SCRIPTS
 from robis.workflow.image_facts import ImageFacts
@@ -254,6 +256,8 @@ class Project:
                 files = replace(files, pack=None)
             if not self.settings.report.detectability or split != pack_split(self, category):
                 files = replace(files, detectability=None)
+            if not self.settings.report.evidence:
+                files = replace(files, regions=None, evidence=None)
             runs.append(files)
         return [*runs, *compared_runs(self.settings.report.compare, {run.part: run.samples for run in runs})]
 
@@ -304,12 +308,14 @@ class Project:
             values |= derived.values
             unwatched |= derived.unwatched
             identity |= derived.identity
-        if kind and name in ("train", "infer", "infer_shard", "pack"):
+        if kind and name in ("train", "infer", "infer_shard", "describe_regions", "pack"):
             identity["detector"] = kind
         if name == "train" and detector and category == results.ALL:
             # Also for the state of a training that was stopped before a category was added.
             identity["covered"] = self.covered(detector, category)
-        identity["code"] = code_digest(*job.code(), scripts=(SCRIPTS / f"{name}.py",))
+        explains = DETECTORS[kind].explains if kind and name == "describe_regions" else None
+        code = (*job.code(), *([explains.run] if explains else []))
+        identity["code"] = code_digest(*code, scripts=(SCRIPTS / f"{name}.py",))
         return Params.of(values, unwatched=unwatched, identity=identity)
 
     def _read_by(self, name: str, category: str | None, split: str | None) -> list[tuple[str, str]]:
@@ -334,6 +340,8 @@ class Project:
             return allowed_images(self, job.run, job.category)
         if name == "pack" and job.run and job.category:
             return frozen(self, job.run, job.category)
+        if name == "describe_regions" and job.run and job.category and job.split:
+            return described_regions(self, job.run, job.category, job.split)
         if name == "measure_detectability":
             return tried(job.settings, self.root, self._file_digest)
         if name == "report":

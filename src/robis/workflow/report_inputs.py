@@ -27,6 +27,8 @@ PATTERNS = {
     "history": results.HISTORY,
     "pack": results.PACK,
     "detectability": results.DETECTABILITY,
+    "regions": results.REGIONS,
+    "evidence": results.EVIDENCE,
 }
 FILES = tuple(PATTERNS)
 

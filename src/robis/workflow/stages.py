@@ -151,6 +151,11 @@ SHARED: dict[str, Stage] = {
         reads_images=True,
         derive=_sam_weights,
     ),
+    # It takes what `infer` computes with: a change of that changes the masks.
+    "describe_regions": Stage(
+        "robis.regions.stage:describe_regions",
+        after=("index", "crop", "train", "merge", "refine"),
+    ),
     "score_images": Stage(
         "robis.scoring.image_scores:score_images",
         reads=(
@@ -186,10 +191,11 @@ SHARED: dict[str, Stage] = {
     "report": Stage(
         "robis.report.page:build_report",
         reads=(
-            *section("report", Report, but=("compare", "packs", "detectability", "audit")),
+            *section("report", Report, but=("compare", "packs", "detectability", "audit", "evidence")),
             Option("dataset.bit_depth"),
-            # `packs`, `detectability` and `audit` by reading what their stages write.
-            *options("report.compare", "report.packs", "report.detectability", "report.audit", passed=False),
+            # `packs` and those behind it by reading what their stages write.
+            *options("report.compare", "report.packs", "report.detectability", passed=False),
+            *options("report.audit", "report.evidence", passed=False),
             *options("detectors", "dataset.categories", "dataset.splits", passed=False),
             Option("verdict.limit", passed=False),
             *options("encoder.name", "encoder.weights", passed=False),

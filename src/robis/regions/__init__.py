@@ -1,0 +1,1 @@
+"""What the final masks mark: each region with an embedding, and the evidence for it."""
