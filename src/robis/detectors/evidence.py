@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
-import pandas as pd
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -18,8 +17,12 @@ from robis.encoders.build import build_encoder
 from robis.encoders.devices import autocast, pick_device
 from robis.encoders.encoder import Encoder
 from robis.tiles.files import TileStore
+from robis.tiles.ignored import ignored_cells
 from robis.tiles.store import open_tiles
 from robis.tiles.windows import Window
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 class Explainer:
@@ -59,13 +62,16 @@ class Explainer:
         """(B, T, C) of each block, and (B, ...) of what `evidence` needs, given uint8 tiles (B, s, s, 3) RGB."""
         return self.encoder(tiles)
 
-    def evidence(self, values: Sequence[Tensor], cells: np.ndarray, window: Window) -> list[dict[str, Any]]:
+    def ignored(self, rows: pd.DataFrame, tile: int) -> np.ndarray:
+        """Numbers of the ignored tokens of a tile, given the tile table."""
+        return np.flatnonzero(ignored_cells(rows, (self.encoder.grid, self.encoder.grid), [tile]))
+
+    def evidence(self, values: Sequence[Tensor], cells: np.ndarray) -> list[dict[str, Any]]:
         """Rows with `columns` about a region of a tile.
 
         Args:
             values: of the tile, see `encoded`.
             cells: numbers of the region's tokens.
-            window: the tile's.
         """
         return []
 

@@ -51,6 +51,10 @@ class Tokens(ABC):
         name: of the pass, in lines about the progress.
         """
 
+    @abstractmethod
+    def places(self, numbers: np.ndarray) -> np.ndarray:
+        """Where tokens of these numbers lie: int64 (n, 3), the input's number and the token's row and column in it."""
+
     def gather(self, wanted: np.ndarray, name: str) -> list[Tensor]:
         """Tokens of these numbers, per block float32 (n, C) on the device, from one pass over the inputs.
 
@@ -102,6 +106,10 @@ class TileTokens(Tokens):
             of_batch = [raw.flatten(0, 1) if chosen is None else raw.flatten(0, 1)[chosen] for raw in tokens]
             if len(of_batch[0]):
                 yield int(self.starts[start]), of_batch
+
+    def places(self, numbers: np.ndarray) -> np.ndarray:
+        cells = numbers if self.kept is None else np.flatnonzero(self.kept)[numbers]
+        return np.stack(np.unravel_index(cells, (len(self.tiles), self.features.grid, self.features.grid)), axis=1)
 
     def _chosen(self, start: int, count: int) -> Tensor | None:
         if self.kept is None:

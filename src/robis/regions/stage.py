@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,7 @@ from robis.io.tables import write_table
 from robis.io.threads import threaded
 from robis.regions.cells import best_tiles, covered_cells
 from robis.tiles.files import TileStore
+from robis.tiles.ignored import has_ignored
 from robis.tiles.store import open_tiles
 from robis.tiles.windows import Window
 
@@ -58,11 +59,10 @@ class Inspected:
 
 @dataclass(frozen=True, eq=False)
 class _Place:
-    """A region in the tile that shows it best: its row in the table, its number and cells, and the tile's."""
+    """A region's row in the table, the tile that shows it best, and the numbers of its tokens in it."""
 
     row: Mapping[str, Any]
     tile: int
-    window: Window
     cells: np.ndarray
 
 
@@ -90,7 +90,7 @@ def describe_regions(output: RegionFiles, inspected: Inspected, explainer: Expla
                 place = places[number]
                 embeddings[number] = explainer.embedding(values, place.cells)
                 require_finite(embeddings[number : number + 1], "tokens", [place.tile], inspected.store.tiles)
-                rows[number] = explainer.evidence(values, place.cells, place.window)
+                rows[number] = explainer.evidence(values, place.cells)
         write_table(output.evidence, _evidence(places, rows, explainer.columns))
         write_table(output.table, _typed([place.row for place in places], COLUMNS))
     log.info("Described %d regions.", len(places))
@@ -120,7 +120,9 @@ def _places(inspected: Inspected, explainer: Explainer, threads: int) -> Iterato
             raise damaged(inspected.store.table, f"no tiles of {sample.sample_id}", "crop")
         anomaly_map = read_map(inspected.maps / f"{sample.sample_id}.tiff")
         tiles = {int(tile): window_of(rows.iloc[tile]) for tile in numbers[sample.sample_id]}
-        return list(_of_mask(sample, mask, anomaly_map, tiles, explainer))
+        return [
+            _without_ignored(place, rows, explainer) for place in _of_mask(sample, mask, anomaly_map, tiles, explainer)
+        ]
 
     for places in tracked(threaded(of_image, samples, threads), len(samples), "images"):
         yield from places
@@ -146,7 +148,13 @@ def _of_mask(
             **dict(zip(("peak_x", "peak_y"), peaks[region.label], strict=True)),
         }
         cells = covered_cells(labels, region, scale, window, explainer.grid(window))
-        yield _Place(row, list(tiles)[tile], window, cells)
+        yield _Place(row, list(tiles)[tile], cells)
+
+
+def _without_ignored(place: _Place, rows: pd.DataFrame, explainer: Explainer) -> _Place:
+    """A region without its ignored tokens, which lie at its border; with all of them where no other is left."""
+    kept = np.setdiff1d(place.cells, explainer.ignored(rows, place.tile)) if has_ignored(rows) else place.cells
+    return replace(place, cells=kept) if len(kept) else place
 
 
 def _peaks(

@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from robis.config.settings import SharedSettings
 from robis.config.stage import POSITIVE, Option, Stage, When, options
 from robis.detectors.anomalydino.options import AnomalydinoOptions
-from robis.detectors.base import Detector, Plan
+from robis.detectors.base import Detector, Explains, Plan
 from robis.detectors.few_shot import check_shots, reference_options, shot_runs
 from robis.detectors.inputs import BATCHES, MAP_SIZE, SHARDS, TOKENS
-from robis.detectors.jobs import InferJob, ScorerJob, TrainJob
+from robis.detectors.jobs import InferJob, NormalImages, ScorerJob, TrainJob
 
 if TYPE_CHECKING:
+    from robis.detectors.evidence import Explainer
     from robis.detectors.scorers import Scorer
 
 _FEW_SHOT = When("anomalydino.shots", (POSITIVE,))
@@ -32,6 +33,7 @@ class AnomalydinoDetector(Detector):
         "score_images.top_fraction": 0.01,
         "rescore.method": "none",
     }
+    explains = Explains("robis.detectors.anomalydino.infer:load_explainer")
     stages: ClassVar[Mapping[str, Stage]] = {
         "train": Stage(
             "robis.detectors.anomalydino.train:train_category",
@@ -69,6 +71,11 @@ class AnomalydinoDetector(Detector):
         from robis.detectors.anomalydino.infer import load_scorer
 
         return load_scorer(job)
+
+    def explainer(self, job: ScorerJob, normal: NormalImages | None) -> Explainer:
+        from robis.detectors.anomalydino.infer import load_explainer
+
+        return load_explainer(job, normal)
 
     def infer(self, job: InferJob) -> None:
         from robis.detectors.anomalydino.infer import infer_split

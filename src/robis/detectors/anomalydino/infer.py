@@ -6,10 +6,14 @@ import torch
 
 from robis.detectors.anomalydino.tokens import make_encoder, unit_tokens
 from robis.detectors.inference import write_tile_maps
-from robis.detectors.jobs import InferJob, ScorerJob
+from robis.detectors.jobs import InferJob, NormalImages, ScorerJob
+from robis.detectors.memory_bank.bank import Bank
+from robis.detectors.memory_bank.evidence import BankExplainer, required, single_bank
 from robis.detectors.memory_bank.stages import distance_maps, read_bank
+from robis.detectors.normal_tokens import Features
 from robis.detectors.scorers import TileScorer
 from robis.encoders.devices import pick_device
+from robis.encoders.encoder import Encoder
 
 # Of tokens of length 1, half of the squared Euclidean distance is 1 - cosine.
 COSINE = 0.5
@@ -39,9 +43,22 @@ def load_scorer(job: ScorerJob) -> TileScorer:
     Raises:
         WeightsError: the model is absent, damaged or made for another encoder or other blocks.
     """
+    network, features, bank = _loaded(job)
+    tile_maps = distance_maps(bank, features, job.options["smoothing_sigma"], factor=COSINE)
+    return TileScorer(tile_maps, network.input_size, network, grid=network.grid)
+
+
+@torch.inference_mode()
+def load_explainer(job: ScorerJob, normal: NormalImages | None) -> BankExplainer:
+    """The same, ready to say which normal patches are most like those of a region; see `load_scorer`."""
+    network, features, bank = _loaded(job)
+    # As in maps.
+    banks = [single_bank(job, "anomalydino", bank, lambda distances: distances.square().mul(COSINE))]
+    return BankExplainer(network, features, banks, required(normal), job.compute)
+
+
+def _loaded(job: ScorerJob) -> tuple[Encoder, Features, Bank]:
     device = pick_device(job.compute.device)
     network = make_encoder(job.encoder).to(device)
     features = unit_tokens(network)
-    bank = read_bank(job, "anomalydino", features.widths[0], device)
-    tile_maps = distance_maps(bank, features, job.options["smoothing_sigma"], factor=COSINE)
-    return TileScorer(tile_maps, network.input_size, network, grid=network.grid)
+    return network, features, read_bank(job, "anomalydino", features.widths[0], device)

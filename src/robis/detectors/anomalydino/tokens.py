@@ -41,3 +41,20 @@ def rotated(tile: np.ndarray, degrees: float) -> np.ndarray:
     height, width = tile.shape[:2]
     turn = cv2.getRotationMatrix2D((width / 2, height / 2), degrees, 1.0)
     return cv2.warpAffine(tile, turn, (width, height), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT_101)
+
+
+def turned_back(points: np.ndarray, height: int, width: int, degrees: float) -> np.ndarray:
+    """The places in a tile of this size that points of its copy by `rotated` show.
+
+    Args:
+        points: (n, 2), x and y, in which the first pixel's center is 0.
+        height, width: of the tile in pixels.
+        degrees: see `rotated`.
+
+    Returns:
+        float64 (n, 2), inside the tile: what lies beyond is mirrored at its border.
+    """
+    back = cv2.invertAffineTransform(cv2.getRotationMatrix2D((width / 2, height / 2), degrees, 1.0))
+    last = np.array([width - 1, height - 1], np.float64)
+    beyond: np.ndarray = last - np.abs(last - np.abs(points @ back[:, :2].T + back[:, 2]))
+    return np.clip(beyond, 0, last)

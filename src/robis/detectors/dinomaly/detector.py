@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from robis.config.settings import SharedSettings
 from robis.config.stage import Option, Stage, section
-from robis.detectors.base import Detector
+from robis.detectors.base import Detector, Explains
 from robis.detectors.dinomaly.options import DinomalyOptions
 from robis.detectors.inputs import BATCHES, MAP_SIZE, SHARDS, TOKENS, require_timm, require_two_blocks
-from robis.detectors.jobs import InferJob, ScorerJob, TrainJob
+from robis.detectors.jobs import InferJob, NormalImages, ScorerJob, TrainJob
 
 if TYPE_CHECKING:
+    from robis.detectors.evidence import Explainer
     from robis.detectors.scorers import Scorer
 
 
@@ -27,6 +28,7 @@ class DinomalyDetector(Detector):
         "score_images.top_fraction": 0.01,
         "rescore.method": "none",
     }
+    explains = Explains("robis.detectors.dinomaly.infer:load_explainer", held_out=True)
     stages: ClassVar[Mapping[str, Stage]] = {
         "train": Stage(
             "robis.detectors.dinomaly.train:train_category",
@@ -59,6 +61,11 @@ class DinomalyDetector(Detector):
         from robis.detectors.dinomaly.infer import load_scorer
 
         return load_scorer(job)
+
+    def explainer(self, job: ScorerJob, normal: NormalImages | None) -> Explainer:
+        from robis.detectors.dinomaly.infer import load_explainer
+
+        return load_explainer(job, normal)
 
     def infer(self, job: InferJob) -> None:
         from robis.detectors.dinomaly.infer import infer_split

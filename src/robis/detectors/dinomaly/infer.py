@@ -8,8 +8,9 @@ import torch
 
 from robis.detectors.dinomaly.model import Dinomaly
 from robis.detectors.inference import write_tile_maps
-from robis.detectors.jobs import InferJob, ScorerJob
+from robis.detectors.jobs import InferJob, NormalImages, ScorerJob
 from robis.detectors.model_files import open_model
+from robis.detectors.reconstruction.evidence import ReconstructionExplainer
 from robis.detectors.reconstruction.maps import tile_maps
 from robis.detectors.scorers import TileScorer
 from robis.encoders.build import build_encoder
@@ -38,11 +39,20 @@ def load_scorer(job: ScorerJob) -> TileScorer:
     Raises:
         WeightsError: the model file is absent, damaged or made for another encoder.
     """
+    network = _loaded(job)
+    frozen = network.encoder
+    return TileScorer(partial(tile_maps, network), frozen.input_size, frozen, grid=frozen.grid)
+
+
+def load_explainer(job: ScorerJob, normal: NormalImages | None) -> ReconstructionExplainer:
+    """The same, ready to say how badly a region is rebuilt; see `load_scorer`."""
+    return ReconstructionExplainer(_loaded(job), normal, job.compute)
+
+
+def _loaded(job: ScorerJob) -> Dinomaly:
     network = Dinomaly(build_encoder(**job.encoder, equal_widths=True, seed=job.options["seed"]))
     with open_model(job.inputs["model"], "dinomaly", encoder=str(job.encoder["name"])) as model:
         cpu = torch.device("cpu")
         state = {name: model.tensor(name, tuple(value.shape), cpu) for name, value in network.trainable().items()}
     network.load_state_dict(state, strict=False)
-    network = network.eval().to(pick_device(job.compute.device))
-    frozen = network.encoder
-    return TileScorer(partial(tile_maps, network), frozen.input_size, frozen, grid=frozen.grid)
+    return network.eval().to(pick_device(job.compute.device))

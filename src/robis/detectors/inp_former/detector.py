@@ -8,14 +8,15 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from robis.config.settings import SharedSettings
 from robis.config.stage import Derived, Job, Option, Stage, section
-from robis.detectors.base import Detector, Plan
+from robis.detectors.base import Detector, Explains, Plan
 from robis.detectors.inp_former.options import InpFormerOptions
 from robis.detectors.inp_former.suggestion import InpFormerSuggestion
 from robis.detectors.inputs import BATCHES, MAP_SIZE, SHARDS, TOKENS, require_timm, require_two_blocks
-from robis.detectors.jobs import InferJob, ScorerJob, TrainJob
+from robis.detectors.jobs import InferJob, NormalImages, ScorerJob, TrainJob
 from robis.io.weights import check_file
 
 if TYPE_CHECKING:
+    from robis.detectors.evidence import Explainer
     from robis.detectors.scorers import Scorer
 
 
@@ -43,6 +44,7 @@ class InpFormerDetector(Detector):
         "score_images.top_fraction": 0.01,
         "rescore.method": "none",
     }
+    explains = Explains("robis.detectors.inp_former.infer:load_explainer", held_out=True)
     stages: ClassVar[Mapping[str, Stage]] = {
         "train": Stage(
             "robis.detectors.inp_former.train:train_category",
@@ -88,6 +90,11 @@ class InpFormerDetector(Detector):
         from robis.detectors.inp_former.infer import load_scorer
 
         return load_scorer(job)
+
+    def explainer(self, job: ScorerJob, normal: NormalImages | None) -> Explainer:
+        from robis.detectors.inp_former.infer import load_explainer
+
+        return load_explainer(job, normal)
 
     def infer(self, job: InferJob) -> None:
         from robis.detectors.inp_former.infer import infer_split

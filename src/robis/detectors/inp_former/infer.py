@@ -6,8 +6,9 @@ from functools import partial
 
 from robis.detectors.inference import write_tile_maps
 from robis.detectors.inp_former.model import InpFormer, load_checkpoint
-from robis.detectors.jobs import InferJob, ScorerJob
+from robis.detectors.jobs import InferJob, NormalImages, ScorerJob
 from robis.detectors.model_files import model_encoder
+from robis.detectors.reconstruction.evidence import ReconstructionExplainer
 from robis.detectors.reconstruction.maps import tile_maps
 from robis.detectors.scorers import TileScorer
 from robis.encoders.build import build_encoder
@@ -39,6 +40,17 @@ def load_scorer(job: ScorerJob) -> TileScorer:
     Raises:
         WeightsError: the model file is absent, damaged or made for another encoder.
     """
+    network = _loaded(job)
+    frozen = network.encoder
+    return TileScorer(partial(tile_maps, network), frozen.input_size, frozen, grid=frozen.grid)
+
+
+def load_explainer(job: ScorerJob, normal: NormalImages | None) -> ReconstructionExplainer:
+    """The same, ready to say how badly a region is rebuilt; see `load_scorer`."""
+    return ReconstructionExplainer(_loaded(job), normal, job.compute)
+
+
+def _loaded(job: ScorerJob) -> InpFormer:
     path, encoder = job.inputs["model"], dict(job.encoder)
     state = read_state(path, sha256=None, key="inp_former.weights")
     if any(name.startswith("encoder.") for name in state):
@@ -53,6 +65,4 @@ def load_scorer(job: ScorerJob) -> TileScorer:
             f"{path}: made for {made_for}; expected {name}, whose weights have the same shapes. Set encoder.name to "
             f"{made_for}, or train a model for {name}."
         )
-    network = network.eval().to(pick_device(job.compute.device))
-    frozen = network.encoder
-    return TileScorer(partial(tile_maps, network), frozen.input_size, frozen, grid=frozen.grid)
+    return network.eval().to(pick_device(job.compute.device))

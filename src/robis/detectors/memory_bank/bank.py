@@ -36,7 +36,11 @@ class Bank:
         return cls(center, shifted, shifted.square().sum(1))
 
     def nearest(self, queries: Tensor) -> Tensor:
-        """Euclidean distance of tokens to the nearest of the bank.
+        """Euclidean distance of tokens (Q, C) to the nearest of the bank, float32 (Q,); see `search`."""
+        return self.search(queries)[0]
+
+    def search(self, queries: Tensor) -> tuple[Tensor, Tensor]:
+        """Euclidean distance of tokens to the nearest of the bank, and which it is.
 
         By blocks of matrix products with a running minimum. Which token is nearest is decided by these float32
         products; its distance is then computed from the difference itself, so that of equal tokens it is 0.
@@ -45,11 +49,13 @@ class Bank:
             queries: (Q, C) float32.
 
         Returns:
-            float32 (Q,).
+            float32 (Q,), and int64 (Q,), numbers of the bank's tokens.
         """
-        return torch.cat([self._nearest(part - self.center) for part in queries.split(QUERIES_AT_ONCE)])
+        parts = [self._search(part - self.center) for part in queries.split(QUERIES_AT_ONCE)]
+        distances, numbers = (torch.cat(values) for values in zip(*parts, strict=True))
+        return distances, numbers
 
-    def _nearest(self, queries: Tensor) -> Tensor:
+    def _search(self, queries: Tensor) -> tuple[Tensor, Tensor]:
         best = queries.new_full((len(queries),), torch.inf)
         where = torch.zeros(len(queries), dtype=torch.long, device=queries.device)
         for start in range(0, len(self.tokens), BANK_AT_ONCE):
@@ -59,7 +65,23 @@ class Bank:
             nearer = found < best
             best = torch.where(nearer, found, best)
             where = torch.where(nearer, index + start, where)
-        return (queries - self.tokens[where]).square_().sum(1).sqrt_()
+        return (queries - self.tokens[where]).square_().sum(1).sqrt_(), where
+
+    def neighbors(self, query: Tensor, count: int) -> tuple[Tensor, Tensor]:
+        """The nearest tokens of the bank.
+
+        Args:
+            query: (C,) float32.
+            count: how many, at most the whole bank.
+
+        Returns:
+            Ascending Euclidean distances float32 (n,), and numbers of the bank's tokens, int64 (n,).
+        """
+        shifted = query - self.center
+        squared = torch.addmv(self.squares, self.tokens, shifted, alpha=-2)
+        numbers = squared.topk(min(count, len(squared)), largest=False, sorted=False).indices
+        distances, order = (self.tokens[numbers] - shifted).square().sum(1).sqrt().sort(stable=True)
+        return distances, numbers[order]
 
 
 def neighbor_distances(tokens: Tensor, neighbors: int) -> Tensor:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -16,9 +17,18 @@ from robis.detectors.normal_tokens import Features
 from robis.detectors.smoothing import gaussian_filter
 
 
-def write_bank(tokens: Tensor, job: TrainJob, detector: str) -> None:
-    """Write a bank, "tokens" (M, C) float32 in a safetensors file, and a history without rows."""
-    write_model(job.model, {"tokens": tokens}, detector, encoder=str(job.encoder["name"]))
+def write_bank(tokens: Tensor, places: np.ndarray, job: TrainJob, detector: str) -> None:
+    """Write a bank, and a history without rows.
+
+    Args:
+        tokens: float32 (M, C), "tokens" of a safetensors file.
+        places: int64 (m, 3), "origins" of that file: the tile of the first tokens, and row and column in it. Those
+            behind are of no tile.
+        job: where to write.
+        detector: its name.
+    """
+    tensors = {"tokens": tokens, "origins": torch.from_numpy(places)}
+    write_model(job.model, tensors, detector, encoder=str(job.encoder["name"]))
     write_history(job.history)
 
 

@@ -6,12 +6,13 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from robis.config.stage import Option, Stage, options, section
-from robis.detectors.base import Detector
+from robis.detectors.base import Detector, Explains
 from robis.detectors.inputs import BATCHES, MAP_SIZE, SHARDS, TOKENS
-from robis.detectors.jobs import InferJob, ScorerJob, TrainJob
+from robis.detectors.jobs import InferJob, NormalImages, ScorerJob, TrainJob
 from robis.detectors.patchcore.options import PatchcoreOptions
 
 if TYPE_CHECKING:
+    from robis.detectors.evidence import Explainer
     from robis.detectors.scorers import Scorer
 
 
@@ -27,6 +28,7 @@ class PatchcoreDetector(Detector):
         "score_images.top_fraction": 0.0,
         "rescore.method": "none",
     }
+    explains = Explains("robis.detectors.patchcore.infer:load_explainer")
     stages: ClassVar[Mapping[str, Stage]] = {
         "train": Stage(
             "robis.detectors.patchcore.train:train_category",
@@ -56,6 +58,11 @@ class PatchcoreDetector(Detector):
         from robis.detectors.patchcore.infer import load_scorer
 
         return load_scorer(job)
+
+    def explainer(self, job: ScorerJob, normal: NormalImages | None) -> Explainer:
+        from robis.detectors.patchcore.infer import load_explainer
+
+        return load_explainer(job, normal)
 
     def infer(self, job: InferJob) -> None:
         from robis.detectors.patchcore.infer import infer_split

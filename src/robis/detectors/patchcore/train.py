@@ -53,7 +53,7 @@ def train_category(job: TrainJob) -> None:
     (tokens,) = source.gather(numbers, "gather")
     logger.info("The bank holds %d of %d patches.", len(tokens), source.count)
     (tokens,) = with_allowed([tokens.cpu()], job, features, device)
-    write_bank(tokens, job, "patchcore")
+    write_bank(tokens, source.places(numbers), job, "patchcore")
 
 
 def _projected(source: Tokens, matrix: Tensor) -> Tensor:

@@ -59,11 +59,21 @@ def anomaly_maps(
         float32 (B, size, size), range 0..2.
     """
     with float32(encoded[0]):
-        cosines = [
-            F.cosine_similarity(full_precision(target), full_precision(rebuilt), dim=-1)
-            for target, rebuilt in zip(encoded, decoded, strict=True)
-        ]
+        cosines = _cosines(encoded, decoded)
         distance = lowest_where(ignored, (1 - torch.stack(cosines).mean(0)).unflatten(1, (grid, grid)))
         tile = F.interpolate(distance[:, None], size=input_size, mode="bilinear", align_corners=True)
         maps = F.interpolate(tile, size=size, mode="bilinear", align_corners=False)
         return gaussian_blur(maps, BLUR_SIZE, BLUR_SIGMA).squeeze(1)
+
+
+def group_distances(encoded: list[Tensor], decoded: list[Tensor]) -> list[Tensor]:
+    """1 - cos of the tokens of each group, float32 (B, g*g), of whose mean `anomaly_maps` makes maps."""
+    with float32(encoded[0]):
+        return [1 - cosine for cosine in _cosines(encoded, decoded)]
+
+
+def _cosines(encoded: list[Tensor], decoded: list[Tensor]) -> list[Tensor]:
+    return [
+        F.cosine_similarity(full_precision(target), full_precision(rebuilt), dim=-1)
+        for target, rebuilt in zip(encoded, decoded, strict=True)
+    ]

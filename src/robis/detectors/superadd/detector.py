@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from robis.config.settings import SharedSettings
 from robis.config.stage import Option, Stage, When, options, section
-from robis.detectors.base import Detector
+from robis.detectors.base import Detector, Explains
 from robis.detectors.inputs import BATCHES, MAP_SIZE, SHARDS, TOKENS
-from robis.detectors.jobs import InferJob, ScorerJob, TrainJob
+from robis.detectors.jobs import InferJob, NormalImages, ScorerJob, TrainJob
 from robis.detectors.superadd.options import SuperaddOptions
 from robis.detectors.superadd.suggestion import SuperaddSuggestion
 from robis.encoders.names import own_input_size
@@ -17,6 +17,7 @@ from robis.encoders.steps import token_step
 from robis.errors import ConfigError
 
 if TYPE_CHECKING:
+    from robis.detectors.evidence import Explainer
     from robis.detectors.scorers import Scorer
 
 _JOINED = When("tiling.window", ("joined",))
@@ -36,6 +37,7 @@ class SuperaddDetector(Detector):
         "score_images.top_fraction": 0.001,
         "rescore.method": "none",
     }
+    explains = Explains("robis.detectors.superadd.evidence:load_explainer")
     stages: ClassVar[Mapping[str, Stage]] = {
         "train": Stage(
             "robis.detectors.superadd.train:train_category",
@@ -84,6 +86,11 @@ class SuperaddDetector(Detector):
         from robis.detectors.superadd.infer import load_scorer
 
         return load_scorer(job)
+
+    def explainer(self, job: ScorerJob, normal: NormalImages | None) -> Explainer:
+        from robis.detectors.superadd.evidence import load_explainer
+
+        return load_explainer(job, normal)
 
     def infer(self, job: InferJob) -> None:
         from robis.detectors.superadd.infer import infer_split

@@ -120,6 +120,16 @@ class _JoinedTokens(Tokens):
         kept = self.kept(number)
         return rows * columns if kept is None else int(kept.sum())
 
+    def places(self, numbers: np.ndarray) -> np.ndarray:
+        return np.array([self._place(int(number)) for number in numbers], np.int64).reshape(-1, 3)
+
+    def _place(self, number: int) -> tuple[int, int, int]:
+        image = int(np.searchsorted(self.starts, number, side="right")) - 1
+        cell, kept = number - int(self.starts[image]), self.kept(image)
+        if kept is not None:
+            cell = int(np.flatnonzero(kept)[cell])
+        return (image, *divmod(cell, self.joining.grid(*self.sides[image], self.step)[1]))
+
     def encoded(self, name: str) -> Iterator[tuple[int, list[Tensor]]]:
         compute = with_work(self.job.compute, self.device)
         for number in tracked(range(len(self.sides)), len(self.sides), "images", name):

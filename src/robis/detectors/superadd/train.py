@@ -35,7 +35,7 @@ def train_category(job: TrainJob) -> None:
 
     The model is a safetensors file with "block_B" (M, C), float32, for each block B of the encoder. Where there are
     no more tokens than `bank_size`, the bank is all of them, in their order. Tokens of regions that count as normal
-    follow.
+    follow. "origins_B" (M, 3), int64, are the `Tokens.places` of those before.
 
     Args:
         job: its options are
@@ -57,35 +57,41 @@ def train_category(job: TrainJob) -> None:
     network = build_encoder(**job.encoder, by_depth=superadd_blocks, seed=options["seed"])
     source = open_tokens(network.to(pick_device(job.compute.device)), job)
     if source.count <= options["bank_size"]:
-        bank = [tokens.cpu() for tokens in source.gather(np.arange(source.count), "encode")]
+        every = np.arange(source.count)
+        bank = [(tokens.cpu(), every) for tokens in source.gather(every, "encode")]
     else:
         bank = (_redrawn if options["redraw_subsets"] else _selected)(source, job)
-    logger.info("The bank of each block holds %d of %d tokens.", len(bank[0]), source.count)
-    bank = with_regions(bank, network, job)
-    tensors = {f"block_{block}": tokens for block, tokens in zip(network.blocks, bank, strict=True)}
+    logger.info("The bank of each block holds %d of %d tokens.", len(bank[0][0]), source.count)
+    tensors: dict[str, Tensor] = {}
+    for block, (_, numbers), tokens in zip(
+        network.blocks, bank, with_regions([tokens for tokens, _ in bank], network, job), strict=True
+    ):
+        tensors |= {f"block_{block}": tokens, f"origins_{block}": torch.from_numpy(source.places(numbers))}
     write_model(job.model, tensors, "superadd", encoder=str(job.encoder["name"]))
     write_history(job.history)
 
 
-def _selected(source: Tokens, job: TrainJob) -> list[Tensor]:
-    """The bank (M, C) of each block, from disjoint subsets of the tokens."""
+def _selected(source: Tokens, job: TrainJob) -> list[tuple[Tensor, np.ndarray]]:
+    """The bank (M, C) of each block, from disjoint subsets of the tokens, and the numbers (M,) of its tokens."""
     options = job.options
     targets = shares_of(options["bank_size"], options["rounds"])
-    bank = [torch.empty(options["bank_size"], width) for width in source.widths]
+    size = options["bank_size"]
+    bank = [(torch.empty(size, width), np.empty(size, np.int64)) for width in source.widths]
     first = 0
-    for part, tokens_of_blocks in tracked(_parts(source, job), len(targets), "subsets", "select"):
-        for number, (kept, tokens) in enumerate(zip(bank, tokens_of_blocks, strict=True)):
+    for part, of_part, tokens_of_blocks in tracked(_parts(source, job), len(targets), "subsets", "select"):
+        for number, ((kept, numbers), tokens) in enumerate(zip(bank, tokens_of_blocks, strict=True)):
             rng = np.random.default_rng([options["seed"], CHOICE, part, number])
             chosen = select(
                 tokens, targets[part], neighbors=options["neighbors"], radius_growth=options["radius_growth"], rng=rng
             )
             kept[first : first + targets[part]] = tokens[chosen.to(tokens.device)].cpu()
+            numbers[first : first + targets[part]] = of_part[chosen.numpy()]
         first += targets[part]
     return bank
 
 
-def _redrawn(source: Tokens, job: TrainJob) -> list[Tensor]:
-    """The bank (M, C) of each block as published: every subset is drawn from all tokens that are not kept yet."""
+def _redrawn(source: Tokens, job: TrainJob) -> list[tuple[Tensor, np.ndarray]]:
+    """The bank of each block as published, as `_selected`: every subset is drawn from tokens that are not kept yet."""
     options = job.options
     thinning = Thinning(*(options[field.name] for field in fields(Thinning)))
     stored = _all_tokens(source, job)
@@ -98,7 +104,8 @@ def _redrawn(source: Tokens, job: TrainJob) -> list[Tensor]:
             return values.to(source.device)
 
         draws = SeededDraws(np.random.default_rng([options["seed"], REDRAWN, number]))
-        bank.append(of_numbers(thin(of_numbers, source.count, thinning, draws)).cpu())
+        chosen = thin(of_numbers, source.count, thinning, draws)
+        bank.append((of_numbers(chosen).cpu(), chosen))
     return bank
 
 
@@ -117,8 +124,8 @@ def _all_tokens(source: Tokens, job: TrainJob) -> list[np.ndarray]:
     return stored
 
 
-def _parts(source: Tokens, job: TrainJob) -> Iterator[tuple[int, list[Tensor]]]:
-    """Each subset's number and its tokens (n, C) of every block, as many subsets at once as memory holds."""
+def _parts(source: Tokens, job: TrainJob) -> Iterator[tuple[int, np.ndarray, list[Tensor]]]:
+    """Each subset, the numbers (n,) of its tokens, and these (n, C) of every block; as many at once as memory holds."""
     rounds, seed = job.options["rounds"], job.options["seed"]
     order = np.random.default_rng([seed, PARTS]).permutation(source.count)
     ends = np.cumsum([0, *shares_of(source.count, rounds)])
@@ -135,7 +142,8 @@ def _parts(source: Tokens, job: TrainJob) -> Iterator[tuple[int, list[Tensor]]]:
         first, last = ends[group.start], ends[group.stop]
         tokens = source.gather(order[first:last], f"encode {number + 1}/{passes}")
         for part in group:
-            yield part, [block[ends[part] - first : ends[part + 1] - first] for block in tokens]
+            of_blocks = [block[ends[part] - first : ends[part + 1] - first] for block in tokens]
+            yield part, order[ends[part] : ends[part + 1]], of_blocks
         del tokens
 
 
