@@ -6,7 +6,7 @@ import json
 import os
 import platform
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -25,6 +25,7 @@ from robis.report.audit import audit_parts
 from robis.report.canvas import Figure
 from robis.report.colors import DARK, LIGHT
 from robis.report.detectability import detectability_entries
+from robis.report.evidence import write_evidence
 from robis.report.exports import write_metrics_csv, write_tables
 from robis.report.figures import curve_figures, score_figure, size_figure, threshold_figure, training_figure
 from robis.report.gallery import Measured, Place, run_file, write_gallery, write_script
@@ -91,7 +92,8 @@ def build_report(
             # A path relative to the page, so that both can be moved together.
             folder = _Folder(figures / group.category / group.split, _link(outputs, "figures", group))
             write_script(place.folder / "figures.js", f"{group.folder}/figures", _write_figures(drawn, folder))
-            entries.append(_entry(group, masks, _link(outputs, "assets", group)))
+            explained = _write_evidence(group, place, threads)
+            entries.append(_entry(group, masks, _link(outputs, "assets", group), explained))
             remarks += [*masks.remarks, *left_out]
         detectability = detectability_entries(runs, assets)
         tables_of_audits = {name: _relative(path, outputs.page) for name, path in facts.audits.items()}
@@ -118,6 +120,21 @@ def build_report(
     with atomic_file(outputs.page) as partial:
         text = _environment().get_template("index.html.j2").render(content)
         partial.write_text(text, encoding="utf-8", newline="\n")
+
+
+def _write_evidence(group: Group, place: Place, threads: int) -> set[str]:
+    """Write the evidence of a group's runs as data files and pictures; the names of the runs that have some."""
+    explained = set()
+    # The images of the gallery come first.
+    samples = group.samples[: group.shown]
+    for number, run in enumerate(group.runs):
+        name = f"{run_file(number)}-evidence"
+        how: dict[str, Any] = {"root": place.root, "bit_depth": place.bit_depth, "threads": threads}
+        entries = write_evidence(run, samples, place.folder / "images", name, **how)
+        if entries is not None:
+            write_script(place.folder / f"{name}.js", f"{group.folder}/{name}", entries)
+            explained.add(run.name)
+    return explained
 
 
 def _write_metrics(outputs: ReportFiles, metrics: pd.DataFrame, tables: Sequence[SplitTables]) -> None:
@@ -203,7 +220,7 @@ def _write_figures(drawn: Sequence[tuple[Figure, str | None]], folder: _Folder) 
     return entries
 
 
-def _entry(group: Group, masks: Measured, link: str) -> dict[str, Any]:
+def _entry(group: Group, masks: Measured, link: str, explained: Collection[str]) -> dict[str, Any]:
     """What the page knows of a group before it loads the group's data."""
     return {
         "folder": link,
@@ -217,6 +234,7 @@ def _entry(group: Group, masks: Measured, link: str) -> dict[str, Any]:
                 "name": run.name,
                 "compared": run.compared,
                 "file": run_file(number),
+                "explained": run.name in explained,
                 "counts": count_verdicts(masks.results[run.name]),
                 "limit": _limit(group, run.name),
                 # Images of the gallery come first.

@@ -27,6 +27,7 @@ function drawViewer() {
   $("lenses").style.setProperty("--panels", panels.length);
   $("viewer-note").textContent = `${samples.fullWidth[row]} × ${samples.fullHeight[row]} pixels; shown at ${samples.width[row]} × ${samples.height[row]}.`;
   drawViewerReview();
+  drawEvidence(row).catch(trouble);
   arrangeLenses();
   loadOriginal(row);
 }
