@@ -6,6 +6,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from safetensors.torch import load_file
+from torch import Tensor
+
 from robis.detectors.jobs import Compute, InferJob, MapScale, Shard, TrainJob
 from robis.tiles.files import TileMaps, TileStore
 
@@ -69,3 +72,8 @@ def embedding(embed_tiles: Callable[..., None]) -> Callable[..., None]:
         embed_tiles(TileStore(tiles, table), output, compute=Compute(**compute), **values)
 
     return embed
+
+
+def read_banks(model: Path) -> dict[str, Tensor]:
+    """The tensors of a model without the origins of a bank's tokens."""
+    return {name: tensor for name, tensor in load_file(model).items() if not name.startswith("origins")}

@@ -10,7 +10,6 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import load_file
 
 from robis.detectors.settings import parse
 from robis.errors import ConfigError, DataError
@@ -19,7 +18,7 @@ from robis.tiles.allowed import AllowedImage, AllowedTiles
 from robis.tiles.store import Cutting
 from robis.workflow.checks import check_plan
 from robis.workflow.project import Project
-from tests.detector_jobs import train_job
+from tests.detector_jobs import read_banks, train_job
 from tests.unit.test_ignored import BANKS, ENCODER, GRID, SIZE, tiles  # noqa: F401
 from tests.unit.trees import mvtec_ad, write_image, write_mask
 
@@ -59,7 +58,7 @@ def test_tokens_of_regions_follow_those_of_the_bank(case: str, tiles: Path, tmp_
         model = tmp_path / "model.safetensors"
         files = (tiles / "t.npy", tiles / "none.parquet", model, tmp_path / "h.parquet")
         train(train_job(*files, encoder=ENCODER, allowed=allowed, **options))
-        return next(iter(load_file(model).values()))
+        return next(iter(read_banks(model).values()))
 
     before, after = bank(), bank(AllowedImage(image, mask, None, cutting))
     assert torch.equal(after[: len(before)], before)

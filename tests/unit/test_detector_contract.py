@@ -23,7 +23,6 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from safetensors.torch import load_file
 
 from robis.config.settings import every_key
 from robis.detectors.registry import DETECTORS
@@ -34,6 +33,7 @@ from robis.workflow import results
 from robis.workflow.checks import check_plan
 from robis.workflow.project import Project
 from robis.workflow.runs import effective
+from tests.detector_jobs import read_banks
 from tests.script_jobs import ScriptJobs
 from tests.tiny_clip import write_config
 from tests.unit.trees import write_image
@@ -318,7 +318,7 @@ def test_regions_that_count_as_normal_are_normal(name: str, finish: Finish, data
     before = finish(name, smoothing_sigma=0)
     after = run_all(make_config(name, data, smoothing_sigma=0, allow=str(tmp_path / "allowed.csv")), tmp_path)
     for run in after.project.detectors:
-        banks = [load_file(jobs.place(results.MODEL, run)) for jobs in (before, after)]
+        banks = [read_banks(jobs.place(results.MODEL, run)) for jobs in (before, after)]
         for tokens, more in zip(*(bank.values() for bank in banks), strict=True):
             assert torch.equal(more[: len(tokens)], tokens) and len(more) == len(tokens) + 2 * 16 + 4
         maps = [np.load(jobs.place(results.TILE_MAPS, run, SPLIT)).astype(np.float32) for jobs in (before, after)]

@@ -674,19 +674,25 @@ def trained(train: Any, tiles: Path, table: str, folder: Path, **options: Any) -
 @pytest.mark.parametrize("case", BANKS)
 def test_no_ignored_token_gets_into_a_bank(case: str, tiles: Path, tmp_path: Path) -> None:
     train, options = BANKS[case]
-    ((_, whole),), ((_, bank),) = (
-        trained(train, tiles, name, tmp_path, **options).items() for name in ("none", "some")
+    (places, whole), (kept_places, bank) = (
+        trained(train, tiles, name, tmp_path, **options).values() for name in ("none", "some")
     )
     assert len(whole) == KEPT.size
     assert torch.equal(bank, whole[torch.from_numpy(KEPT.reshape(-1))])
+    of_tiles = KEPT.reshape(-1, GRID, GRID)
+    assert places.tolist() == np.argwhere(np.ones_like(of_tiles)).tolist(), "tile, row, column"
+    assert kept_places.tolist() == np.argwhere(of_tiles).tolist()
 
 
 def test_copies_are_ignored_where_their_pixels_are(tiles: Path, tmp_path: Path) -> None:
     """A copy turned by 180 degrees: what was ignored at the left is at the right."""
     options = {"shots": 1, "reference_seed": 0, "references": ["a"], "rotations": 1}
-    whole, bank = (trained(anomalydino, tiles, name, tmp_path, **options)["tokens"] for name in ("none", "some"))
+    whole, some = (trained(anomalydino, tiles, name, tmp_path, **options) for name in ("none", "some"))
     kept = np.stack([KEPT[0], KEPT[0][::-1, ::-1]])
-    assert torch.equal(bank, whole[torch.from_numpy(kept.reshape(-1))])
+    assert torch.equal(some["tokens"], whole["tokens"][torch.from_numpy(kept.reshape(-1))])
+    shown = np.argwhere(np.ones((1, GRID, GRID)))
+    turned = [[0, GRID - 1 - row, GRID - 1 - column] for _, row, column in shown]
+    assert whole["origins"].tolist() == [*shown.tolist(), *turned], "where a turned copy's tokens come from"
 
 
 def test_the_subspace_is_that_of_the_tokens_that_count(tiles: Path, tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from safetensors import safe_open
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from scipy.ndimage import gaussian_filter
 from torch import Tensor
 
@@ -29,7 +29,7 @@ from robis.encoders.build import build_encoder
 from robis.errors import DataError, WeightsError
 from robis.io.tables import read_table, write_table
 from robis.tiles.store import TILE_COLUMNS
-from tests.detector_jobs import gathering, inferring, training
+from tests.detector_jobs import gathering, inferring, read_banks, training
 
 
 def random_tokens(count: int, width: int = 16, *, offset: float = 0.0, seed: int = 0) -> Tensor:
@@ -224,7 +224,7 @@ def rows_in(found: Tensor, all_tokens: Tensor) -> list[int]:
 
 
 def test_the_bank_is_what_is_chosen_from_disjoint_parts_of_all_tokens(tmp_path: Path) -> None:
-    bank = load_file(train(tmp_path, brightness_jitter=0.0))
+    bank = read_banks(train(tmp_path, brightness_jitter=0.0))
     assert list(bank) == ["block_1", "block_3"]
     # 112 tokens in 5 parts: 23, 23, 22, 22, 22 of them; 40 in the bank: 8 of each.
     parts = np.array_split(np.random.default_rng([0, 1]).permutation(112), 5)
@@ -241,16 +241,16 @@ def test_the_bank_is_what_is_chosen_from_disjoint_parts_of_all_tokens(tmp_path: 
 
 
 def test_few_tokens_are_all_in_the_bank(tmp_path: Path) -> None:
-    bank = load_file(train(tmp_path, count=2, brightness_jitter=0.0, bank_size=32))
+    bank = read_banks(train(tmp_path, count=2, brightness_jitter=0.0, bank_size=32))
     for name, expected in zip(bank, tokens_of(np.load(tmp_path / "train2" / "tiles.npy")), strict=True):
         torch.testing.assert_close(bank[name], expected, rtol=1e-4, atol=1e-5)
-    less = load_file(train(tmp_path, "less", count=2, brightness_jitter=0.0, bank_size=31))
+    less = read_banks(train(tmp_path, "less", count=2, brightness_jitter=0.0, bank_size=31))
     assert [len(tokens) for tokens in less.values()] == [31, 31]
 
 
 @pytest.mark.parametrize(("bank_size", "rounds"), [(40, 7), (3, 5), (111, 100), (50, 1), (10, 300), (1, 1)])
 def test_the_bank_has_its_size(tmp_path: Path, bank_size: int, rounds: int) -> None:
-    bank = load_file(train(tmp_path, bank_size=bank_size, rounds=rounds))
+    bank = read_banks(train(tmp_path, bank_size=bank_size, rounds=rounds))
     assert [tuple(tokens.shape) for tokens in bank.values()] == [(bank_size, 192)] * 2
     assert all(len(tokens.unique(dim=0)) == bank_size for tokens in bank.values())
 
@@ -276,7 +276,7 @@ def test_the_same_seed_gives_the_same_bytes_with_any_memory(
         caplog.clear()
         assert train(tmp_path, "fewer", memory_gb=(two - 1) / 1e9).read_bytes() == first
         assert "holds 1 of 5" in caplog.text
-    assert list(load_file(tmp_path / "two" / "model.safetensors")) == ["block_1", "block_3"]
+    assert list(read_banks(tmp_path / "two" / "model.safetensors")) == ["block_1", "block_3"]
     with safe_open(tmp_path / "two" / "model.safetensors", framework="pt") as stream:
         assert json.loads(stream.metadata()["superadd"]) == {"encoder": "vit_tiny_patch16_224"}
     assert read_table(tmp_path / "two" / "t.parquet").empty
@@ -284,7 +284,7 @@ def test_the_same_seed_gives_the_same_bytes_with_any_memory(
 
 def test_batches_and_cores_choose_the_same_tokens(tmp_path: Path) -> None:
     """An encoder's sums depend on both in their last digits."""
-    expected = load_file(train(tmp_path, "one"))
+    expected = read_banks(train(tmp_path, "one"))
     before = torch.get_num_threads()
     try:
         torch.set_num_threads(3)
@@ -292,12 +292,12 @@ def test_batches_and_cores_choose_the_same_tokens(tmp_path: Path) -> None:
     finally:
         torch.set_num_threads(before)
     for other in others:
-        for name, tokens in load_file(other).items():
+        for name, tokens in read_banks(other).items():
             torch.testing.assert_close(tokens, expected[name], rtol=1e-4, atol=1e-5)
 
 
 def test_tiles_are_brightened_by_their_number(tmp_path: Path) -> None:
-    bank = load_file(train(tmp_path, count=4, bank_size=64, brightness_jitter=0.5))
+    bank = read_banks(train(tmp_path, count=4, bank_size=64, brightness_jitter=0.5))
     tiles = np.load(tmp_path / "train4" / "tiles.npy")
     changed = []
     for number, tile in enumerate(tiles):
@@ -318,7 +318,7 @@ def test_maps_are_exact_distances_divided_by_the_width(tmp_path: Path) -> None:
     model = train(tmp_path)
     maps = infer(tmp_path, model)
     assert maps.dtype == np.float16 and maps.shape == (5, 48, 48)
-    bank = load_file(model).values()
+    bank = read_banks(model).values()
     found = []
     for kept, tokens in zip(bank, tokens_of(np.load(tmp_path / "test" / "tiles.npy")), strict=True):
         grid = (exact_distances(tokens, kept) / 192).view(5, 1, 4, 4)
@@ -361,7 +361,7 @@ def test_shards_change_no_bit(tmp_path: Path, shards: int) -> None:
         ),
         (
             {"encoder": ENCODER | {"blocks": [1, 2]}},
-            r"has no 'block_2', only block_1, block_3\..*delete it, and `train` runs again",
+            r"has no 'block_2', only block_1, block_3, origins_1, origins_3\..*delete it, and `train` runs again",
         ),
     ],
 )

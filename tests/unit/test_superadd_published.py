@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from safetensors.torch import load_file
 
 from robis.binarization.lines import LineClosing, mask_closed_by_lines
 from robis.datasets.layouts import held_out, list_samples
@@ -31,7 +30,7 @@ from robis.tiles.files import TileMaps, TileStore
 from robis.tiles.merge import merge_split
 from robis.tiles.store import Cutting, crop_split, open_tiles
 from tests import published_superadd as plain
-from tests.detector_jobs import gathering, inferring, training
+from tests.detector_jobs import gathering, inferring, read_banks, training
 from tests.unit.test_superadd import ENCODER, INFER, TRAIN, random_tokens
 
 # Tiles of 4 x 4 tokens that share two at least.
@@ -105,7 +104,7 @@ def train(folder: Path, store: TileStore, name: str = "model", **options: Any) -
     model = folder / name / "model.safetensors"
     run = training(train_category)
     run(store.tiles, store.table, model, folder / name / "t.parquet", **TRAIN | JOINED | options)
-    return [tokens.numpy() for tokens in load_file(model).values()]
+    return [tokens.numpy() for tokens in read_banks(model).values()]
 
 
 def infer(folder: Path, store: TileStore, name: str, **options: Any) -> TileMaps:

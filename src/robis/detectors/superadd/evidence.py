@@ -70,7 +70,7 @@ class _JoinedExplainer(BankExplainer):
 
     def ignored(self, rows: pd.DataFrame, tile: int) -> np.ndarray:
         png = ignored_of(rows, tile)
-        return np.flatnonzero(np.zeros(0) if png is None else self.joining.ignored(decode(png), self.step))
+        return np.flatnonzero(np.zeros(0) if png is None else self.joining.cells(decode(png), self.step))
 
     def encoded(self, store: TileStore, numbers: Sequence[int]) -> Iterator[list[Tensor]]:
         images = Images.of(store.tiles, store.table)
