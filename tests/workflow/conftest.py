@@ -96,6 +96,8 @@ os.replace = replace_and_kill
 
 
 # Rules that only ask for files.
+# Stages that the target `all` does not run unless the config asks for them.
+OTHER_TARGETS = {"submit", "pack", "measure_detectability", "audit_images", "describe_regions"}
 TARGETS = ("all", "masks", "metrics", "packs", "audit", "detectability", "submission")
 
 

@@ -123,6 +123,8 @@ BY_MASKS = {"dataset.ignore", "superadd.allow", "patchcore.allow", "anomalydino.
 PACKS = {"report.packs", "report.detectability"}
 # Makes the audits; test_audit.
 AUDITS = {"report.audit"}
+# Describes regions; test_superadd.
+EVIDENCE = {"report.evidence"}
 # Thresholds from the validation split need that split's merged maps, which this run did not make.
 NEW_JOBS = {"binarize.calibrate": ["merge"], "infer.shards": ["infer_shard"] * 6}
 # Held-out training images leave what is inspected as it is, two splits of the four.
@@ -136,7 +138,7 @@ KEPT_JOBS = {
 BY_INPUTS = {*NEW_JOBS, "merge.normalize", "verdict.normal_masks"}
 JOBS_OF_ONE_RUN = {
     **{"index": 4, "crop": 4, "train": 1, "infer": 3, "evaluate": 1, "report": 1, "submit": 1},
-    **{"pack": 0, "measure_detectability": 0, "audit_images": 0},
+    **{"pack": 0, "measure_detectability": 0, "audit_images": 0, "describe_regions": 0},
 }
 
 
@@ -154,7 +156,7 @@ def planned_after(finished: Workspace, config: Path) -> list[str]:
 def test_every_key_is_tried() -> None:
     tables = (CHANGES, ZERO_SHOT_CHANGES, SUPERADD_CHANGES, SUBSPACE_CHANGES, DINOMALY_CHANGES)
     tried = set().union(*tables, PATCHCORE_CHANGES, ANOMALYDINO_CHANGES)
-    assert tried | OTHER_RUNS | REPLACES_JOBS | BY_MASKS | PACKS | AUDITS == set(every_key(Settings))
+    assert tried | OTHER_RUNS | REPLACES_JOBS | BY_MASKS | PACKS | AUDITS | EVIDENCE == set(every_key(Settings))
 
 
 def test_the_table_follows_the_workflow(finished: Workspace) -> None:
@@ -163,7 +165,8 @@ def test_the_table_follows_the_workflow(finished: Workspace) -> None:
     names = dict(re.findall(r'(\d+)\[label = "(\w+)"', output))
     edges = {(names[a], names[b]) for a, b in re.findall(r"(\d+) -> (\d+)", output)}
     for name, stage in stages("inp_former").items():
-        if name in ("pack", "measure_detectability", "audit_images"):  # not among the targets: their own tests
+        # Not among the targets: their own tests.
+        if name in ("pack", "measure_detectability", "audit_images", "describe_regions"):
             continue
         assert {before for before, after in edges if after == name} == set(stage.after), name
 

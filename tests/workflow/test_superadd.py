@@ -28,7 +28,7 @@ from robis.workflow.stages import followers, readers
 from robis.workflow.verdict_files import COLUMNS
 from tests import published_superadd
 from tests.conftest import REPOSITORY
-from tests.workflow.conftest import CONFIG, Workspace, changed_stages, made_once, write_tiny_dataset
+from tests.workflow.conftest import CONFIG, OTHER_TARGETS, Workspace, changed_stages, made_once, write_tiny_dataset
 
 pytestmark = pytest.mark.workflow
 
@@ -142,12 +142,26 @@ def test_a_changed_key_changes_the_parameters_of_the_stages_that_read_it(
     expected = set(SUPERADD_CHANGES[key][1])
     changed = changed_stages(superadd, change(tmp_path, key), "superadd")
     for stages in (changed, set(readers(key, ["superadd"]))):
-        assert followers(stages, ["superadd"]) - {
-            "submit",
-            "pack",
-            "measure_detectability",
-            "audit_images",
-        } == expected - {"infer_shard"}
+        assert followers(stages, ["superadd"]) - OTHER_TARGETS == expected - {"infer_shard"}
+
+
+def test_evidence_is_added_to_a_finished_run(superadd: Workspace, tmp_path: Path) -> None:
+    """Only regions are described; the nearest patch is in the training images, as far as the map says at the token."""
+    copy = Workspace(shutil.copytree(superadd.folder, tmp_path / "run", copy_function=shutil.copy2))
+    copy.configfile.write_text(yaml.safe_dump(SUPERADD | {"report": SUPERADD["report"] | {"evidence": True}}))
+    assert copy.planned("all", "metrics") == ["describe_regions", "report"]
+    copy.snakemake("all")
+    run = copy.results / "superadd"
+    regions = pd.read_parquet(run / "regions/nut/test_public.parquet")
+    evidence = pd.read_parquet(run / "evidence/nut/test_public.parquet")
+    assert len(regions) and np.load(run / "regions/nut/test_public.npy").shape == (len(regions), 4 * 192)
+    samples = pd.read_parquet(copy.results / "samples/nut/train.parquet").set_index("sample_id")
+    nearest = evidence[evidence["rank"] == 1]
+    assert len(nearest) == 4 * len(regions), "one for each block"
+    assert (samples.loc[nearest["normal_id"], "image"].tolist()) == nearest["normal_image"].tolist()
+    shown = list((copy.results / "report/assets").rglob("run1-evidence-*.jpg"))
+    assert len(shown) > len(regions)
+    assert copy.planned("all") == []
 
 
 def test_a_confirmed_false_alarm_is_gone_in_the_next_run(superadd: Workspace, tmp_path: Path) -> None:
