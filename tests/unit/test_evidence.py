@@ -269,6 +269,8 @@ def test_the_nearest_normal_patches_are_those_of_scikit_learn(name: str, tmp_pat
         np.testing.assert_allclose(rows_of_block["distance"], [far for _, far in expected], rtol=1e-3, atol=1e-6)
         assert rows_of_block["rank"].tolist() == [1, 2, 3]
     assert (values[["normal_width", "normal_height"]] == STEP).all(axis=None)
+    token = values[["token_x", "token_y", "token_width", "token_height"]].to_numpy()
+    assert (token == [*INSPECTED_PLACE, STEP, STEP]).all()
 
 
 @pytest.mark.parametrize(("name", "window"), [*((name, SIDE) for name in BANKS), ("superadd", "joined")])
@@ -367,6 +369,7 @@ def test_the_report_shows_the_largest_regions_and_the_block_that_counts_most(tmp
     pd.DataFrame([{"sample_id": "a", "region": n, **box} for n in range(1, 8)]).to_parquet(tmp_path / "regions.parquet")
     normal = {"normal_id": "n", "normal_image": "n.png", "normal_x": 0, "normal_y": 8}
     normal |= {"normal_width": 8, "normal_height": 8}
+    normal |= {"token_x": 104, "token_y": 80, "token_width": 8, "token_height": 8}
     evidence = [
         {"sample_id": "a", "region": region, "rank": rank, "block": block, "distance": block + rank / 10, **normal}
         for region in range(1, 8)

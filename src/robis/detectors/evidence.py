@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -67,7 +68,7 @@ class Explainer:
         return np.flatnonzero(ignored_cells(rows, (self.encoder.grid, self.encoder.grid), [tile]))
 
     def evidence(self, values: Sequence[Tensor], cells: np.ndarray) -> list[dict[str, Any]]:
-        """Rows with `columns` about a region of a tile.
+        """Rows with `columns` about a region of a tile, and the number of the `token` that they are about.
 
         Args:
             values: of the tile, see `encoded`.
@@ -87,6 +88,27 @@ def plain_explainer(job: ScorerJob) -> Explainer:
     """The tokens of a run's encoder, without evidence."""
     encoder = build_encoder(**job.encoder, seed=job.options.get("seed", 0))
     return Explainer(encoder.to(pick_device(job.compute.device)), job.compute)
+
+
+def token_box(window: Window, grid: tuple[int, int], token: int, sides: tuple[int, int]) -> tuple[int, int, int, int]:
+    """The part of an image that a token of a tile stands for: x, y, width and height in whole pixels.
+
+    Args:
+        window: the tile's.
+        grid: its rows and columns of tokens.
+        token: number of the token, row by row.
+        sides: height and width of the image, which the box does not leave.
+    """
+    row, column = divmod(token, grid[1])
+    left, right = _edges(window.x, window.width, grid[1], column, sides[1])
+    top, bottom = _edges(window.y, window.height, grid[0], row, sides[0])
+    return left, top, right - left, bottom - top
+
+
+def _edges(start: int, length: int, cells: int, cell: int, end: int) -> tuple[int, int]:
+    """First and last whole pixel, 1 beyond, of a cell of a window's axis, inside the image."""
+    first = min(math.floor(start + length * cell / cells), end - 1)
+    return first, max(first + 1, min(end, math.ceil(start + length * (cell + 1) / cells)))
 
 
 def window_of(row: Mapping[Any, Any] | pd.Series) -> Window:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +15,9 @@ import torch
 from scipy.ndimage import find_objects
 
 from robis.detectors.checks import require_finite
-from robis.detectors.evidence import Explainer, window_of
+from robis.detectors.evidence import Explainer, token_box, window_of
 from robis.evaluation.counts import resize_mask
-from robis.evaluation.regions import Region, labeled_regions
+from robis.evaluation.regions import Box, Region, labeled_regions
 from robis.io.arrays import atomic_array
 from robis.io.damage import damaged
 from robis.io.maps import read_map, read_written_mask
@@ -36,6 +37,8 @@ COLUMNS = {
     **{"sample_id": "str", "region": "int64"},
     **dict.fromkeys(("x", "y", "width", "height", "area", "peak_x", "peak_y"), "int64"),
 }
+# Of evidence: the token with the highest score, in image pixels.
+TOKEN_COLUMNS = ("token_x", "token_y", "token_width", "token_height")
 
 
 @dataclass(frozen=True)
@@ -59,11 +62,12 @@ class Inspected:
 
 @dataclass(frozen=True, eq=False)
 class _Place:
-    """A region's row in the table, the tile that shows it best, and the numbers of its tokens in it."""
+    """A region's row in the table, the tile that shows it best, its tokens' numbers in it, and the boxes of tokens."""
 
     row: Mapping[str, Any]
     tile: int
     cells: np.ndarray
+    token_box: Callable[[int], Box]
 
 
 @torch.inference_mode()
@@ -147,8 +151,10 @@ def _of_mask(
             "area": max(1, round(region.pixels * scale[0] * scale[1])),
             **dict(zip(("peak_x", "peak_y"), peaks[region.label], strict=True)),
         }
-        cells = covered_cells(labels, region, scale, window, explainer.grid(window))
-        yield _Place(row, list(tiles)[tile], cells)
+        grid = explainer.grid(window)
+        cells = covered_cells(labels, region, scale, window, grid)
+        box = partial(token_box, window, grid, sides=(sample.height, sample.width))
+        yield _Place(row, list(tiles)[tile], cells, box)
 
 
 def _without_ignored(place: _Place, rows: pd.DataFrame, explainer: Explainer) -> _Place:
@@ -179,11 +185,14 @@ def _evidence(
 ) -> pd.DataFrame:
     keys = ("sample_id", "region")
     of_regions = [
-        {name: place.row[name] for name in keys} | dict(row)
+        {name: place.row[name] for name in keys}
+        | dict(zip(TOKEN_COLUMNS, place.token_box(row["token"]), strict=True))
+        | {name: row[name] for name in columns}
         for number, place in enumerate(places)
         for row in rows[number]
     ]
-    return _typed(of_regions, {name: COLUMNS[name] for name in keys} | dict(columns))
+    of_token = dict.fromkeys(TOKEN_COLUMNS if columns else (), "int64")
+    return _typed(of_regions, {name: COLUMNS[name] for name in keys} | of_token | dict(columns))
 
 
 def _typed(rows: Sequence[Mapping[str, Any]], columns: Mapping[str, str]) -> pd.DataFrame:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,11 +26,11 @@ _BOX = ("x", "y", "width", "height")
 
 @dataclass(frozen=True)
 class Crop:
-    """A square picture: what it shows of an image, and a box that it frames, x, y, width and height in image pixels."""
+    """A square picture: what it shows of an image, and boxes that it frames, x, y, width and height in image pixels."""
 
     image: str
     square: Box
-    frame: Box
+    frames: tuple[Box, ...]
 
 
 def write_evidence(
@@ -80,17 +80,15 @@ def _entry(
     """What the page says of a region; adds the pictures that it shows."""
     box: Box = (row["x"], row["y"], row["width"], row["height"])
     entry = {"region": row["region"]}
-    side = round(1.5 * max(box[2:]))
+    token: Box = tuple(int(evidence[f"token_{part}"].iloc[0]) for part in _BOX)  # type: ignore[assignment]
+    side = round(max(1.5 * max(box[2:]), CONTEXT * max(token[2:])))
     if "normal_id" in evidence:
-        patches = _patches(evidence)
-        largest = max((max(patch["normal_width"], patch["normal_height"]) for patch in patches), default=0)
-        side = max(side, round(CONTEXT * largest))
-        entry["normal"] = [_normal(patch, side, crops, name) for patch in patches]
+        entry["normal"] = [_normal(patch, side, crops, name) for patch in _patches(evidence)]
         entry["distance"] = float(evidence["distance"].where(evidence["rank"] == 1).max())
     else:
         entry["groups"] = [_group(group) for group in evidence.to_dict("records")]
     sides = (int(sample["height"]), int(sample["width"]))
-    entry["picture"] = _picture(Crop(str(sample["image"]), _square(box, side, sides), box), crops, name)
+    entry["picture"] = _picture(Crop(str(sample["image"]), _square(box, side, sides), (box, token)), crops, name)
     return entry
 
 
@@ -103,7 +101,7 @@ def _patches(evidence: pd.DataFrame) -> list[dict[Any, Any]]:
 
 def _normal(patch: Mapping[Any, Any], side: int, crops: dict[Crop, str], name: str) -> dict[str, Any]:
     box: Box = tuple(int(patch[f"normal_{part}"]) for part in _BOX)  # type: ignore[assignment]
-    crop = Crop(str(patch["normal_image"]), _square(box, side), box)
+    crop = Crop(str(patch["normal_image"]), _square(box, side), (box,))
     return {
         **{"id": patch["normal_id"], "x": box[0], "y": box[1], "distance": float(patch["distance"])},
         "picture": _picture(crop, crops, name),
@@ -143,7 +141,7 @@ def _draw(crops: Mapping[Crop, str], folder: Path, root: Path, bit_depth: int | 
 
 
 def draw_crop(image: np.ndarray, crop: Crop) -> bytes:
-    """A JPEG of a part of a uint8 RGB image (H, W, 3); black beyond the image, with a frame around the box."""
+    """A JPEG of a part of a uint8 RGB image (H, W, 3); black beyond the image, with frames around its boxes."""
     x, y, side, _ = crop.square
     pixels = np.zeros((side, side, 3), np.uint8)
     top, left = max(0, y), max(0, x)
@@ -151,20 +149,16 @@ def draw_crop(image: np.ndarray, crop: Crop) -> bytes:
     pixels[top - y : top - y + seen.shape[0], left - x : left - x + seen.shape[1]] = seen
     method = cv2.INTER_AREA if side > PICTURE else cv2.INTER_NEAREST
     picture = cv2.resize(pixels, (PICTURE, PICTURE), interpolation=method)
-    for grow, color in _frames():
-        (first, last) = _corners(crop, grow)
-        cv2.rectangle(picture, first, last, color, 1)
+    for frame in crop.frames:
+        # A white line inside a black one: seen on any ground.
+        for grow, color in ((2, (0, 0, 0)), (1, (255, 255, 255))):
+            cv2.rectangle(picture, *_corners(frame, crop.square, grow), color, 1)
     return pictures.draw_image(picture, PICTURE, PICTURE)
 
 
-def _frames() -> Iterator[tuple[int, tuple[int, int, int]]]:
-    """A white line inside a black one: seen on any ground."""
-    yield 2, (0, 0, 0)
-    yield 1, (255, 255, 255)
-
-
-def _corners(crop: Crop, grow: int) -> tuple[tuple[int, int], tuple[int, int]]:
-    scale = PICTURE / crop.square[2]
-    left, top = (round((crop.frame[axis] - crop.square[axis]) * scale) for axis in (0, 1))
-    width, height = (round(crop.frame[axis] * scale) for axis in (2, 3))
+def _corners(frame: Box, square: Box, grow: int) -> tuple[tuple[int, int], tuple[int, int]]:
+    """First and last pixel of a frame's line in the picture of a square, so many pixels outside."""
+    scale = PICTURE / square[2]
+    left, top = (round((frame[axis] - square[axis]) * scale) for axis in (0, 1))
+    width, height = (round(frame[axis] * scale) for axis in (2, 3))
     return (left - grow, top - grow), (left + width - 1 + grow, top + height - 1 + grow)

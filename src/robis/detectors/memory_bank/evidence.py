@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from robis.detectors.evidence import Explainer, window_of
+from robis.detectors.evidence import Explainer, token_box, window_of
 from robis.detectors.jobs import Compute, NormalImages, ScorerJob
 from robis.detectors.memory_bank.bank import Bank
 from robis.detectors.model_files import open_model
@@ -64,15 +63,8 @@ class NormalPatches:
         of_tile = self.rows.iloc[tile]
         window, sample = window_of(of_tile), self.samples[str(of_tile["sample_id"])]
         rows, columns = self.grid(window)
-        left, right = _edges(window.x, window.width, columns, column, sample.width)
-        top, bottom = _edges(window.y, window.height, rows, row, sample.height)
-        return Patch(sample.sample_id, sample.image, left, top, right - left, bottom - top)
-
-
-def _edges(start: int, length: int, cells: int, cell: int, end: int) -> tuple[int, int]:
-    """First and last whole pixel, 1 beyond, of a cell of a window's axis, inside the image."""
-    first = min(math.floor(start + length * cell / cells), end - 1)
-    return first, max(first + 1, min(end, math.ceil(start + length * (cell + 1) / cells)))
+        box = token_box(window, (rows, columns), row * columns + column, (sample.height, sample.width))
+        return Patch(sample.sample_id, sample.image, *box)
 
 
 @dataclass(frozen=True, eq=False)
@@ -144,7 +136,7 @@ class BankExplainer(Explainer):
             first = (float(far[token]), int(number[token]))
             ranked = self._different(of_block, first, block[token].float())
             rows += [
-                {"rank": rank, "block": of_block.block, "distance": distance, **_named(patch)}
+                {"token": token, "rank": rank, "block": of_block.block, "distance": distance, **_named(patch)}
                 for rank, (distance, patch) in enumerate(ranked, start=1)
             ]
         return rows

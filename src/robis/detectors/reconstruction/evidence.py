@@ -42,7 +42,7 @@ class ReconstructionExplainer(Explainer):
         distances = torch.stack(list(values[2:])).cpu().numpy()
         token = cells[distances[:, cells].mean(0).argmax()]
         return [
-            {"group": group, "distance": distance, **_beside(distance, normal)}
+            {"token": int(token), "group": group, "distance": distance, **_beside(distance, normal)}
             for group, (distance, normal) in enumerate(
                 zip(distances[:, token].tolist(), self._normal_distances, strict=True), start=1
             )

@@ -22,7 +22,7 @@ function evidenceOf(group, row, region) {
     review.region = region.region - 1;
     drawViewerReview();
   });
-  const marked = evidencePicture(group, region.picture, `${name} of ${gallery.view.samples.id[row]}`, [choose]);
+  const marked = evidencePicture(group, region.picture, `${name} of ${gallery.view.samples.id[row]}; the small frame is its most unusual token`, [choose]);
   const beside = region.groups ? [rebuiltOf(region.groups)] : region.normal.map((patch, n) => normalOf(group, patch, n));
   if (!beside.length) beside.push(make("p", { textContent: `nearest to a confirmed false alarm, distance ${rounded(region.distance)}` }));
   return make("article", { className: "evidence", "aria-label": name }, marked, ...beside);
@@ -46,7 +46,7 @@ function rebuiltOf(groups) {
   const bar = (value, className) => make("i", { className, style: { width: `${100 * value / (longest || 1)}%` } });
   return make("div", { className: "rebuilt" }, ...groups.flatMap(({ group, distance, normal_99: usual, percentile }) => [
     make("p", { textContent: `Layers, group ${group}: ${rounded(distance)}` + (usual === null ? ""
-      : `; normal images: 99 % below ${rounded(usual)}, ${rounded(percentile)} % below this`) }),
+      : `, above ${rounded(percentile)} % of normal tokens; 99 % of them are below ${rounded(usual)}`) }),
     make("div", { "aria-hidden": "true" }, bar(distance, "region"), usual === null ? null : bar(usual, "normal")),
   ]));
 }
