@@ -12,6 +12,7 @@ from typing import Any
 
 from robis.detectors.settings import parse
 from robis.workflow import results
+from robis.workflow.evidence import normal_inputs
 from robis.workflow.packs import pack_inputs, pack_split
 from robis.workflow.params import Params
 from robis.workflow.project import Project
@@ -166,6 +167,20 @@ class ScriptJobs:
         coarse = {"coarse": of(results.COARSE_MASKS), "verdicts": [of(results.VERDICTS)] if emptied else []}
         do("refine", maps | coarse, masks=results.MASKS)
         do("score_images", maps | {"masks": of(results.MASKS), "embeddings": []}, table=results.IMAGE_SCORES)
+
+    def describe(self, run: str, split: str) -> dict[str, Path]:
+        """The rule `describe_regions`; what it writes, by name."""
+        job = {"detector": run, "category": self.category, "split": split}
+        inputs: dict[str, Any] = {**self.tiles(run, split), **normal_inputs(self.project, **job)}
+        for table in inputs["normal_table"]:
+            self.tiles(run, Path(table).stem)
+        patterns = {"samples": results.SAMPLES, "masks": results.MASKS, "maps": results.ANOMALY_MAPS}
+        inputs |= {name: str(self.place(pattern, run, split)) for name, pattern in patterns.items()}
+        inputs["model"] = [str(self.place(results.MODEL, run))] if self.project.trains(**job) else []
+        written = {"table": results.REGIONS, "embeddings": results.REGION_EMBEDDINGS, "evidence": results.EVIDENCE}
+        outputs = {name: self.place(pattern, run, split) for name, pattern in written.items()}
+        self.run("describe_regions", inputs, outputs, detector=run, split=split)
+        return outputs
 
     @staticmethod
     def _tables_of(maps: list[str]) -> list[str]:

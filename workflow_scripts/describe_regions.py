@@ -7,7 +7,7 @@ from robis.workflow.jobs import job, normal_images, scorer_job
 
 with job(snakemake) as options:
     files = {name: Path(path) for name, path in snakemake.output.items()}
-    read = {name: Path(snakemake.input[name]) for name in ("samples", "masks", "maps")}
+    read = {name: Path(getattr(snakemake.input, name)) for name in ("samples", "masks", "maps")}
     store = TileStore(Path(snakemake.input.tiles[0]), Path(snakemake.input.table[0]))
     detector = DETECTORS[snakemake.params.settings["detector"]]
     describe_regions(

@@ -29,8 +29,10 @@ from robis.detectors.registry import DETECTORS
 from robis.detectors.settings import Settings, parse
 from robis.errors import ConfigError, RobisError, WeightsError
 from robis.io import arrays
+from robis.io.maps import write_map, write_mask
+from robis.io.samples import read_samples
 from robis.workflow import results
-from robis.workflow.checks import check_plan
+from robis.workflow.checks import check_plan, plan_warnings
 from robis.workflow.project import Project
 from robis.workflow.runs import effective
 from tests.detector_jobs import read_banks
@@ -209,6 +211,36 @@ def test_maps_and_tables_are_as_documented(name: str, finish: Finish) -> None:
             assert table["score"].dtype == np.float32 and np.isfinite(table["score"]).all()
             embeddings = np.stack(table["embedding"])
             assert embeddings.dtype == np.float32 and embeddings.ndim == 2 and np.isfinite(embeddings).all()
+
+
+@each_detector
+def test_regions_have_embeddings_and_those_that_can_be_explained_have_evidence(name: str, finish: Finish) -> None:
+    jobs = finish(name)
+    run = jobs.project.detectors[0]
+    samples = read_samples(jobs.place(results.SAMPLES, split=SPLIT))
+    for number, sample in enumerate(samples):
+        mask = np.zeros((sample.height, sample.width), bool)
+        mask[8 : 8 + 4 * number, 8:40] = True
+        write_mask(jobs.place(results.MASKS, run, SPLIT) / f"{sample.sample_id}.png", mask)
+        write_map(jobs.place(results.ANOMALY_MAPS, run, SPLIT) / f"{sample.sample_id}.tiff", mask.astype(np.float16))
+    written = jobs.describe(run, SPLIT)
+    regions, evidence = (pd.read_parquet(written[kind]) for kind in ("table", "evidence"))
+    assert regions["sample_id"].tolist() == [sample.sample_id for sample in samples[1:]], "the first mask is empty"
+    embeddings = np.load(written["embeddings"])
+    assert embeddings.dtype == np.float32 and len(embeddings) == len(regions) and np.isfinite(embeddings).all()
+    assert len(np.unique(embeddings, axis=0)) == len(regions)
+    explained = len(regions) if DETECTORS[name].explains else 0
+    assert evidence["sample_id"].nunique() == explained
+    assert not explained or np.isfinite(evidence["distance"]).all()
+
+
+@each_detector
+def test_the_plan_names_the_runs_without_evidence(name: str, data: Path, tmp_path: Path) -> None:
+    project = Project(parse(make_config(name, data) | {"report": {"evidence": True}}), tmp_path)
+    runs = [run for run in project.detectors if DETECTORS[name].explains is None]
+    said = [text for text in plan_warnings(project) if text.startswith("report.evidence")]
+    assert len(said) == bool(runs) and all(run in said[0] for run in runs)
+    assert not [text for text in plan_warnings(Project(parse(make_config(name, data)), tmp_path)) if "evidence" in text]
 
 
 @pytest.mark.parametrize("name", TRAINED)
