@@ -133,7 +133,7 @@ def made_files(
         "masks": run / "anomaly_images_thresholded" / place,
         "scores": run / "image_scores" / table,
     }
-    optional = ("verdicts", "held_out_scores", "metrics", "curves")
+    optional = ("verdicts", "held_out_scores", "metrics", "curves", "regions", "evidence")
     found |= {kind: path for kind in optional if (path := run / kind / table).is_file()}
     link = f"../{run.name}/anomaly_images_thresholded/{category}/{split}"
     return RunFiles(name or run.name, category, split, masks_link=link, compared=compared, **(found | files))
