@@ -20,6 +20,7 @@ rule report:
         detectability=reported("detectability"),
         regions=reported("regions"),
         evidence=reported("evidence"),
+        clusters=reported("clusters"),
         audit=lambda job: reported_audits(project),
     output:
         page=results.REPORT,

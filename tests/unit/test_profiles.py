@@ -15,7 +15,10 @@ WITH_MODELS = {
     *("audit_images", "infer", "infer_shard", "measure_detectability", "pack", "refine", "train"),
     *("describe_regions", "winclip_embed_prompts", "winclip_embed_tiles"),
 }
-WITHOUT_MODELS = {"binarize", "crop", "evaluate", "index", "judge", "merge", "report", "score_images", "submit"}
+WITHOUT_MODELS = {
+    *("binarize", "cluster_regions", "crop", "evaluate", "index", "judge", "merge"),
+    *("report", "score_images", "submit"),
+}
 
 
 def profile(name: str) -> dict[str, Any]:

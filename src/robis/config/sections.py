@@ -348,6 +348,17 @@ class Report(Section):
         description="Whether to show why regions were marked: the most similar normal patches (memory banks), or how "
         "badly tokens are rebuilt (reconstruction). Tiles with regions are then encoded again.",
     )
+    clusters: bool = Field(
+        False,
+        description="Whether to show which marked regions are alike, sorted into clusters with examples. Tiles with "
+        "regions are then encoded again, as for evidence; sorting takes seconds per category.",
+    )
+    cluster_count: Literal["auto"] | Annotated[int, at_most(100, "A report shows no more clusters.")] = Field(
+        "auto",
+        description="Number of these clusters per run and category. auto: the one up to 12 that separates them best, or "
+        "a single cluster where none does.",
+        json_schema_extra=larger("smaller clusters of regions that are more alike"),
+    )
     compare: list[Text] = Field(
         [], description="Other results folders (results/NAME) whose runs are shown next to these, image by image."
     )

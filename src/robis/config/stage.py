@@ -16,14 +16,16 @@ NUMBER, POSITIVE = "a number", "a number above 0"
 
 @dataclass(frozen=True)
 class When:
-    """A condition on another option: `key` has one of `values`."""
+    """A condition on another option: `key` has one of `values`, "true" and "false" where it is a switch."""
 
     key: str
     values: tuple[str, ...]
 
     def holds(self, value: object) -> bool:
         """Whether the condition holds for a value of the key."""
-        if not isinstance(value, int) or isinstance(value, bool):
+        if isinstance(value, bool):
+            return str(value).lower() in self.values
+        if not isinstance(value, int):
             return value in self.values
         return NUMBER in self.values or (POSITIVE in self.values and value > 0)
 

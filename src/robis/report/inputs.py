@@ -33,6 +33,8 @@ class RunFiles:
         pack: folder of the run's pack, which is compared on this split; None where packs are not reported.
         detectability: folder of the stage `measure_detectability`; None where it is not reported, as for `pack`.
         regions, evidence: tables of the stage `describe_regions`; None where evidence is not reported.
+        clusters: folder of the stage `cluster_regions`, which is of all splits; None where it is not reported, and for
+            all splits but the first.
         masks_link: address of the folder of final masks from the report's folder, for readers of the report.
         compared: whether it is a run of another results folder (`report.compare`), which may lack images.
     """
@@ -55,6 +57,7 @@ class RunFiles:
     detectability: Path | None = None
     regions: Path | None = None
     evidence: Path | None = None
+    clusters: Path | None = None
     masks_link: str = ""
     compared: bool = False
 

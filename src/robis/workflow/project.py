@@ -258,6 +258,8 @@ class Project:
                 files = replace(files, detectability=None)
             if not self.settings.report.evidence:
                 files = replace(files, regions=None, evidence=None)
+            if not self.settings.report.clusters or split != self.splits[0]:
+                files = replace(files, clusters=None)
             runs.append(files)
         return [*runs, *compared_runs(self.settings.report.compare, {run.part: run.samples for run in runs})]
 

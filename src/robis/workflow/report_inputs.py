@@ -29,6 +29,7 @@ PATTERNS = {
     "detectability": results.DETECTABILITY,
     "regions": results.REGIONS,
     "evidence": results.EVIDENCE,
+    "clusters": results.REGION_CLUSTERS,
 }
 FILES = tuple(PATTERNS)
 

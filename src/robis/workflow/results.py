@@ -36,6 +36,7 @@ MASKS = "results/{dataset}/{detector}/anomaly_images_thresholded/{category}/{spl
 REGIONS = "results/{dataset}/{detector}/regions/{category}/{split}.parquet"
 REGION_EMBEDDINGS = "results/{dataset}/{detector}/regions/{category}/{split}.npy"
 EVIDENCE = "results/{dataset}/{detector}/evidence/{category}/{split}.parquet"
+REGION_CLUSTERS = "results/{dataset}/{detector}/region_clusters/{category}"
 IMAGE_SCORES = "results/{dataset}/{detector}/image_scores/{category}/{split}.parquet"
 VERDICTS = "results/{dataset}/{detector}/verdicts/{category}/{split}.parquet"
 HELD_OUT_SCORES = "results/{dataset}/{detector}/held_out_scores/{category}/{split}.parquet"

@@ -28,6 +28,8 @@ _SAM = When("refine.method", ("sam",))
 _BOXES = When("refine.method", ("sam", "grabcut"))
 _EMPTIES = When("verdict.normal_masks", ("empty",))
 _RSCIN = When("rescore.method", ("rscin",))
+# Options of the report that count by reading what their stages write.
+BY_FILES = ("packs", "detectability", "audit", "evidence", "clusters")
 
 
 def _tile_size(job: Job) -> Derived:
@@ -156,6 +158,15 @@ SHARED: dict[str, Stage] = {
         "robis.regions.stage:describe_regions",
         after=("index", "crop", "train", "merge", "refine"),
     ),
+    "cluster_regions": Stage(
+        "robis.clusters.stage:cluster_regions",
+        reads=(
+            Option("report.cluster_count", when=When("report.clusters", ("true",))),
+            Option("dataset.splits", passed=False),
+        ),
+        after=("index", "describe_regions"),
+        per=("run", "category"),
+    ),
     "score_images": Stage(
         "robis.scoring.image_scores:score_images",
         reads=(
@@ -191,11 +202,9 @@ SHARED: dict[str, Stage] = {
     "report": Stage(
         "robis.report.page:build_report",
         reads=(
-            *section("report", Report, but=("compare", "packs", "detectability", "audit", "evidence")),
+            *section("report", Report, but=(*BY_FILES, "compare", "cluster_count")),
             Option("dataset.bit_depth"),
-            # `packs` and those behind it by reading what their stages write.
-            *options("report.compare", "report.packs", "report.detectability", passed=False),
-            *options("report.audit", "report.evidence", passed=False),
+            *options("report.compare", *(f"report.{name}" for name in BY_FILES), passed=False),
             *options("detectors", "dataset.categories", "dataset.splits", passed=False),
             Option("verdict.limit", passed=False),
             *options("encoder.name", "encoder.weights", passed=False),
