@@ -46,16 +46,17 @@ def write_overlays(folder: Path, run: RunFiles, root: Path, threads: int, *, bit
         pass
 
 
-def overlay(image: np.ndarray, mask: np.ndarray) -> np.ndarray:
+def overlay(image: np.ndarray, mask: np.ndarray, line: int | None = None) -> np.ndarray:
     """An image with the outline of a mask around the masked pixels, uint8 (H, W, 3) RGB.
 
     Args:
         image: uint8 (H, W, 3) RGB.
         mask: bool, of any size; it is brought to the image's.
+        line: width of the outline in pixels; None: a share of the image's longer side.
     """
     height, width = image.shape[:2]
     full = cv2.resize(mask.astype(np.uint8), (width, height), interpolation=cv2.INTER_NEAREST)
-    line = max(1, round(max(height, width) * WIDTH_SHARE))
+    line = line or max(1, round(max(height, width) * WIDTH_SHARE))
     # Outside of the mask, so that the smallest defect stays visible.
     grown = cv2.dilate(full, np.ones((2 * line + 1, 2 * line + 1), np.uint8))
     drawn = image.copy()

@@ -23,6 +23,7 @@ from robis.io.tables import read_table, write_csv
 from robis.report import canvas, pictures
 from robis.report.audit import audit_parts
 from robis.report.canvas import Figure
+from robis.report.clusters import cluster_parts
 from robis.report.colors import DARK, LIGHT
 from robis.report.detectability import detectability_entries
 from robis.report.evidence import write_evidence
@@ -98,6 +99,13 @@ def build_report(
         detectability = detectability_entries(runs, assets)
         tables_of_audits = {name: _relative(path, outputs.page) for name, path in facts.audits.items()}
         audits = audit_parts(facts, assets, _relative(outputs.assets, outputs.page), tables_of_audits, threads)
+
+        def address(path: Path) -> str:
+            """As the page links it; what is below `assets` will lie below `outputs.assets`."""
+            below = path.is_relative_to(assets)
+            return _relative(outputs.assets / path.relative_to(assets) if below else path, outputs.page)
+
+        clusters = cluster_parts(groups, facts, assets, address, threads)
     said = statements(groups, measures, facts.conditions)
     _write_metrics(outputs, metrics, tables)
     with atomic_folder(outputs.overlays) as folder_of_overlays:
@@ -114,6 +122,7 @@ def build_report(
         "packs": pack_sentences(runs),
         "detectability": detectability,
         "audits": audits,
+        "clusters": clusters,
         "statements": said,
         "paths": {name: _relative(getattr(outputs, name), outputs.page) for name in outputs.__dataclass_fields__},
     }
