@@ -269,7 +269,7 @@ def test_the_report_shows_each_cluster_with_examples(tmp_path: Path) -> None:
     text = outputs.page.read_text()
     assert 'href="#clusters"' in text and "nut, inp_former <span>3 regions in 2 clusters" in text
     assert "<span>bad <b>2</b></span>" in text and "<span>false alarm <b>1</b></span>" in text
-    assert "Purity 100 %" in text and "a single cluster 67 %" in text and "NMI 1.00" in text
+    assert "Purity 100 %" in text and "a single cluster: 67 %" in text and "NMI 1.00" in text
     assert 'href="../inp_former/region_clusters/nut/regions.csv"' in text
     assert "<script>alert" not in text
     pictures = sorted(outputs.assets.glob("clusters/inp_former/nut/*.jpg"))

@@ -180,12 +180,12 @@ def sentences(measures: Mapping[Any, Any], kinds: pd.Series) -> list[str]:
             f"{100 * measures[name]:.0f} %" for name in ("largest_kind", "purity", "purity_by_chance")
         )
         said.append(
-            f"Purity {share}: as many of the {measures['items']:.0f} labeled regions are of the most frequent kind of "
-            f"their cluster. Random clusters of the same sizes reach {chance}, a single cluster {whole}."
+            f"Purity {share}: the share of the {measures['items']:.0f} labeled regions that are of the most frequent kind "
+            f"of their cluster. Random clusters of the same sizes: {chance}, a single cluster: {whole}."
         )
         said.append(
-            f"NMI {measures['nmi']:.2f}, random clusters {measures['nmi_by_chance']:.2f}: 0 where the cluster tells "
-            "nothing about the kind, 1 where each kind is a cluster."
+            f"NMI {measures['nmi']:.2f}: 0 where clusters tell nothing about the kind, 1 where each kind is a cluster. "
+            f"Random clusters of the same sizes: {measures['nmi_by_chance']:.2f}."
         )
     elif kinds.any():
         said.append("All labeled regions are of one kind, so that purity and NMI would say nothing.")
