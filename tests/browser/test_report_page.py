@@ -485,3 +485,50 @@ def test_the_data_view_shows_the_audits_findings_with_their_places(browser: Chro
     assert link.endswith("shop/audit/nut/images.csv")
     browser.open(outputs.page, "#nowhere")
     assert browser.run("document.querySelector('.bar [aria-current]').getAttribute('href')") == "#overview"
+
+
+def test_an_example_of_a_cluster_opens_its_image_at_its_region(browser: Chromium, tmp_path: Path) -> None:
+    root, results = tmp_path / "data", tmp_path / "results" / "shop"
+    write_data(root, results, "nut", "test", TEST)
+    run = results / "inp_former"
+    write_run(run, "nut", "test", TEST, NUT)
+    place = {"split": "test", "region": 1, "y": 0, "width": 16, "height": 16, "area": 200, "distance": 0.5}
+    shown = {"bad/000": (0, 1, 8, "bad"), "good/000": (2, 2, 0, "false alarm")}
+    table = [
+        {"sample_id": name, "image": f"nut/test/{number}.png", "cluster": 1, "rank": rank, "x": x, "kind": kind}
+        for name, (number, rank, x, kind) in shown.items()
+    ]
+    folder = run / "region_clusters" / "nut"
+    write_csv(folder / "regions.csv", pd.DataFrame(table).assign(**place))
+    measures = dict.fromkeys(("silhouette", "items", "purity", "nmi", "largest_kind"), 0.5)
+    measures |= dict.fromkeys(("purity_by_chance", "nmi_by_chance"), 0.25)
+    write_csv(folder / "measures.csv", pd.DataFrame([measures]))
+    outputs = report_files(results / "report")
+    files = made_files(run, "nut", "test", clusters=folder)
+    build_report([files], outputs, made_facts(root, "inp_former"), images=10)
+    browser.resize(360, 700, dark=True)
+    browser.open(outputs.page)
+    browser.click(".bar nav a[href='#clusters']")
+    browser.wait("[...document.querySelectorAll('.clusters img')].filter((one) => one.naturalWidth).length === 2")
+    assert browser.run("document.documentElement.scrollWidth") == 360
+    assert browser.run("[...document.querySelectorAll('.clusters img')].map((one) => one.alt)") == [
+        "Region 1 of test/bad/000, bad",
+        "Region 1 of test/good/000, false alarm",
+    ]
+    browser.resize(1200, 800)
+    browser.run("document.querySelectorAll('.clusters a[data-example]')[1].focus()")
+    browser.press("Enter", 13)
+    browser.wait("document.querySelector('#lenses .frame') !== null")
+    title = "document.getElementById('viewer-title').textContent"
+    assert browser.run(title) == "good/000"
+    assert browser.run("document.getElementById('review-region').textContent") == "Region 1 of 1"
+    browser.press("ArrowLeft", 37)
+    assert browser.run(title) == "bad/000"
+    browser.press("Escape", 27)
+    browser.wait("!document.getElementById('viewer').open")
+    assert browser.run("document.activeElement.querySelector('img').alt") == "Region 1 of test/good/000, false alarm"
+    # The list was filled while another view was shown, and had no width.
+    browser.click(".bar nav a[href='#images']")
+    browser.wait("document.querySelectorAll('#list .sample').length === 4")
+    panel, width = browser.run("[$('list').style.getPropertyValue('--panel'), $('list').clientWidth]")
+    assert panel == f"{round(0.8 * (width - 24) / 4)}px"

@@ -46,7 +46,7 @@ def test_known_groups_are_the_clusters_and_the_largest_comes_first() -> None:
     unit = GROUPS / np.linalg.norm(GROUPS, axis=1, keepdims=True)
     centered = unit - unit.mean(0)
     directions = centered / np.linalg.norm(centered, axis=1, keepdims=True)
-    centers = np.stack([directions[TRUE == label].mean(0) for label in (1, 2, 3)])
+    centers = np.stack([directions[label == TRUE].mean(0) for label in (1, 2, 3)])
     assert clusters.distances == pytest.approx(np.linalg.norm(directions - centers[TRUE - 1], axis=1), abs=1e-5)
     distances = pairwise_distances(directions)
     assert clusters.silhouette == pytest.approx(silhouette_score(distances, TRUE, metric="precomputed"), abs=1e-5)
@@ -142,7 +142,7 @@ def describe(folder: Path, split: str, samples: Sequence[IndexedSample], regions
         for name, number in regions
     ]
     columns = ["sample_id", "region", "x", "y", "width", "height", "area", "peak_x", "peak_y"]
-    table = pd.DataFrame(rows, columns=columns).astype({name: "int64" for name in columns[1:]} | {"sample_id": "str"})
+    table = pd.DataFrame(rows, columns=columns).astype(dict.fromkeys(columns[1:], "int64") | {"sample_id": "str"})
     write_table(folder / "regions" / f"{split}.parquet", table)
     return folder / "regions" / f"{split}.npy"
 

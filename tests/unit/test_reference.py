@@ -73,9 +73,10 @@ def test_explain_names_value_range_and_what_re_runs() -> None:
     assert re.search(r"default: +3\.0", text)
     assert re.search(r"allowed: +a number from 0 to 1000", text)
     assert re.search(r"re-runs: +binarize \(with binarize\.method mean_std or robis\)", text)
-    assert re.search(
-        r"then: +refine, describe_regions, score_images, evaluate, pack, measure_detectability, report, submit", text
+    then = (
+        "refine, describe_regions, cluster_regions, score_images, evaluate, pack, measure_detectability, report, submit"
     )
+    assert re.search(rf"then: +{then}", text)
     assert explain("tiling", Settings()).count("re-runs:") == 5
     assert re.search(r"re-runs: +nothing", explain("inp_former.checkpoint_every", Settings()))
     with pytest.raises(ConfigError, match=r"merge\.scal: no such key\. .*Did you mean 'merge\.scale'"):
@@ -148,12 +149,13 @@ def test_what_is_declared_exists() -> None:
             for option in (*stage.reads, *stage.stale_options()):
                 assert option.key in known
                 if isinstance(option.when, When):
-                    words = words_of(field_of(option.when.key).annotation)
+                    annotation = field_of(option.when.key).annotation
+                    words = ["true", "false"] if annotation is bool else words_of(annotation)
                     assert set(option.when.values) <= {NUMBER, POSITIVE, *words}
             assert set(stage.after) <= set(STAGES)
     assert readers("evaluate.resolution") == {"evaluate": None}
     later = {"merge", "binarize", "judge", "refine", "score_images", "evaluate", "report", "submit"}
-    later |= {"describe_regions", "pack", "measure_detectability"}
+    later |= {"describe_regions", "cluster_regions", "pack", "measure_detectability"}
     assert followers({"merge"}) == later
 
 

@@ -30,7 +30,7 @@ def other(tmp_path: Path) -> Path:
 
 def test_the_files_of_a_run_are_those_that_the_stages_write(other: Path) -> None:
     files = run_files(other, "musc", "musc", ("nut", "test"))
-    unmade = dict.fromkeys(("history", "pack", "detectability", "regions", "evidence"))
+    unmade = dict.fromkeys(("history", "pack", "detectability", "regions", "evidence", "clusters"))
     assert replace(files, **unmade) == made_files(other / "musc", "nut", "test")
 
 

@@ -95,9 +95,9 @@ os.replace = replace_and_kill
 """
 
 
-# Rules that only ask for files.
 # Stages that the target `all` does not run unless the config asks for them.
-OTHER_TARGETS = {"submit", "pack", "measure_detectability", "audit_images", "describe_regions"}
+OTHER_TARGETS = {"submit", "pack", "measure_detectability", "audit_images", "describe_regions", "cluster_regions"}
+# Rules that only ask for files.
 TARGETS = ("all", "masks", "metrics", "packs", "audit", "detectability", "submission")
 
 

@@ -19,7 +19,7 @@ from robis.config.settings import every_key
 from robis.detectors.settings import Settings
 from robis.workflow.stages import followers, readers, stages
 from tests.unit.test_stages import ANOMALYDINO_CHANGES, PATCHCORE_CHANGES
-from tests.workflow.conftest import CONFIG, Workspace, changed_stages, copy_code, write_tiny_dataset
+from tests.workflow.conftest import CONFIG, OTHER_TARGETS, Workspace, changed_stages, copy_code, write_tiny_dataset
 from tests.workflow.test_dinomaly import DINOMALY_CHANGES
 from tests.workflow.test_subspace import SUBSPACE_CHANGES
 from tests.workflow.test_superadd import SUPERADD_CHANGES
@@ -101,6 +101,7 @@ CHANGES: dict[str, tuple[Any, set[str]]] = {
     "detectability.seed": (1, {"measure_detectability"}),
     "report.max_images": (4, {"report"}),
     "report.heatmap_range": ("single", {"report"}),
+    "report.cluster_count": (3, set()),
     "report.overlays": (True, {"report"}),
     "report.compare": ([], {"report"}),  # a finished run beside it
     "dataset.splits": (["test_private", "test_public"], {"audit_images", "report"}),
@@ -123,8 +124,8 @@ BY_MASKS = {"dataset.ignore", "superadd.allow", "patchcore.allow", "anomalydino.
 PACKS = {"report.packs", "report.detectability"}
 # Makes the audits; test_audit.
 AUDITS = {"report.audit"}
-# Describes regions; test_superadd.
-EVIDENCE = {"report.evidence"}
+# Describe regions; test_superadd and test_clusters.
+REGIONS = {"report.evidence", "report.clusters"}
 # Thresholds from the validation split need that split's merged maps, which this run did not make.
 NEW_JOBS = {"binarize.calibrate": ["merge"], "infer.shards": ["infer_shard"] * 6}
 # Held-out training images leave what is inspected as it is, two splits of the four.
@@ -133,12 +134,12 @@ KEPT_JOBS = {
     "dataset.exclude": ["index", "index", "index", "crop", "crop", "crop"],
 }
 # One category, trained on one split and inferred on three, of which one sets the limit and one has ground truth;
-# no packs, no detectability and no audit.
+# nothing on request.
 # Of these keys some change which files a stage reads, and no parameter of it.
 BY_INPUTS = {*NEW_JOBS, "merge.normalize", "verdict.normal_masks"}
 JOBS_OF_ONE_RUN = {
     **{"index": 4, "crop": 4, "train": 1, "infer": 3, "evaluate": 1, "report": 1, "submit": 1},
-    **{"pack": 0, "measure_detectability": 0, "audit_images": 0, "describe_regions": 0},
+    **dict.fromkeys(OTHER_TARGETS - {"submit"}, 0),
 }
 
 
@@ -156,7 +157,7 @@ def planned_after(finished: Workspace, config: Path) -> list[str]:
 def test_every_key_is_tried() -> None:
     tables = (CHANGES, ZERO_SHOT_CHANGES, SUPERADD_CHANGES, SUBSPACE_CHANGES, DINOMALY_CHANGES)
     tried = set().union(*tables, PATCHCORE_CHANGES, ANOMALYDINO_CHANGES)
-    assert tried | OTHER_RUNS | REPLACES_JOBS | BY_MASKS | PACKS | AUDITS | EVIDENCE == set(every_key(Settings))
+    assert tried | OTHER_RUNS | REPLACES_JOBS | BY_MASKS | PACKS | AUDITS | REGIONS == set(every_key(Settings))
 
 
 def test_the_table_follows_the_workflow(finished: Workspace) -> None:
@@ -166,7 +167,7 @@ def test_the_table_follows_the_workflow(finished: Workspace) -> None:
     edges = {(names[a], names[b]) for a, b in re.findall(r"(\d+) -> (\d+)", output)}
     for name, stage in stages("inp_former").items():
         # Not among the targets: their own tests.
-        if name in ("pack", "measure_detectability", "audit_images", "describe_regions"):
+        if name in OTHER_TARGETS - {"submit"}:
             continue
         assert {before for before, after in edges if after == name} == set(stage.after), name
 

@@ -44,7 +44,7 @@ class Clusters:
 def cluster(embeddings: np.ndarray, count: int | None = None) -> Clusters:
     """Cluster embeddings by their directions from the mean one, with Ward's linkage.
 
-    The mean direction holds what all regions of a product have in common, and hides in what they differ. Ward's clusters
+    The mean direction is what all regions of a product have in common; it hides in what they differ. Ward's clusters
     are of even sizes; average linkage splits off single regions instead.
 
     Args:

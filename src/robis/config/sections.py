@@ -355,8 +355,8 @@ class Report(Section):
     )
     cluster_count: Literal["auto"] | Annotated[int, at_most(100, "A report shows no more clusters.")] = Field(
         "auto",
-        description="Number of these clusters per run and category. auto: the one up to 12 that separates them best, or "
-        "a single cluster where none does.",
+        description="Number of these clusters per run and category. auto: the number up to 12 that separates them "
+        "best, or a single cluster where none does.",
         json_schema_extra=larger("smaller clusters of regions that are more alike"),
     )
     compare: list[Text] = Field(

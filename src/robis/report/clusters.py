@@ -7,7 +7,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
 
 import pandas as pd
 
@@ -172,16 +171,15 @@ def sentences(measures: Mapping[Any, Any], kinds: pd.Series) -> list[str]:
     said = []
     if not math.isnan(measures["silhouette"]):
         said.append(
-            f"Mean silhouette {measures['silhouette']:.2f}: 1 for clusters that lie far from each other, 0 for clusters "
-            "that pass into each other."
+            f"Mean silhouette {measures['silhouette']:.2f}: 1 where clusters lie far from each other, 0 where they "
+            "pass into each other."
         )
     if not math.isnan(measures["nmi"]):
-        whole, share, chance = (
-            f"{100 * measures[name]:.0f} %" for name in ("largest_kind", "purity", "purity_by_chance")
-        )
+        names = ("largest_kind", "purity", "purity_by_chance")
+        whole, share, chance = (f"{100 * measures[name]:.0f}" for name in names)
         said.append(
-            f"Purity {share}: the share of the {measures['items']:.0f} labeled regions that are of the most frequent kind "
-            f"of their cluster. Random clusters of the same sizes: {chance}, a single cluster: {whole}."
+            f"Purity {share} %: the share of the {measures['items']:.0f} labeled regions that are of the most frequent "
+            f"kind of their cluster. Random clusters of the same sizes: {chance} %, a single cluster: {whole} %."
         )
         said.append(
             f"NMI {measures['nmi']:.2f}: 0 where clusters tell nothing about the kind, 1 where each kind is a cluster. "

@@ -73,7 +73,9 @@ def _finished(folder: Path, label: str, samples: Mapping[Part, Path]) -> Iterato
                 optional = ("verdicts", "metrics", "curves")
                 there: dict[str, Any] = dict.fromkeys(optional)
                 there |= {name: path for name in optional if (path := getattr(run, name)).is_file()}
-                there |= dict.fromkeys(("held_out_scores", "history", "pack", "detectability", "regions", "evidence", "clusters"))
+                there |= dict.fromkeys(
+                    ("held_out_scores", "history", "pack", "detectability", "regions", "evidence", "clusters")
+                )
                 yield replace(run, **there)
 
 
