@@ -152,8 +152,8 @@ def _part(run: RunFiles, sheet: _Sheet, relative: Callable[[Path], str], threads
     shown = table[table["rank"] <= MOST_EXAMPLES].to_dict("records")
     examples = list(zip(shown, threaded(sheet.draw, shown, threads), strict=True))
     cards = [
-        _card(int(number), of_cluster, [example for row, example in examples if row["cluster"] == number])
-        for number, of_cluster in table.groupby("cluster")
+        _card(number, table[table["cluster"] == number], [made for row, made in examples if row["cluster"] == number])
+        for number in sorted(set(table["cluster"].tolist()))
     ]
     said = sentences(measures.iloc[0].to_dict(), table["kind"])
     return ClusterPart(run.name, run.category, relative(path), len(table), said, cards)

@@ -116,14 +116,14 @@ function layoutOf() {
   if (document.querySelector("#layout input:checked").value === "grid") {
     const columns = Math.max(1, Math.floor((width + 12) / 212));
     $("list").style.setProperty("--panel", "180px");
-    return { width, grid: true, columns, height: 252 };
+    return { grid: true, columns, height: 252 };
   }
   const panels = gallery.view.b ? 5 : 4;
   const across = width < 640 ? 2 : panels;
   const panel = Math.round(Math.min(260, Math.max(120, (width - 24) / across * 0.8)));
   $("list").style.setProperty("--panel", `${panel}px`);
   $("list").style.setProperty("--across", across);
-  return { width, grid: false, columns: 1, height: (gallery.view.b ? 76 : 48) + Math.ceil(panels / across) * (panel + 30) + 22 };
+  return { grid: false, columns: 1, height: (gallery.view.b ? 76 : 48) + Math.ceil(panels / across) * (panel + 30) + 22 };
 }
 
 function resetRows() {
@@ -144,11 +144,6 @@ function resetRows() {
 
 function drawRows() {
   if (!gallery.view || $("list").offsetParent === null) return;
-  // Images opened from another view are listed before the list has a width.
-  if (!gallery.layout.width && $("list").clientWidth) {
-    resetRows();
-    return;
-  }
   const { height, columns } = gallery.layout;
   const top = -$("list").getBoundingClientRect().top;
   const first = gallery.printed ? 0 : Math.max(0, Math.floor((top - OVERSCAN) / height)) * columns;
