@@ -55,14 +55,16 @@ def test_known_groups_are_the_clusters_and_the_largest_comes_first() -> None:
 
 
 def test_the_order_of_rows_and_lengths_change_nothing() -> None:
-    embeddings = np.concatenate([GROUPS, GROUPS[:4], np.round(around(np.eye(8)[[4]], [9], 0.3), 1)])
-    clusters = cluster(embeddings)
-    for seed in range(5):
-        order = np.random.default_rng(seed).permutation(len(embeddings))
-        shuffled = cluster(embeddings[order])
-        assert np.array_equal(shuffled.labels, clusters.labels[order])
-        assert np.array_equal(shuffled.distances, clusters.distances[order])
-    assert np.array_equal(cluster(embeddings * np.float32(4)).labels, clusters.labels)
+    # Many of the corners of a cube are equally far from each other.
+    corners = np.random.default_rng(0).integers(0, 2, (40, 5)).astype(np.float32)
+    for embeddings, count in ((np.concatenate([GROUPS, GROUPS[:4]]), None), (corners, 6)):
+        clusters = cluster(embeddings, count)
+        for seed in range(5):
+            order = np.random.default_rng(seed).permutation(len(embeddings))
+            shuffled = cluster(embeddings[order], count)
+            assert np.array_equal(shuffled.labels, clusters.labels[order])
+            assert np.array_equal(shuffled.distances, clusters.distances[order])
+        assert np.array_equal(cluster(embeddings * np.float32(4), count).labels, clusters.labels)
 
 
 @pytest.mark.parametrize(
@@ -74,7 +76,7 @@ def test_the_order_of_rows_and_lengths_change_nothing() -> None:
         (np.repeat(GROUPS[:1], 5, axis=0), [1] * 5),
         (np.zeros((3, 4), np.float32), [1] * 3),
         # Rounding errors of float16 are no difference.
-        (GROUPS[[0] * 6] * (1 + 1e-4 * np.eye(6, 8, dtype=np.float32)), [1] * 6),
+        (GROUPS[[0] * 6] + np.repeat(1e-4 * np.eye(2, 8, dtype=np.float32), 3, axis=0), [1] * 6),
         # Nor is noise a cluster.
         (np.random.default_rng(0).normal(size=(40, 400)).astype(np.float32), [1] * 40),
     ],
