@@ -162,7 +162,7 @@ SHARED: dict[str, Stage] = {
         "robis.clusters.stage:cluster_regions",
         reads=(
             Option("report.cluster_count", when=When("report.clusters", ("true",))),
-            Option("dataset.splits", passed=False),
+            Option("dataset.splits", when="where a split is added or left out", passed=False),
         ),
         after=("index", "describe_regions"),
         per=("run", "category"),
