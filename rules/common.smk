@@ -11,7 +11,7 @@ from robis.errors import RobisError
 from robis.workflow import results
 from robis.workflow.checks import plan_warnings
 from robis.workflow.home import CONTAINER
-from robis.workflow.packs import pack_inputs
+from robis.workflow.packs import pack_inputs, pack_split
 from robis.workflow.process import given_settings, prepare_process
 from robis.workflow.project import Project
 from robis.workflow.report_inputs import inputs_of

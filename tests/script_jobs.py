@@ -84,11 +84,12 @@ class ScriptJobs:
 
     def do(self, stage: str, run: str, split: str) -> None:
         """A stage of the detector's own."""
-        of_split = "split" in self.project.variants[run].detector.stages[stage].per
+        per = self.project.variants[run].detector.stages[stage].per
         outputs = {name: self.place(pattern, run, split) for name, pattern in own_outputs(stage).items()}
         reads_tiles = "tiles_of" in (REPOSITORY / "rules" / f"{stage}.smk").read_text()
         inputs = self.tiles(run, split) if reads_tiles else {}
-        self.run(stage, inputs, outputs, detector=None, split=split if of_split else None)
+        names = {"detector": run if "run" in per else None, "split": split if "split" in per else None}
+        self.run(stage, inputs, outputs, **names)
 
     def train(self, run: str) -> None:
         outputs = {"model": self.place(results.MODEL, run), "history": self.place(results.HISTORY, run)}

@@ -16,7 +16,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from robis.detectors.musc import infer as musc_infer
+from robis.detectors.musc import reference
 from robis.detectors.musc.nearest import plan_memory
+from robis.detectors.musc.reference import chosen_images
 from robis.detectors.musc.scores import (
     Scoring,
     layer_norm,
@@ -130,6 +132,18 @@ def test_other_shares_of_the_distances(low: float, high: float) -> None:
     expected = published_scores(raw, list(range(9)), [3], low, high)
     scores = scores_of(raw, neighborhood_sizes=[3], averaged_fraction=(low, high))
     torch.testing.assert_close(scores, expected, rtol=0, atol=1e-5)
+
+
+def test_reference_images_are_as_many_as_asked_for_and_fit(monkeypatch: pytest.MonkeyPatch) -> None:
+    tiles = np.array([2, 1, 3, 1, 2])
+    assert chosen_images(tiles, 9, 0, 10).tolist() == [0, 1, 2, 3, 4]
+    order = np.random.default_rng(7).permutation(5)
+    assert chosen_images(tiles, 3, 7, 10).tolist() == sorted(order[:3])
+    # The four first images have just as many bytes as there may be.
+    monkeypatch.setattr(reference, "MOST_BYTES", 10 * int(tiles[order[:4]].sum()))
+    assert chosen_images(tiles, 9, 7, 10).tolist() == sorted(order[:4])
+    monkeypatch.setattr(reference, "MOST_BYTES", 1)
+    assert chosen_images(tiles, 9, 7, 10).tolist() == sorted(order[:2]), "an image and another"
 
 
 def test_ranks_by_hand() -> None:

@@ -13,10 +13,14 @@ import cv2
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from safetensors.torch import load_file, save_file
 
 from robis.binarization.stage import SplitMaps
+from robis.detectors.musc import alone
+from robis.detectors.musc.alone import ReferenceScorer
 from robis.detectors.registry import DETECTORS
+from robis.detectors.scorers import ImageTiles
 from robis.detectors.settings import parse
 from robis.encoders import cnn
 from robis.errors import ConfigError, DataError, WeightsError
@@ -36,9 +40,13 @@ from robis.workflow.packs import check_pack
 from robis.workflow.project import Project
 from robis.workflow.summary import promises_of
 from tests.script_jobs import ScriptJobs
-from tests.unit.test_detector_contract import SPLIT, data, make_config, own_process  # noqa: F401
+from tests.unit.test_detector_contract import SCALE, SPLIT, TILE, data, make_config, own_process  # noqa: F401
+from tests.unit.test_musc import published_scores
 
-ALONE = [name for name, detector in DETECTORS.items() if not detector.compares_tiles]
+# Options with which the images of a split are inspected as in the workflow.
+SAME: dict[str, dict[str, Any]] = {"musc": {"subsets": 1}, "rescore": {"method": "none"}}
+# What compares images is not a function of a tile.
+TILE_BY_TILE = [name for name, detector in DETECTORS.items() if not detector.compares_tiles]
 # More ways through the stages, one detector each.
 WAYS: dict[str, tuple[str, dict[str, Any]]] = {
     "joined": (
@@ -82,7 +90,8 @@ WAYS: dict[str, tuple[str, dict[str, Any]]] = {
 def pack_config(name: str, data: Path, **changes: dict[str, Any]) -> dict[str, Any]:  # noqa: F811
     config = make_config(name, data)
     config["dataset"] |= {"splits": [SPLIT], "hold_out_every": 2}
-    for section, values in {"merge": {"normalize": "validation"}, "binarize": {"calibrate": "validation"}}.items():
+    frozen = {"merge": {"normalize": "validation"}, "binarize": {"calibrate": "validation"}}
+    for section, values in (frozen | SAME).items():
         config[section] = config.get(section, {}) | values
     for section, values in changes.items():
         config[section] = config.get(section, {}) | values
@@ -124,7 +133,7 @@ def compare_with_workflow(jobs: ScriptJobs, run: str, pack: Pack) -> list[bool]:
     return marked
 
 
-@pytest.mark.parametrize("name", ALONE)
+@pytest.mark.parametrize("name", DETECTORS)
 def test_every_detector_inspects_as_the_workflow_does(name: str, packed: Packed) -> None:
     jobs, folders = packed(name)
     for run, folder in folders.items():
@@ -146,21 +155,72 @@ def test_every_way_through_the_stages_gives_the_masks_of_the_workflow(way: str, 
     assert any(map(any, marked)), "no mask has a pixel"
 
 
-def test_a_pack_ignores_what_the_run_ignores(data: Path, tmp_path: Path, packed: Packed) -> None:  # noqa: F811
+def test_the_memory_for_features_changes_no_byte(packed: Packed, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Reference images one at a time instead of all at once."""
+    jobs, folders = packed("musc")
+    monkeypatch.setattr(alone, "POOLED_AT_ONCE", 1)
+    compare_with_workflow(jobs, "musc", load_pack(folders["musc"], device="cpu", threads=2))
+
+
+def test_images_are_compared_with_references_as_if_they_joined_them(packed: Packed) -> None:
+    """Against the published formulation on the reference images and the new one; the pack says by how much it differs."""
+    jobs, folders = packed("musc", musc={"subsets": 1, "reference_images": 3})
+    folder = folders["musc"]
+    pack = load_pack(folder, device="cpu", threads=2)
+    scorer = pack.scorer
+    assert isinstance(scorer, ReferenceScorer)
+    tiles = np.load(jobs.tiles("musc", SPLIT)["tiles"][0]).reshape(5, 2, TILE, TILE, 3)
+    chosen = [number for number, image in enumerate(tiles) if scorer.reference.number_of(image) is not None]
+    assert len(chosen) == 3
+    settings = pack.manifest.settings.scorer
+    for number, image in enumerate(tiles):
+        joined = np.concatenate([tiles[chosen], image[None]]) if number not in chosen else tiles[chosen]
+        place = len(joined) - 1 if number not in chosen else chosen.index(number)
+        with torch.inference_mode():
+            layers, _ = scorer.encoder.with_embedding(torch.from_numpy(joined.reshape(-1, TILE, TILE, 3)))
+        images = np.repeat(np.arange(len(joined)), 2).tolist()
+        scores = published_scores(torch.stack(layers), images, [1, 3, 5])[2 * place : 2 * place + 2]
+        maps = F.interpolate(scores.view(2, 1, scorer.grid, -1), size=(TILE, TILE), mode="bilinear", align_corners=True)
+        raw = scorer.raw_maps(ImageTiles(image, "x"), pack.compute, settings.size)
+        assert raw.scores is not None
+        np.testing.assert_allclose(raw.scores, maps.amax((1, 2, 3)), atol=1e-5)
+        halved = F.interpolate(maps, scale_factor=SCALE, mode="bilinear")[:, 0]
+        np.testing.assert_allclose(raw.maps, halved, rtol=1e-3, atol=1e-5)
+    table = read_table(jobs.place(results.IMAGE_SCORES, "musc", SPLIT)).set_index("sample_id")["score"]
+    samples = read_samples(jobs.place(results.SAMPLES, split=SPLIT))
+    differences = [
+        abs(pack.inspect(jobs.project.root / sample.image).score - table[sample.sample_id]) for sample in samples
+    ]
+    check = pack.manifest.check
+    assert check and check.score_difference == max(differences) > 0
+    assert check.in_words("test").endswith(f" Scores differ by at most {max(differences):.2g}.")
+
+
+@pytest.mark.parametrize("case", ["whole images, empty masks", "musc"])
+def test_a_pack_ignores_what_the_run_ignores(
+    case: str,
+    data: Path,  # noqa: F811
+    tmp_path: Path,
+    packed: Packed,
+) -> None:
     """Also where GrabCut could grow into it; the image's content there changes nothing."""
     mask = np.zeros((64, 96), np.uint8)
     mask[:40, 30:60] = 1
     cv2.imwrite(str(tmp_path / "nut.png"), mask)
-    name, changes = WAYS["whole images, empty masks"]
-    options = {"dataset": {"ignore": str(tmp_path / "{category}.png")}, "subspace": {"shots": 0}}
+    name, changes = WAYS.get(case, (case, {}))
+    options = {
+        "dataset": {"ignore": str(tmp_path / "{category}.png")},
+        **({"subspace": {"shots": 0}} if changes else {}),
+    }
     jobs, folders = packed(name, **changes, **options)
     for run, folder in folders.items():
         pack = load_pack(folder, device="cpu", threads=2)
         compare_with_workflow(jobs, run, pack)
         assert (cv2.imread(str(folder / "ignore.png"), cv2.IMREAD_GRAYSCALE) > 0).tolist() == (mask > 0).tolist()
     images = [jobs.project.root / sample.image for sample in read_samples(jobs.place(results.SAMPLES, split=SPLIT))]
-    _, check = export_pack(folder, tmp_path / "pack.onnx", images, threads=1)
-    assert (check.images, check.equal_masks) == (5, 5)
+    if name in TILE_BY_TILE:
+        _, check = export_pack(folder, tmp_path / "pack.onnx", images, threads=1)
+        assert (check.images, check.equal_masks) == (5, 5)
     image = read_image(images[0])
     first = pack.inspect(image)
     image[mask > 0] = np.random.default_rng(0).integers(0, 256, (1200, 3))
@@ -181,7 +241,7 @@ def test_a_pack_ignores_what_the_run_ignores(data: Path, tmp_path: Path, packed:
 
 
 # Dinomaly: test_export. The case CNN is of SubspaceAD.
-@pytest.mark.parametrize("case", [*(name for name in ALONE if name not in ("dinomaly", "subspace")), "CNN"])
+@pytest.mark.parametrize("case", [*(name for name in TILE_BY_TILE if name not in ("dinomaly", "subspace")), "CNN"])
 def test_every_detector_has_its_maps_and_masks_in_onnx_runtime(case: str, packed: Packed, tmp_path: Path) -> None:
     name, changes = WAYS.get(case, (case, {}))
     jobs, folders = packed(name, **changes)
@@ -201,10 +261,17 @@ def test_every_detector_has_its_maps_and_masks_in_onnx_runtime(case: str, packed
         assert_the_same_in_onnx(library, pack, read_image(image))
 
 
-def test_tokens_of_whole_images_are_not_exported(packed: Packed) -> None:
-    name, changes = WAYS["joined"]
+@pytest.mark.parametrize(
+    ("case", "reason"),
+    [
+        ("joined", "superadd cannot be exported. tiling.window: found 'joined'"),
+        ("musc", "musc cannot be exported. A pack of this detector compares an image with reference images"),
+    ],
+)
+def test_what_is_no_function_of_a_tile_is_not_exported(case: str, reason: str, packed: Packed) -> None:
+    name, changes = WAYS.get(case, (case, {}))
     (folder,) = packed(name, **changes)[1].values()
-    with pytest.raises(DataError, match=r"superadd cannot be exported. tiling.window: found 'joined'"):
+    with pytest.raises(DataError, match=reason):
         export_pack(folder, None, [])
     assert not (folder / EXPORTED).exists()
 
@@ -255,9 +322,9 @@ def test_a_model_that_the_config_gives_is_packed_as_safetensors(
 
 
 @pytest.fixture
-def folder(packed: Packed, tmp_path: Path) -> Path:
+def folder(packed: Packed, tmp_path: Path, request: pytest.FixtureRequest) -> Path:
     """A pack that the test may damage: links would damage the run's model too."""
-    (source,) = packed("dinomaly")[1].values()
+    (source,) = packed(getattr(request, "param", "dinomaly"))[1].values()
     return Path(shutil.copytree(source, tmp_path / "pack"))
 
 
@@ -279,8 +346,9 @@ def test_arrays_and_files_give_the_same_result(packed: Packed) -> None:
     assert pack.inspect(gray).map.tobytes() == pack.inspect(np.dstack([gray] * 3)).map.tobytes()
 
 
-def test_threads_that_inspect_at_the_same_time_get_the_same_maps(packed: Packed) -> None:
-    jobs, folders = packed("winclip")
+@pytest.mark.parametrize("name", ["winclip", "musc"])
+def test_threads_that_inspect_at_the_same_time_get_the_same_maps(name: str, packed: Packed) -> None:
+    jobs, folders = packed(name)
     pack = load_pack(list(folders.values())[-1], device="cpu", threads=2)
     files = sorted((jobs.project.root / "nut" / SPLIT).rglob("*.png"))
     expected = [pack.inspect(file).map.tobytes() for file in files]
@@ -328,8 +396,12 @@ def test_regions_are_in_pixels_of_the_image() -> None:
     assert (small.box, small.area, small.peak) == ((0, 32, 2, 4), 8, 3.0)
 
 
+with_a_model_or_images = pytest.mark.parametrize("folder", ["dinomaly", "musc"], indirect=True)
+
+
+@with_a_model_or_images
 def test_a_tampered_model_is_refused(folder: Path) -> None:
-    model = folder / "model.safetensors"
+    (model,) = folder.glob("*.safetensors")
     state = load_file(model)
     name, values = next(iter(state.items()))
     save_file(state | {name: values + 1}, model)
@@ -361,9 +433,11 @@ def test_a_missing_key_is_named(folder: Path, key: str) -> None:
     assert str(path) in str(refused.value) and f"{key}: the key is missing" in str(refused.value)
 
 
+@with_a_model_or_images
 def test_a_missing_file_and_no_pack_are_named(folder: Path, tmp_path: Path) -> None:
-    (folder / "model.safetensors").unlink()
-    with pytest.raises(DataError, match=r"model.safetensors: does not exist, though"):
+    (model,) = folder.glob("*.safetensors")
+    model.unlink()
+    with pytest.raises(DataError, match=f"{model.name}: does not exist, though"):
         load_pack(folder)
     with pytest.raises(DataError, match=r"nothing/pack.json: does not exist. Expected the folder of a pack"):
         load_pack(tmp_path / "nothing")
@@ -376,6 +450,7 @@ def test_a_newer_format_is_refused_whatever_else_it_says(folder: Path) -> None:
         load_pack(folder)
 
 
+@with_a_model_or_images
 def test_other_weights_of_the_encoder_are_refused(folder: Path, tmp_path: Path) -> None:
     scorer = read_manifest(folder).settings.scorer
     other = scorer.model_copy(update={"options": scorer.options | {"seed": 1}})
@@ -425,9 +500,7 @@ def test_keys_that_need_a_split_are_named(data: Path, changes: dict, keys: str |
         check_pack(project, "inp_former", "nut")
 
 
-def test_runs_that_compare_images_are_refused(data: Path) -> None:  # noqa: F811
-    with pytest.raises(ConfigError, match=r"^detectors: musc compares the images of a split with each other"):
-        check_pack(Project(parse(pack_config("musc", data)), data), "musc", "nut")
+def test_rescored_runs_are_refused(data: Path) -> None:  # noqa: F811
     rescored = pack_config("winclip", data, rescore={"method": "rscin"})
     with pytest.raises(ConfigError, match=r"^rescore.method: found 'rscin' for winclip_0shot/nut"):
         check_pack(Project(parse(rescored), data), "winclip_0shot", "nut")

@@ -37,6 +37,7 @@ def test_a_pack_says_that_all_masks_equal_the_workflows(packed: Workspace) -> No
     assert manifest.check and manifest.check.model_dump() == {
         **dict.fromkeys(("images", "equal_masks", "equal_maps", "equal_scores"), 5),
         "differing_pixels": 0,
+        "score_difference": 0.0,
     }
     row = pd.read_parquet(packed.results / "inp_former" / "metrics" / "nut" / "test_public.parquet").iloc[0]
     assert manifest.metrics == {name: row[name] for name in METRICS}

@@ -58,7 +58,8 @@ class Detector(ABC):
         published: dotted key -> the published value that `auto` stands for.
         stages: `infer`, and what comes before it: `train` where it learns from normal images, and stages of its own.
         rates_images: whether inference writes `score` and `embedding` of every tile into the tile table.
-        compares_tiles: whether a tile's map depends on the other tiles of its split, so that a new image changes all.
+        compares_tiles: whether a tile's map depends on the other tiles of its split, so that a new image changes all;
+            `scorer` then compares with frozen ones.
         joins_tokens: whether it joins the tokens of whole images itself (`tiling.window: joined`).
         run_keys: dotted keys of its section whose lists of values make several runs.
         explains: how it says why a region was marked; None for a detector that cannot.
@@ -121,15 +122,13 @@ class Detector(ABC):
         """
         raise TypeError(f"{self.name} has nothing to train.")
 
+    @abstractmethod
     def scorer(self, job: ScorerJob) -> Scorer:
         """Load what scores one image at a time.
-
-        Detectors that compare the tiles of a split (`compares_tiles`) have none.
 
         Raises:
             WeightsError: a file is absent, damaged or made for another encoder.
         """
-        raise TypeError(f"{self.name} scores no image alone.")
 
     def explainer(self, job: ScorerJob, normal: NormalImages | None) -> Explainer:
         """Load what encodes the tiles of regions and says why they were marked.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
 from typing import Protocol, TypeVar
 
@@ -122,12 +122,17 @@ def in_passes(model: Callable[[Tensor], R], batch: Tensor, compute: Compute) -> 
 _threads_of_torch = threading.RLock()
 
 
-@contextmanager
-def single_threaded() -> Iterator[None]:
+def single_threaded() -> AbstractContextManager[None]:
     """Keep each of torch's operations to the thread that calls it; for one caller of the process at a time."""
+    return threads_of_torch(1)
+
+
+@contextmanager
+def threads_of_torch(count: int) -> Iterator[None]:
+    """Have torch compute on so many threads of a CPU; for one caller of the process at a time."""
     with _threads_of_torch:
         before = torch.get_num_threads()
-        torch.set_num_threads(1)
+        torch.set_num_threads(count)
         try:
             yield
         finally:

@@ -142,6 +142,7 @@ def compared(pack: Pack, files: RunFiles, root: Path, samples: Sequence[IndexedS
     scores = read_table(files.scores, stage="score_images", columns={"sample_id": "text", "score": "numbers"})
     score_of = dict(zip(scores["sample_id"], scores["score"], strict=True))
     masks = maps = equal_scores = pixels = 0
+    difference = 0.0
     for sample in tracked(samples, len(samples), "images"):
         result = pack.inspect(root / sample.image)
         expected = read_written_mask(files.masks / f"{sample.sample_id}.png", stage="refine")
@@ -150,13 +151,16 @@ def compared(pack: Pack, files: RunFiles, root: Path, samples: Sequence[IndexedS
         pixels += differing
         masks += not differing
         maps += result.map.tobytes() == anomaly_map.tobytes()
-        equal_scores += result.score == score_of.get(sample.sample_id)
+        score = score_of[sample.sample_id]
+        equal_scores += result.score == score
+        difference = max(difference, abs(result.score - float(score)))
     return Check(
         images=len(samples),
         equal_masks=masks,
         equal_maps=maps,
         equal_scores=equal_scores,
         differing_pixels=pixels,
+        score_difference=difference,
     )
 
 

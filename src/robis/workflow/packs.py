@@ -53,13 +53,7 @@ def pack_inputs(project: Project, run: str, category: str) -> dict[str, list[str
 
 
 def check_pack(project: Project, run: str, category: str) -> None:
-    """Raise ConfigError where a run needs the other images of a split to inspect one."""
-    detector = run_of(project.settings, run).detector
-    if detector.compares_tiles:
-        raise ConfigError(
-            f"detectors: {run} compares the images of a split with each other, so that no pack can inspect one alone. "
-            f"Leave it out for targets that need packs: snakemake packs --config 'detectors=[...]'."
-        )
+    """Raise ConfigError where a run needs the other images of a split to judge one."""
     if "{name}" in (project.settings.dataset.ignore or ""):
         raise ConfigError(
             "dataset.ignore: found {name} in the path, a mask of ignored pixels for each image; a pack inspects images "

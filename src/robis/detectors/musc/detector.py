@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from robis.config.settings import SharedSettings
-from robis.config.stage import Stage, section
+from robis.config.stage import Stage, options, section
 from robis.detectors.base import Detector, Plan
 from robis.detectors.inputs import BATCHES, MAP_SIZE, SHARDS, TOKENS
-from robis.detectors.jobs import InferJob
+from robis.detectors.jobs import InferJob, ScorerJob
 from robis.detectors.musc.options import MuscOptions
 from robis.detectors.musc.suggestion import MuscSuggestion
 from robis.errors import ConfigError
 from robis.tiles.files import TileMaps
+
+if TYPE_CHECKING:
+    from robis.detectors.scorers import Scorer
 
 
 class MuscDetector(Detector):
@@ -30,9 +33,22 @@ class MuscDetector(Detector):
     stages: ClassVar[Mapping[str, Stage]] = {
         "infer": Stage(
             "robis.detectors.musc.infer:infer_split",
-            reads=(*section("musc", MuscOptions, harmless=("memory_gb",)), *MAP_SIZE, *BATCHES, *SHARDS),
+            reads=(
+                *section("musc", MuscOptions, but=("reference_images",), harmless=("memory_gb",)),
+                *MAP_SIZE,
+                *BATCHES,
+                *SHARDS,
+            ),
             encoder=TOKENS,
             after=("crop",),
+        ),
+        # For packs only.
+        "musc_reference": Stage(
+            "robis.detectors.musc.reference:write_reference",
+            reads=(*options("musc.reference_images", "musc.seed"), *BATCHES),
+            encoder=TOKENS,
+            after=("crop",),
+            per=("run", "category"),
         ),
     }
     suggestion = MuscSuggestion()
@@ -53,6 +69,11 @@ class MuscDetector(Detector):
                     f"musc.subsets: found {subsets} for the {images} images of {plan.category}/{split}; mutual "
                     f"scoring needs at least 2 images in each part.{way_out}"
                 )
+
+    def scorer(self, job: ScorerJob) -> Scorer:
+        from robis.detectors.musc.alone import load_scorer
+
+        return load_scorer(job)
 
     def infer(self, job: InferJob) -> None:
         from robis.detectors.musc.infer import infer_split

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
@@ -10,32 +9,22 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
-from robis.detectors.batches import tile_batches
-from robis.detectors.checks import require_finite
-from robis.detectors.ignored import lowest_where
+from robis.detectors.batches import tile_batches, with_work
 from robis.detectors.inference import part_of
 from robis.detectors.jobs import InferJob
-from robis.detectors.musc.scores import (
-    Scoring,
-    layer_norm,
-    mean_scores,
-    mutual_scores,
-    random_parts,
-    score_maps,
-    token_store,
-)
+from robis.detectors.musc.scores import Scoring, mean_scores, mutual_scores, random_parts, token_store
+from robis.detectors.musc.tiles import encoded, maps_and_scores, normed_layers
 from robis.detectors.scorers import stored
 from robis.encoders.build import build_encoder
-from robis.encoders.devices import autocast, compute_type, pick_device
+from robis.encoders.devices import compute_type, pick_device
 from robis.encoders.names import quarter_blocks
 from robis.errors import DataError
 from robis.io.arrays import atomic_array, open_array, release, scratch_array
 from robis.io.tables import read_table, write_table
 from robis.tiles.files import TileMaps
-from robis.tiles.ignored import has_ignored, ignored_cells
+from robis.tiles.ignored import has_ignored, ignored_cells, ignored_of
 from robis.tiles.store import map_size, open_tiles
 
 GIGABYTE = 1_000_000_000
@@ -66,13 +55,12 @@ def infer_split(job: InferJob) -> None:
     model = build_encoder(**job.encoder, by_depth=quarter_blocks, seed=job.options["seed"]).to(device)
     tokens = token_store(model.widths, (len(store), model.grid**2), images, scoring)
     embeddings: list[np.ndarray] = []
-    for start, batch in tile_batches(store, job.compute, device, "encode"):
-        with autocast(device, job.compute.precision):
-            layers, embedding = model.with_embedding(batch)
-        for kept, raw in zip(tokens, layers, strict=True):
-            normed = layer_norm(raw)
-            require_finite(normed, "tokens", range(start, start + len(batch)), job.store.tiles)
-            kept[start : start + len(batch)] = normed
+    compute = with_work(job.compute, device)
+    for start, batch in tile_batches(store, compute, device, "encode"):
+        numbers = range(start, start + len(batch))
+        layers, embedding = encoded(model, batch, compute)
+        for kept, normed in zip(tokens, normed_layers(layers, numbers, job.store.tiles), strict=True):
+            kept[start : numbers.stop] = normed
         embeddings.extend(embedding.float().cpu().numpy())
     rows = rows.assign(embedding=pd.Series(embeddings, index=rows.index))
     count = len(tokens) * len(scoring.neighborhood_sizes)
@@ -134,28 +122,17 @@ def _beside(maps: Path, shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
 
 
 def _write_maps(scores: Tensor, rows: pd.DataFrame, job: InferJob, input_size: int) -> None:
-    """Write the maps of all tiles, and the table with the largest values that they have before they are resized.
-
-    Scores are at least 0, which stands for ignored pixels.
-    """
+    """Write the maps of all tiles, and the table with the largest values that they have before they are resized."""
     size = map_size(job.size.window, job.size.scale, input_size)
     highest = []
     with atomic_array(job.output.maps, np.float16, (len(scores), size, size)) as written:
         for start in range(0, len(scores), job.compute.batch_size):
             of_batch = scores[start : start + job.compute.batch_size]
-            if has_ignored(rows):
-                grid = math.isqrt(of_batch.shape[1])
-                cells = ignored_cells(rows, (grid, grid), range(start, start + len(of_batch)))
-                of_batch = lowest_where(torch.from_numpy(cells), of_batch.unflatten(1, (grid, grid))).flatten(1)
-            maps = score_maps(of_batch, input_size)
-            numbers = range(start, start + len(maps))
-            kept = maps
-            if has_ignored(rows):
-                kept = maps.masked_fill(torch.from_numpy(ignored_cells(rows, (input_size, input_size), numbers)), 0)
-            highest.append(kept.amax((1, 2)).numpy())
-            if size != input_size:
-                maps = F.interpolate(maps[:, None], size=size, mode="bilinear", align_corners=False).squeeze(1)
-            written[start : start + len(maps)] = stored(maps.numpy(), numbers, job.store.tiles)
+            numbers = range(start, start + len(of_batch))
+            ignored = [ignored_of(rows, number) for number in numbers] if has_ignored(rows) else None
+            maps, largest = maps_and_scores(of_batch, ignored, input_size, size)
+            highest.append(largest)
+            written[start : numbers.stop] = stored(maps, numbers, job.store.tiles)
             release(written)
         table = rows.assign(score=np.concatenate(highest))
         write_table(job.output.table, table[[*table.columns.drop("embedding"), "embedding"]])

@@ -30,11 +30,17 @@ class MuscOptions(Section):
         description="Number of random subsets of a split that are scored separately. 1: all images together.",
         json_schema_extra=larger("less time and memory; each image is compared with fewer others"),
     )
-    seed: Seed = Field(0, description="Seed of the subsets and of random weights.")
+    seed: Seed = Field(0, description="Seed of the subsets, the reference images and random weights.")
     memory_gb: MemoryGb = Field(
         4.0,
         description="Memory for features and distances on the computing device, in gigabytes.",
         json_schema_extra=larger("faster; the same maps"),
+    )
+    reference_images: Annotated[int, at_most(100_000, "More tokens do not fit into a pack.", least=2)] = Field(
+        32,
+        description="Number of images of the inspected split that a pack compares new images with, chosen at random. "
+        "Fewer if their tokens would take more than 2 GB.",
+        json_schema_extra=larger("scores of packs closer to the run's; larger packs, slower inspection"),
     )
 
     @field_validator("neighborhood_sizes")

@@ -160,14 +160,15 @@ def mutual_scores(
     sizes = scoring.neighborhood_sizes
     rounds = range(len(tokens) * len(sizes)) if rounds is None else rounds
     products = products_for(scoring.device, scoring.dtype)
-    jobs = [_tiles_of(part, images) for part in scoring.parts]
+    jobs = [tiles_of(part, images) for part in scoring.parts]
     pairs = len(rounds) * sum(_pairs_of(of) for _, of in jobs)
     with progress(pairs, "pairs of tiles", "score") as state:
         for number in rounds:
             layer, side = tokens[number // len(sizes)], sizes[number % len(sizes)]
             scores = torch.zeros(layer.shape[:2])
             for tiles, of in jobs:
-                features = _features_of(layer, tiles, grid, side, scoring, donors)
+                pooling = Pooling(grid, side, scoring.device, scoring.dtype)
+                features = features_of(layer, tiles, pooling, donors)
                 scores[tiles] = _scores_of_part(features, of, tuple(layer.shape[1:]), scoring, products, state.update)
             yield scores
 
@@ -202,8 +203,6 @@ def mean_scores(rounds: Iterable[Tensor]) -> Tensor:
 def token_store(widths: Sequence[int], shape: tuple[int, int], images: np.ndarray, scoring: Scoring) -> list[Tensor]:
     """Room for the layer-normed tokens of all tiles: on the device where they fit beside the scoring, else in files.
 
-    With a reduced type they are kept as float16, which is finer than bfloat16 and holds all of their range.
-
     Args:
         widths: channels C of each layer.
         shape: (M, g*g).
@@ -215,11 +214,11 @@ def token_store(widths: Sequence[int], shape: tuple[int, int], images: np.ndarra
     """
     itemsize = scoring.dtype.itemsize
     plans = [
-        plan_memory(_tiles_of(part, images)[1], shape[1], width, itemsize, scoring.memory)
+        plan_memory(tiles_of(part, images)[1], shape[1], width, itemsize, scoring.memory)
         for part in scoring.parts
         for width in widths
     ]
-    dtype = torch.float32 if scoring.dtype == torch.float32 else torch.float16
+    dtype = kept_type(scoring.dtype)
     fits = math.prod(shape) * sum(widths) * dtype.itemsize + max(plan.bytes for plan in plans) <= scoring.memory
     return [
         torch.empty((*shape, width), dtype=dtype, device=scoring.device)
@@ -229,7 +228,15 @@ def token_store(widths: Sequence[int], shape: tuple[int, int], images: np.ndarra
     ]
 
 
-def _tiles_of(part: np.ndarray, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def kept_type(dtype: torch.dtype) -> torch.dtype:
+    """The type that tokens are kept as for features of a type.
+
+    For a reduced one this is float16, which is finer than bfloat16 and holds all of their range.
+    """
+    return torch.float32 if dtype == torch.float32 else torch.float16
+
+
+def tiles_of(part: np.ndarray, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """The tiles of a part, those of one image side by side, and the image of each, numbered from 0 within the part."""
     tiles = np.flatnonzero(np.isin(images, part))
     tiles = tiles[np.argsort(images[tiles], kind="stable")]
@@ -273,18 +280,35 @@ class Donors:
         return cls(ignored, tiles, (~ignored).argmax(1)[tiles])
 
 
-def _features_of(
-    layer: Tensor, tiles: np.ndarray, grid: int, side: int, scoring: Scoring, donors: Donors | None
-) -> Callable[[slice], Tensor]:
-    """Features of a range of a part's tiles, computed on demand."""
+@dataclass(frozen=True)
+class Pooling:
+    """How tokens become features.
+
+    Attributes:
+        grid: tokens along one side of a tile.
+        side: of the neighborhood in tokens, odd, see `lnamd`.
+        device, dtype: of the features.
+    """
+
+    grid: int
+    side: int
+    device: torch.device
+    dtype: torch.dtype
+
+    def features(self, tokens: Tensor) -> Tensor:
+        """Features (B, g*g, C), float32, of the tokens of tiles (B, g*g, C) on any device."""
+        return lnamd(tokens.to(self.device).float(), self.grid, self.side)
+
+
+def features_of(layer: Tensor, tiles: np.ndarray, pooling: Pooling, donors: Donors | None) -> Callable[[slice], Tensor]:
+    """Features of a range of some tiles of a layer (M, g*g, C), computed on demand."""
     step = max(1, POOLED_AT_ONCE // (4 * layer[0].numel()))
 
     def features(chosen: slice) -> Tensor:
         numbers = torch.from_numpy(tiles[chosen]).to(layer.device)
-        pooled = torch.empty((len(numbers), *layer.shape[1:]), dtype=scoring.dtype, device=scoring.device)
+        pooled = torch.empty((len(numbers), *layer.shape[1:]), dtype=pooling.dtype, device=pooling.device)
         for start in range(0, len(numbers), step):
-            chunk = layer[numbers[start : start + step]].to(scoring.device).float()
-            pooled[start : start + step] = lnamd(chunk, grid, side)
+            pooled[start : start + step] = pooling.features(layer[numbers[start : start + step]])
         if donors:
             for place, tile in enumerate(tiles[chosen]):
                 donate(pooled[place], int(tile), donors)
@@ -294,8 +318,8 @@ def _features_of(
         """Replace the ignored features (g*g, C) of a tile."""
         if (ignored := donors.ignored[tile]).any():
             donor = int(donors.tiles[tile])
-            other = layer[donor : donor + 1].to(scoring.device).float()
-            features_of_donor = of_tile if donor == tile else lnamd(other, grid, side)[0].to(of_tile.dtype)
+            other = layer[donor : donor + 1]
+            features_of_donor = of_tile if donor == tile else pooling.features(other)[0].to(of_tile.dtype)
             of_tile[torch.from_numpy(ignored).to(of_tile.device)] = features_of_donor[int(donors.tokens[tile])].clone()
 
     return features
