@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import torch
 from torch import Tensor
 
@@ -89,7 +88,7 @@ def write_reference(
     device = pick_device(compute.device)
     model = build_encoder(**encoder, by_depth=quarter_blocks, seed=seed).to(device)
     dtype = kept_type(compute_type(device, compute.precision))
-    images = pd.factorize(rows["sample_id"])[0]
+    images = rows["sample_id"].factorize()[0]
     bytes_of_tile = model.grid**2 * sum(model.widths) * dtype.itemsize
     chosen = chosen_images(np.bincount(images), reference_images, seed, bytes_of_tile)
     if len(chosen) < min(reference_images, images.max() + 1):
