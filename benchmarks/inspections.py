@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from robis.packs.exported import OnnxScorer
     from robis.packs.pack import Pack
 
-LIBRARY, ONNX, OPENVINO = "library", "ONNX Runtime", "OpenVINO"
+LIBRARY, ONNX, OPENVINO, ANOMALIB = "library", "ONNX Runtime", "OpenVINO", "anomalib"
 
 
 def inspections(folder: str, images: str, runtime: str, count: int, threads: int) -> Callable[[], dict[str, float]]:
@@ -23,7 +23,7 @@ def inspections(folder: str, images: str, runtime: str, count: int, threads: int
     Args:
         folder: of the pack, with its exported file.
         images: a folder.
-        runtime: LIBRARY, ONNX or OPENVINO.
+        runtime: LIBRARY, ONNX or OPENVINO; ANOMALIB: anomalib's inferencer, whose model lies in the pack's folder.
         count: of images after the first one.
         threads: of a CPU.
     """
@@ -34,15 +34,25 @@ def inspections(folder: str, images: str, runtime: str, count: int, threads: int
 
 def _inspect(folder: Path, files: list[Path], runtime: str, threads: int) -> dict[str, float]:
     started = time.perf_counter()
-    pack = _load(folder, runtime, threads)
-    score = pack.inspect(files[0]).score
+    inspect = _inspector(folder, runtime, threads)
+    score = inspect(files[0])
     ends, used = [time.perf_counter()], time.process_time()
     for file in files[1:]:
-        pack.inspect(file)
+        inspect(file)
         ends.append(time.perf_counter())
     cpu = (time.process_time() - used) / (len(files) - 1)
     fastest = min(end - before for before, end in pairwise(ends))
     return {"first": ends[0] - started, "next": fastest, "cpu": cpu, "score": score}
+
+
+def _inspector(folder: Path, runtime: str, threads: int) -> Callable[[Path], float]:
+    """From an image file to its score."""
+    if runtime == ANOMALIB:
+        from benchmarks.plain.patchcore import anomalib_inferencer
+
+        return anomalib_inferencer(folder / ANOMALIB, threads)
+    pack = _load(folder, runtime, threads)
+    return lambda image: pack.inspect(image).score
 
 
 def _load(folder: Path, runtime: str, threads: int) -> Pack:

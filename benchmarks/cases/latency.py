@@ -1,7 +1,7 @@
-"""One image at a time by a pack: the library beside ONNX Runtime, and OpenVINO where it is installed.
+"""One image at a time by a pack: the library beside ONNX Runtime, and OpenVINO and anomalib where they are installed.
 
 Each measurement is a process of its own (`benchmarks.inspections`): the first image with all imports and the loading of
-the model, then others.
+the model, then others. anomalib resizes whole images, so that it is measured where an image is one tile.
 """
 
 from __future__ import annotations
@@ -13,9 +13,12 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from safetensors.torch import load_file
+
 from benchmarks import harness, inputs
-from benchmarks.inspections import LIBRARY, ONNX, OPENVINO
+from benchmarks.inspections import ANOMALIB, LIBRARY, ONNX, OPENVINO
 from benchmarks.pipeline import Pipeline
+from benchmarks.plain.patchcore import export_anomalib
 from robis.detectors.settings import parse
 from robis.io.samples import read_samples
 from robis.packs.export import export_pack
@@ -29,6 +32,10 @@ SCORES_DIFFER = 2e-3
 # Detector and encoder.
 RUNS: Mapping[str, Mapping[str, Any]] = {
     "superadd, efficientnet_lite0": {"detectors": ["superadd"], "encoder": {"name": "efficientnet_lite0"}},
+    "patchcore, efficientnet_lite0": {
+        "detectors": ["patchcore"],
+        "encoder": {"name": "efficientnet_lite0", "blocks": [2, 3]},
+    },
     "subspace, dinov2_vits14": {
         "detectors": ["subspace"],
         "encoder": {"name": "dinov2_vits14", "weights": "random"},
@@ -55,7 +62,7 @@ class Sizes:
 
 
 FULL = Sizes()
-QUICK = Sizes(64, 80, ("image",), images=3, inspected=2, threads=(1,), runs=(1,), input_size=28)
+QUICK = Sizes(64, 80, ("image",), images=3, inspected=2, threads=(1,), runs=(2,), input_size=28)
 
 
 def rows(options: harness.Options, sizes: Sizes) -> Iterator[harness.Fact]:
@@ -74,6 +81,7 @@ def rows(options: harness.Options, sizes: Sizes) -> Iterator[harness.Fact]:
 def _measured(options: harness.Options, sizes: Sizes, folder: Path, threads: int) -> dict[str, list[dict[str, float]]]:
     """Figures of each runtime, a process each, in turns."""
     runtimes = [LIBRARY, ONNX, *([OPENVINO] if find_spec("openvino") else [])]
+    runtimes += [ANOMALIB] if (folder / ANOMALIB).exists() else []
     figures: dict[str, list[dict[str, float]]] = {runtime: [] for runtime in runtimes}
     images = str(options.folder / "data" / "part" / "test")
     for turn in range(1 if options.quick else options.repeats):
@@ -81,7 +89,8 @@ def _measured(options: harness.Options, sizes: Sizes, folder: Path, threads: int
             arguments = {"folder": str(folder), "images": images, "runtime": runtime, "count": sizes.inspected}
             call = harness.Call("benchmarks.inspections:inspections", arguments | {"threads": threads})
             figures[runtime].append(harness.run_alone(call, threads).result)
-    scores = [figure["score"] for of_runtime in figures.values() for figure in of_runtime]
+    same = [of_runtime for runtime, of_runtime in figures.items() if runtime != ANOMALIB]
+    scores = [figure["score"] for of_runtime in same for figure in of_runtime]
     harness.require(max(scores) - min(scores) <= SCORES_DIFFER * max(scores), f"{folder}: scores are {scores}")
     return figures
 
@@ -111,7 +120,11 @@ def _packed(project: Project, folder: Path, threads: int) -> tuple[Path, int]:
     write_pack(folder, files, packed, settings, root=project.root, checked_images=0)
     export_pack(folder, None, [], threads=threads)
     first = read_samples(files.split.samples)[0]
-    return folder, len(settings.crop.windows(first.height, first.width))
+    tiles = len(settings.crop.windows(first.height, first.width))
+    if packed.detector == "patchcore" and tiles == 1 and find_spec("anomalib"):
+        bank = load_file(folder / "model.safetensors")["tokens"]
+        export_anomalib(folder / ANOMALIB, "tf_efficientnet_lite0", len(bank))
+    return folder, tiles
 
 
 def _project(folder: Path, name: str, window: str, input_size: int | None) -> Project:
