@@ -11,7 +11,7 @@ from robis.errors import RobisError
 from robis.workflow import results
 from robis.workflow.checks import plan_warnings
 from robis.workflow.home import CONTAINER
-from robis.workflow.packs import pack_inputs, pack_split
+from robis.workflow.packs import own_files, pack_inputs
 from robis.workflow.process import given_settings, prepare_process
 from robis.workflow.project import Project
 from robis.workflow.report_inputs import inputs_of
@@ -81,7 +81,7 @@ def tiles_of(pattern, stage=None):
 
 def of_stage(stage, pattern):
     """What a detector's own stage writes; nothing for runs of detectors without it."""
-    return lambda job: expand(pattern, **job) if project.has_stage(stage, job.detector) else []
+    return lambda job: own_files(project, stage, pattern, job)
 
 
 def where(needed, pattern):

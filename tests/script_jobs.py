@@ -127,7 +127,7 @@ class ScriptJobs:
         self.masks(run, split, ranges)
         inputs = pack_inputs(self.project, run, self.category) | {"metrics": []}
         for name, (stage, pattern) in own_inputs_of("pack").items():
-            inputs[name] = [str(self.place(pattern, run))] if self.project.has_stage(stage, run) else []
+            inputs[name] = [str(self.place(pattern, run, split))] if self.project.has_stage(stage, run) else []
         folder = self.place(results.PACK, run)
         self.run("pack", inputs, {"pack": folder}, detector=run)
         return folder

@@ -55,6 +55,7 @@ SMALL: dict[str, Any] = {
     "shots": [0, 2],
     "rotations": 2,
     "scales": [2],
+    "reference_images": 3,
 }
 SPLIT, FEW, MANY = "test_public", "test_private", "test_private_mixed"
 IMAGES = {"train/good": 5, f"{SPLIT}/good": 5, FEW: 18, MANY: 36}

@@ -44,7 +44,7 @@ from tests.unit.test_detector_contract import SCALE, SPLIT, TILE, data, make_con
 from tests.unit.test_musc import published_scores
 
 # Options with which the images of a split are inspected as in the workflow.
-SAME: dict[str, dict[str, Any]] = {"musc": {"subsets": 1}, "rescore": {"method": "none"}}
+SAME: dict[str, dict[str, Any]] = {"musc": {"subsets": 1, "reference_images": 5}, "rescore": {"method": "none"}}
 # What compares images is not a function of a tile.
 TILE_BY_TILE = [name for name, detector in DETECTORS.items() if not detector.compares_tiles]
 # More ways through the stages, one detector each.

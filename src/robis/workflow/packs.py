@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from robis.config.stage import Derived
@@ -21,6 +22,17 @@ NO_OPTIONS = ("root", "shards", "model", *COMPUTE, *SIZE, "encoder")
 def pack_split(project: Project, category: str) -> str:
     """The split whose settings, limit and metrics a pack has: the first with labels, else the first."""
     return next(iter(project.labeled_splits(category)), project.splits[0])
+
+
+def own_files(project: Project, stage: str, pattern: str, job: Mapping[str, str]) -> list[str]:
+    """What a detector's own stage writes for a job, given its wildcards; nothing for runs of detectors without it.
+
+    A job without a split is that of a pack and reads those of `pack_split`.
+    """
+    if not project.has_stage(stage, job["detector"]):
+        return []
+    fields = {"split": job.get("split") or pack_split(project, job["category"])}
+    return [str(results.place(pattern, project.results, detector=job["detector"], category=job["category"], **fields))]
 
 
 def pack_inputs(project: Project, run: str, category: str) -> dict[str, list[str]]:

@@ -48,7 +48,6 @@ class MuscDetector(Detector):
             reads=(*options("musc.reference_images", "musc.seed"), *BATCHES),
             encoder=TOKENS,
             after=("crop",),
-            per=("run", "category"),
         ),
     }
     suggestion = MuscSuggestion()
