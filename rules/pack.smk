@@ -4,7 +4,7 @@ rule pack:
     input:
         unpack(readable_errors()(lambda job: pack_inputs(project, job.detector, job.category))),
         text=of_stage("winclip_embed_prompts", results.PROMPT_FEATURES),
-        reference=of_stage("musc_reference", results.REFERENCE),
+        reference=of_stage("embed_references", results.REFERENCE),
     output:
         pack=directory(results.PACK),
     log:

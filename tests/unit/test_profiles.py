@@ -12,7 +12,7 @@ import yaml
 REPOSITORY = Path(__file__).parents[2]
 RULES = {file.stem: file.read_text() for file in (REPOSITORY / "rules").glob("*.smk") if file.stem != "common"}
 WITH_MODELS = {
-    *("audit_images", "infer", "infer_shard", "measure_detectability", "musc_reference", "pack", "refine", "train"),
+    *("audit_images", "infer", "infer_shard", "measure_detectability", "embed_references", "pack", "refine", "train"),
     *("describe_regions", "winclip_embed_prompts", "winclip_embed_tiles"),
 }
 WITHOUT_MODELS = {

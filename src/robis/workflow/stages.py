@@ -186,7 +186,7 @@ SHARED: dict[str, Stage] = {
     "pack": Stage(
         "robis.packs.write:write_pack",
         reads=(Option("packs.checked_images"),),
-        after=("index", "train", "infer", "merge", "judge", "refine", "score_images", "evaluate"),
+        after=("index", "train", "infer", "embed_references", "merge", "judge", "refine", "score_images", "evaluate"),
         per=("run", "category"),
     ),
     "measure_detectability": Stage(

@@ -43,7 +43,7 @@ class MuscDetector(Detector):
             after=("crop",),
         ),
         # For packs only.
-        "musc_reference": Stage(
+        "embed_references": Stage(
             "robis.detectors.musc.reference:write_reference",
             reads=(*options("musc.reference_images", "musc.seed"), *BATCHES),
             encoder=TOKENS,

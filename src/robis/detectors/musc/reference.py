@@ -130,7 +130,7 @@ def read_reference(path: Path, model: Encoder, name: str, device: torch.device) 
     """
     cpu = torch.device("cpu")
     tokens = model.grid**2
-    with open_model(path, "musc", encoder=name, stage="musc_reference") as file:
+    with open_model(path, "musc", encoder=name, stage="embed_references") as file:
         layers = [
             file.tensor(f"block_{block}", (None, tokens, width), device)
             for block, width in zip(model.blocks, model.widths, strict=True)

@@ -1,19 +1,19 @@
-rule musc_reference:
+rule embed_references:
     params:
-        settings=settings("musc_reference"),
+        settings=settings("embed_references"),
     input:
         tiles=tiles_of(results.TILES),
         table=tiles_of(results.TILE_TABLE),
     output:
         reference=results.REFERENCE,
     log:
-        results.log("musc_reference/{category}/{split}"),
+        results.log("embed_references/{category}/{split}"),
     benchmark:
-        results.benchmark("musc_reference/{category}/{split}")
+        results.benchmark("embed_references/{category}/{split}")
     threads: 4
     resources:
         mem_mb=8000,
     message:
         "Choose the reference images of {wildcards.category}/{wildcards.split} for packs"
     script:
-        "../workflow_scripts/musc_reference.py"
+        "../workflow_scripts/embed_references.py"
