@@ -65,4 +65,7 @@ def test_a_reconstruction_is_compared_with_normal_images(browser: Chromium, page
     assert "Layers, group 2: 0.8, above 99.5 % of normal tokens; 99 % of them are below 0.2" in text
     widths = browser.run("[...document.querySelectorAll('.rebuilt i')].map((bar) => bar.style.width)")
     assert widths == ["50%", "25%", "100%", "25%"]
+    assert "Regions of" not in text
     assert browser.run("document.getElementById('viewer').scrollWidth <= innerWidth")
+    browser.press("Escape", 27)
+    assert show(browser, page, "#images/1/2/1").startswith("Regions of dinomaly"), "beside another run"

@@ -7,6 +7,7 @@ async function drawEvidence(row) {
   const regions = (await robis.load(group, `${a.file}-evidence`))[row];
   if (!regions || row !== viewer.row || gallery.view.a !== a || !$("viewer").open) return;
   box.replaceChildren(...regions.map((region) => evidenceOf(group, row, region)));
+  if (gallery.versus >= 0) box.prepend(make("p", { className: "of-run", textContent: `Regions of ${group.runs[gallery.run].name}` }));
   if (regions.length < regionsOf(row).length) {
     box.append(make("p", { className: "aside", textContent: `The ${regions.length} largest regions of ${a.regions[row]}.` }));
   }
