@@ -27,7 +27,7 @@ import torch
 from robis.config.settings import every_key
 from robis.detectors.registry import DETECTORS
 from robis.detectors.settings import Settings, parse
-from robis.errors import ConfigError, RobisError, WeightsError
+from robis.errors import ConfigError, DataError, RobisError, WeightsError
 from robis.io import arrays
 from robis.io.maps import write_map, write_mask
 from robis.io.samples import read_samples
@@ -214,7 +214,7 @@ def test_maps_and_tables_are_as_documented(name: str, finish: Finish) -> None:
             assert embeddings.dtype == np.float32 and embeddings.ndim == 2 and np.isfinite(embeddings).all()
 
 
-@each_detector
+@pytest.mark.parametrize("name", [name for name, detector in DETECTORS.items() if detector.has_encoder])
 def test_regions_have_embeddings_and_those_that_can_be_explained_have_evidence(name: str, finish: Finish) -> None:
     jobs = finish(name)
     run = jobs.project.detectors[0]
@@ -521,7 +521,7 @@ def mistake_in(config: dict[str, Any]) -> str:
     """The message about a user's mistake that a plan gives; empty where there is none."""
     try:
         check_plan(Project(parse(config)))
-    except (ConfigError, WeightsError) as error:
+    except (ConfigError, DataError, WeightsError) as error:
         return str(error)
     return ""
 

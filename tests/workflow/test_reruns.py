@@ -121,7 +121,7 @@ REPLACES_JOBS = {"inp_former.weights"}
 # Count by the masks that they lead to: test_a_mask_of_ignored_pixels_concerns_its_own_split, test_superadd.
 BY_MASKS = {"dataset.ignore", "superadd.allow", "patchcore.allow", "anomalydino.allow"}
 # Needs a run that can be packed: test_packs.
-PACKS = {"report.packs", "report.detectability"}
+PACKS = {"report.packs", "report.detectability", "musc.reference_images"}
 # Makes the audits; test_audit.
 AUDITS = {"report.audit"}
 # Describe regions; test_superadd and test_clusters.

@@ -86,9 +86,9 @@ def test_a_run_from_normal_images_to_metrics_and_the_report(superadd: Workspace)
     run = superadd.results / "superadd"
     assert pd.read_parquet(run / "metrics" / "nut" / "test_public.parquet")[list(METRICS)].iloc[0].notna().all()
     bank = load_file(run / "models" / "nut" / "model.safetensors")
-    assert {name: tuple(tokens.shape) for name, tokens in bank.items()} == {
-        f"block_{block}": (60, 192) for block in (3, 5, 8, 10)
-    }
+    blocks = (3, 5, 8, 10)
+    shapes = {f"block_{block}": (60, 192) for block in blocks} | {f"origins_{block}": (60, 3) for block in blocks}
+    assert {name: tuple(tokens.shape) for name, tokens in bank.items()} == shapes
     assert pd.read_parquet(run / "models" / "nut" / "training.parquet").empty
     for number in range(3):
         found = tifffile.imread(run / "anomaly_images/nut/test_public/bad" / f"{number:03}_regular.tiff").astype(float)
@@ -205,7 +205,8 @@ def test_the_published_setting_from_images_to_masks(tmp_path: Path) -> None:
     workspace.configfile.write_text(yaml.safe_dump(config))
     workspace.snakemake("masks")
     run, network = workspace.results / "superadd", build_encoder(**config["encoder"], by_depth=superadd_blocks)
-    banks = [tokens.numpy() for tokens in load_file(run / "models/nut/model.safetensors").values()]
+    model = load_file(run / "models/nut/model.safetensors")
+    banks = [tokens.numpy() for name, tokens in model.items() if name.startswith("block_")]
     assert [len(bank) for bank in banks] == [24] * 4
 
     def anomaly_map(file: Path) -> np.ndarray:

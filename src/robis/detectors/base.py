@@ -82,6 +82,11 @@ class Detector(ABC):
     allow_key: ClassVar[str | None] = None
     suggestion: ClassVar[Suggestion] = Suggestion()
 
+    @property
+    def has_encoder(self) -> bool:
+        """Whether tiles are encoded, so that regions have embeddings."""
+        return any(self.stages[name].encoder for name in self.scoring_stages)
+
     def runs(self, settings: SharedSettings) -> dict[str, dict[str, Any]]:
         """The runs that a config asks for: name -> dotted key -> value that sets the run apart."""
         return {self.name: {}}

@@ -256,9 +256,10 @@ class Project:
                 files = replace(files, pack=None)
             if not self.settings.report.detectability or split != pack_split(self, category):
                 files = replace(files, detectability=None)
-            if not self.settings.report.evidence:
+            encodes = run_of(self.settings, run).detector.has_encoder
+            if not self.settings.report.evidence or not encodes:
                 files = replace(files, regions=None, evidence=None)
-            if not self.settings.report.clusters or split != self.splits[0]:
+            if not self.settings.report.clusters or not encodes or split != self.splits[0]:
                 files = replace(files, clusters=None)
             runs.append(files)
         return [*runs, *compared_runs(self.settings.report.compare, {run.part: run.samples for run in runs})]
