@@ -26,7 +26,8 @@ def require_gpu(device: str) -> None:
     torch = _torch()
     if not torch.cuda.is_available():
         raise SystemExit(f"--device {device}: torch finds no GPU. `--device cpu --quick` shows that a benchmark runs.")
-    torch.cuda.set_device(device)
+    # set_device refuses a device without an index.
+    torch.cuda.set_device(torch.device(device).index or 0)
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
 
 
