@@ -59,7 +59,7 @@ def test_every_step_runs_on_a_cpu_with_what_is_carried(tmp_path: Path) -> None:
     compared = [fact["stage"] for fact in records["detectors"]["facts"]]
     trained = [name for name in detectors.DETECTORS if name != "musc"]
     assert len(compared) == 2 * len(detectors.DETECTORS) + len(trained)
-    assert [row["work"].rpartition(" ")[2] for row in records["kernel"]["rows"]] == ["fp16", "float32"]
+    assert [row["work"].rpartition(" ")[2] for row in records["kernel"]["rows"]] == ["fp16"]
     text = (tmp_path / "out" / "summary.md").read_text()
     assert done.stdout.endswith(text)
     assert all(f"\n| {name} | passed | " in text for name in steps)
@@ -237,7 +237,6 @@ class Cuda:
     def __getattr__(self, name: str) -> Any:
         answers = {
             "synchronize": None,
-            "set_device": None,
             "is_available": True,
             "memory_allocated": self.held,
             "max_memory_allocated": self.most,
@@ -252,13 +251,19 @@ class Cuda:
 
         return answer
 
+    def set_device(self, device: str | int) -> None:
+        """As torch's own, refuse a device without an index."""
+        assert isinstance(device, int), f"Expected a torch.device with a specified index or an integer, not {device}"
+        self.calls.append(f"set_device {device}")
+
 
 @pytest.fixture
 def cuda(monkeypatch: pytest.MonkeyPatch) -> Cuda:
     stand_in = Cuda()
     backends = SimpleNamespace(cuda=SimpleNamespace(matmul=SimpleNamespace()), cudnn=SimpleNamespace())
     version = SimpleNamespace(cuda="13.2")
-    monkeypatch.setitem(sys.modules, "torch", SimpleNamespace(cuda=stand_in, backends=backends, version=version))
+    stand_ins = SimpleNamespace(cuda=stand_in, backends=backends, version=version, device=torch.device)
+    monkeypatch.setitem(sys.modules, "torch", stand_ins)
     monkeypatch.setattr(devices, "_earlier_peaks", {})
     return stand_in
 
@@ -281,7 +286,9 @@ def test_a_run_on_a_gpu_is_waited_for_and_its_memory_measured(cuda: Cuda) -> Non
 
 
 def test_a_gpu_is_described(cuda: Cuda) -> None:
+    devices.require_gpu("cuda:2")
     devices.require_gpu("cuda")
+    assert [call for call in cuda.calls if "set_device" in call] == ["set_device 2", "set_device 0"]
     torch_now = sys.modules["torch"]
     assert not torch_now.backends.cuda.matmul.allow_tf32 and not torch_now.backends.cudnn.allow_tf32
     assert devices.described("cuda") == "a GPU, 80 GiB, CUDA 13.2, no TF32"

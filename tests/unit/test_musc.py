@@ -302,16 +302,19 @@ def compare(x, y, pairs, launch, same=False):
 torch.manual_seed(0)
 # Triton's interpreter multiplies no bfloat16. 21 tokens and 24 channels fill no piece; image 0 of y has two tiles.
 x, y = (torch.nn.functional.normalize(torch.randn(3, 21, 24), dim=-1) for _ in "xy")
+x, y = x.half(), y.half()
 pairs = torch.tensor([[0, 0, 0, 0], [0, 1, 0, 0], [0, 2, 0, 1], [2, 1, 2, 0]], dtype=torch.int32)
 compare(x, y, pairs, Launch(16, 16, 16, 4, 2))
-compare(x.half(), y.half(), pairs, Launch(32, 16, 16, 4, 2))
+compare(x, y, pairs, Launch(32, 16, 16, 4, 2))
+# Neither the pairs nor the features need to be contiguous.
+compare(x[:, ::2], y.mT.contiguous().mT[:, ::2], pairs.repeat_interleave(3, 0)[::3], Launch(16, 16, 16, 4, 2))
 compare(x, x, torch.tensor([[0, 1, 0, 1], [0, 2, 0, 2]], dtype=torch.int32), Launch(16, 32, 8, 4, 2), same=True)
 # Cosines of one sign, and zero, which has two.
-x = torch.zeros(2, 17, 16)
+x = torch.zeros(2, 17, 16, dtype=torch.float16)
 x[0, :, 0], x[1, :, 0] = 1, -1
 pairs = torch.tensor([[0, 1, 0, 1]], dtype=torch.int32)
 compare(x, x, pairs, Launch(16, 16, 16, 4, 2))
-compare(x * torch.tensor([1.0, 0.0])[:, None, None], -x, pairs, Launch(16, 16, 16, 4, 2))
+compare(x * torch.tensor([1.0, 0.0]).half()[:, None, None], -x, pairs, Launch(16, 16, 16, 4, 2))
 print("equal")
 """
 

@@ -77,7 +77,7 @@ def test_distances_and_choice_of_superadd() -> None:
     assert len(set(chosen[0].tolist()) & set(chosen[1].tolist())) > 295
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 def test_the_kernel_of_musc(dtype: torch.dtype) -> None:
     kernel = pytest.importorskip("robis.detectors.musc.kernel", exc_type=ImportError)
     fused, tokens, width = kernel.pair_maxima, 1369, 1024
@@ -87,7 +87,9 @@ def test_the_kernel_of_musc(dtype: torch.dtype) -> None:
         fused, tokens, width = partial(fused, launch=kernel.Launch(16, 16, 16, 4, 2)), 37, 24
     generator = torch.Generator().manual_seed(0)
     x, y = (F.normalize(torch.randn(3, tokens, width, generator=generator), dim=-1).to(DEVICE, dtype) for _ in range(2))
+    # Every second row, as of a selection: pairs need not be contiguous.
     pairs = torch.cartesian_prod(torch.arange(3), torch.arange(3)).repeat(1, 2).int().to(DEVICE)
+    pairs = pairs.repeat_interleave(2, 0)[::2]
     results = []
     for products in (fused, nearest.pair_maxima):
         rows, cols = (torch.full((3, 3, tokens), -2.0, device=DEVICE) for _ in range(2))

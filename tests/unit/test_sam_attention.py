@@ -9,7 +9,7 @@ import torch
 from segment_anything.modeling.image_encoder import Attention
 
 from robis.refinement import sam_attention
-from robis.refinement.sam_attention import BlockwiseAttention, without_score_matrices
+from robis.refinement.sam_attention import LeanAttention, without_score_matrices
 from tests.unit.test_refinement import build_tiny
 
 
@@ -33,16 +33,35 @@ def test_blocks_give_what_whole_matrices_give(
     tokens = torch.randn(batch, height, width, 24)
     with torch.inference_mode():
         expected = original(tokens)
-        found = BlockwiseAttention(original)(tokens)
+        found = LeanAttention(original)(tokens)
     assert expected.std() > 0.01
     torch.testing.assert_close(found, expected, rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("relative", [True, False])
+@pytest.mark.parametrize(("batch", "height", "width"), [(1, 6, 5), (4, 3, 3), (3, 1, 7)])
+def test_what_a_gpu_computes_is_what_whole_matrices_give(
+    monkeypatch: pytest.MonkeyPatch, relative: bool, batch: int, height: int, width: int
+) -> None:
+    monkeypatch.setattr(sam_attention, "blockwise_attention", sam_attention.fused_attention)
+    original = attention(relative, (height, width))
+    tokens = torch.randn(batch, height, width, 24)
+    with torch.inference_mode():
+        torch.testing.assert_close(LeanAttention(original)(tokens), original(tokens), rtol=0, atol=1e-6)
+
+
+def test_a_table_of_other_distances_is_resampled_as_sam_does() -> None:
+    original = attention(True, (6, 5))
+    tokens = torch.randn(2, 4, 7, 24)
+    with torch.inference_mode():
+        torch.testing.assert_close(LeanAttention(original)(tokens), original(tokens), rtol=0, atol=1e-6)
 
 
 def test_with_gradients_it_is_sams_own_computation() -> None:
     original = attention(True, (4, 4))
     tokens = torch.randn(1, 4, 4, 24)
-    assert torch.equal(BlockwiseAttention(original)(tokens), original(tokens))
-    BlockwiseAttention(original)(tokens).sum().backward()
+    assert torch.equal(LeanAttention(original)(tokens), original(tokens))
+    LeanAttention(original)(tokens).sum().backward()
     assert original.rel_pos_h.grad is not None and original.rel_pos_h.grad.abs().sum() > 0
 
 

@@ -109,8 +109,7 @@ def load_sam(model: str, checkpoint: str | Path | None = None, sha256: str | Non
     source = f"refine.checkpoint: {path}"
     check_state(state, sam.state_dict(), source=source, made_for=f"SAM {model}", advice=_likely(model, state))
     sam.load_state_dict(state, strict=True, assign=True)
-    sam = sam.float().requires_grad_(False).eval().to(target)
-    return without_score_matrices(sam) if target.type == "cpu" else sam
+    return without_score_matrices(sam.float().requires_grad_(False).eval().to(target))
 
 
 def _likely(model: str, state: dict[str, torch.Tensor]) -> str:

@@ -27,8 +27,7 @@ class Launch:
 
 
 # The first that fits a GPU's shared memory is taken. Of 1,369 tokens, pieces of 128 columns waste 3 %, of 256 12 %.
-REDUCED = (Launch(128, 128, 64, 4, 3), Launch(128, 128, 32, 4, 3), Launch(64, 64, 32, 4, 2))
-FULL = (Launch(128, 128, 16, 8, 3), Launch(64, 64, 32, 4, 2))
+LAUNCHES = (Launch(128, 128, 64, 4, 3), Launch(128, 128, 32, 4, 3), Launch(64, 64, 32, 4, 2))
 
 
 @triton.jit
@@ -48,7 +47,6 @@ def _pair_maxima(  # type: ignore[no-untyped-def]
     COLS: tl.constexpr,  # noqa: N803
     CHANNELS: tl.constexpr,  # noqa: N803
     EVEN: tl.constexpr,  # noqa: N803
-    PRECISION: tl.constexpr,  # noqa: N803
 ):
     pieces = tl.cdiv(tokens, ROWS) * tl.cdiv(tokens, COLS)
     # Programs of one pair run side by side, so that both tiles stay in the L2 cache.
@@ -73,7 +71,7 @@ def _pair_maxima(  # type: ignore[no-untyped-def]
         else:
             p = tl.load(left, mask=channel[None, :] < width - start, other=0.0)
             q = tl.load(right, mask=channel[:, None] < width - start, other=0.0)
-        product = tl.dot(p, q, product, input_precision=PRECISION)
+        product = tl.dot(p, q, product)
         left += CHANNELS
         right += CHANNELS
 
@@ -90,12 +88,17 @@ def pair_maxima(x: Tensor, y: Tensor, pairs: Tensor, rows: Tensor, cols: Tensor,
     """As `robis.detectors.musc.nearest.pair_maxima`, but the product never leaves the registers.
 
     All pairs go into one launch. Sums are float32; the maxima of pieces meet in atomic operations, whose order
-    does not change a maximum. Features are contiguous; the last dimension of `rows` and `cols` is.
+    does not change a maximum.
 
     Args:
-        x, y, pairs, rows, cols: as there; float32 features are multiplied in full float32, not TF32.
+        x, y, pairs, rows, cols: as there, with features in float16 or bfloat16. Those that are not contiguous, and such
+            pairs, are copied. The last dimension of `rows` and `cols` has stride 1.
         launch: sizes of a program; None takes the largest that the GPU holds.
     """
+    if rows.stride(2) != 1 or cols.stride(2) != 1:
+        raise ValueError(f"strides of the tokens of rows and cols: {rows.stride(2)}, {cols.stride(2)}; expected 1.")
+    # The kernel computes addresses from the shape.
+    x, y, pairs = x.contiguous(), y.contiguous(), pairs.contiguous()
     tokens, width = x.shape[1:]
     if launch is None:
         launch = _launch_for(x)
@@ -117,7 +120,6 @@ def pair_maxima(x: Tensor, y: Tensor, pairs: Tensor, rows: Tensor, cols: Tensor,
             COLS=launch.cols,
             CHANNELS=launch.channels,
             EVEN=width % launch.channels == 0,
-            PRECISION="ieee",
             num_warps=launch.warps,
             num_stages=launch.stages,
         )
@@ -126,6 +128,5 @@ def pair_maxima(x: Tensor, y: Tensor, pairs: Tensor, rows: Tensor, cols: Tensor,
 def _launch_for(x: Tensor) -> Launch:
     driver: Any = triton.runtime.driver.active
     shared = driver.utils.get_device_properties(x.device.index)["max_shared_mem"]
-    choices = FULL if x.dtype == torch.float32 else REDUCED
-    fitting = [launch for launch in choices if launch.shared_bytes(x.element_size()) <= shared]
-    return (fitting or choices[-1:])[0]
+    fitting = [launch for launch in LAUNCHES if launch.shared_bytes(x.element_size()) <= shared]
+    return (fitting or LAUNCHES[-1:])[0]
