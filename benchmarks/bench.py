@@ -27,7 +27,7 @@ from benchmarks import devices, harness, tables
 RESULTS = harness.REPOSITORY / "benchmarks" / "results"
 DOCUMENT = harness.REPOSITORY / "docs" / "performance.md"
 # Block of the document -> the file that holds its figures.
-BLOCKS = {"make bench": RESULTS / "cpu.json", "make bench-gpu": RESULTS / "gpu.json"}
+BLOCKS = {"make bench": RESULTS / "cpu.json", "benchmarks/gpu_check.sh": RESULTS / "gpu.json"}
 
 
 @dataclass(frozen=True)
@@ -128,7 +128,8 @@ def _measure(options: argparse.Namespace) -> None:
         harness.say(f"{name}: {time.perf_counter() - started:.0f} s")
     results = tables.as_json(described, measured) | ({"failures": failures} if failures else {})
     print(tables.markdown(results))
-    _write(results, options.json or (None if options.quick or failures else _target(names, options.device)))
+    whole_suite = set(names) == set(SUITE) and options.device == "cpu" and not (options.quick or failures)
+    _write(results, options.json or (BLOCKS["make bench"] if whole_suite else None))
     if failures:
         raise SystemExit("\n".join(failures))
 
@@ -175,12 +176,6 @@ def _like(current: Any, value: str) -> Any:
     if isinstance(current, bool):
         return {"true": True, "false": False}[value] if value in ("true", "false") else bool(int(value))
     return type(current)(value)
-
-
-def _target(names: Sequence[str], device: str) -> Path | None:
-    if set(names) == set(SUITE) and device == "cpu":
-        return BLOCKS["make bench"]
-    return BLOCKS["make bench-gpu"] if list(names) == ["gpu"] and device != "cpu" else None
 
 
 def _write(results: dict[str, Any], target: Path | None) -> None:

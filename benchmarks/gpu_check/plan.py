@@ -18,11 +18,13 @@ class Step:
         shows: what it checks or measures.
         seconds: its time limit.
         needs: modules without which it is skipped.
+        measures: whether its figures are those of docs/performance.md.
     """
 
     shows: str
     seconds: int
     needs: tuple[str, ...] = ()
+    measures: bool = False
 
 
 STEPS = {
@@ -31,11 +33,11 @@ STEPS = {
     "detectors": Step(
         "maps and masks of every detector, beside those of the CPU", 110, (*ENCODERS, "pandas", "pydantic")
     ),
-    "kernel": Step("MuSc's Triton kernel, beside plain products", 45, ("triton",)),
-    "inp_former": Step("INP-Former, training and inference", 150, ("safetensors",)),
-    "musc": Step("MuSc's scoring of 200 images", 55),
-    "superadd": Step("SuperADD's search and the choice of its bank", 35),
-    "sam": Step("SAM on the GPU", 45, ("segment_anything", "safetensors")),
+    "kernel": Step("MuSc's Triton kernel, beside plain products", 45, ("triton",), True),
+    "inp_former": Step("INP-Former, training and inference", 150, ("safetensors",), True),
+    "musc": Step("MuSc's scoring of 200 images", 55, (), True),
+    "superadd": Step("SuperADD's search and the choice of its bank", 35, (), True),
+    "sam": Step("SAM on the GPU", 45, ("segment_anything", "safetensors"), True),
 }
 # In all, with what starting and writing take: less than ten minutes.
 SECONDS = 580

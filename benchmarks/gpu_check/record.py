@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -82,6 +82,12 @@ def write_json(file: Path, record: Mapping[str, Any]) -> None:
 def read_json(file: Path) -> dict[str, Any]:
     """A record; an empty one where there is none."""
     return dict(json.loads(file.read_text(encoding="utf-8"))) if file.exists() else {}
+
+
+def figures(records: Iterable[Mapping[str, Any]], machine: Mapping[str, Any] | None) -> dict[str, Any]:
+    """The rows and facts of several records as those of one benchmark."""
+    parts = {kind: [item for record in records for item in record.get(kind, [])] for kind in ("rows", "facts")}
+    return {"machine": machine, **parts}
 
 
 def summary(records: Mapping[str, Mapping[str, Any]], machine: Mapping[str, Any] | None) -> str:

@@ -15,7 +15,7 @@ from typing import Any
 
 from benchmarks.gpu_check import carried
 from benchmarks.gpu_check.plan import EVERYWHERE, SECONDS, STEPS, Step
-from benchmarks.gpu_check.record import FAILED, PASSED, RUNNING, SKIPPED, read_json, summary, write_json
+from benchmarks.gpu_check.record import FAILED, PASSED, RUNNING, SKIPPED, figures, read_json, summary, write_json
 from benchmarks.harness import REPOSITORY, THREAD_LIMITS, say
 
 # Below this a step would only start.
@@ -75,8 +75,11 @@ def run_steps(run: Run, names: Sequence[str], wheels: Path) -> bool:
 
 
 def write_summary(run: Run, records: dict[str, dict[str, Any]]) -> str:
-    """Write what is known as Markdown; returns it."""
-    text = summary(records, read_json(run.out / "described.json") or None)
+    """Write what is known as Markdown, and the figures as JSON; returns the former."""
+    machine = read_json(run.out / "described.json") or None
+    measured = [record for name, record in records.items() if STEPS[name].measures]
+    write_json(run.out / "figures.json", figures(measured, machine))
+    text = summary(records, machine)
     (run.out / "summary.md").write_text(text, encoding="utf-8")
     return text
 

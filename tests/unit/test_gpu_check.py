@@ -60,6 +60,10 @@ def test_every_step_runs_on_a_cpu_with_what_is_carried(tmp_path: Path) -> None:
     trained = [name for name in detectors.DETECTORS if name != "musc"]
     assert len(compared) == 2 * len(detectors.DETECTORS) + len(trained)
     assert [row["work"].rpartition(" ")[2] for row in records["kernel"]["rows"]] == ["fp16"]
+    figures = json.loads((tmp_path / "out" / "figures.json").read_text())
+    measuring = [records[name] for name in ("kernel", "musc", "superadd", "sam")]
+    assert figures["machine"] and figures["rows"] == [row for record in measuring for row in record["rows"]]
+    assert figures["facts"] == [fact for record in measuring for fact in record["facts"]]
     text = (tmp_path / "out" / "summary.md").read_text()
     assert done.stdout.endswith(text)
     assert all(f"\n| {name} | passed | " in text for name in steps)

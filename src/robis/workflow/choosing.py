@@ -81,7 +81,7 @@ class Category:
         return median(min(size) for size in self.sizes)
 
 
-# Measured on an AMD EPYC, as far as docs/choosing.md says; the others are estimates.
+# Measured on an AMD EPYC and an NVIDIA H200, as far as docs/choosing.md says; the others are estimates.
 CPU = Machine(
     "two CPU cores",
     gpu=False,
@@ -100,11 +100,11 @@ GPU = Machine(
     gpu=True,
     encoder="dinov2_reg_vitb14",
     window=2,
-    encode=0.015,
-    step=0.03,
-    pair=0.0005,
+    encode=0.006,
+    step=0.014,
+    pair=0.0001,
     search=0.01,
-    compare=0.001,
+    compare=0.0005,
     megapixel=1.0,
     job=(10.0, 1),
 )
