@@ -12,23 +12,12 @@ import pandas as pd
 import pytest
 import torch
 
-from tests.cluster.slurm import Cluster, missing
+from tests.cluster.slurm import LOOK_EVERY_SECOND, NO_ACCOUNTING, Cluster, missing
 from tests.workflow.conftest import Workspace, write_tiny_dataset
 
 CATEGORIES = ("bolt", "nut", "washer")
 # The number of threads is the one thing of a profile that may change the last digit of a result.
 THREADS = [f"{rule}=1" for rule in ("crop", "train", "infer", "merge", "binarize", "refine", "evaluate")]
-# No accounting here, and a local disk.
-FOR_TESTS = ["--slurm-status-command=squeue", "--slurm-init-seconds-before-status-checks=1", "--latency-wait=10"]
-# Jobs of seconds: the plugin looks at them 10 s later each time that none has ended.
-LOOK_EVERY_SECOND = """
-from snakemake.cli import main
-from snakemake_executor_plugin_slurm import Executor
-
-Executor.next_seconds_between_status_checks = property(lambda self: 1, lambda self, seconds: None)
-main()
-"""
-
 needs_no_gpu = pytest.mark.skipif(torch.cuda.is_available(), reason="on a GPU, sums may differ in their last digit")
 
 
@@ -116,7 +105,7 @@ class SlurmRun:
         self.workspace = workspace
         self.beside: dict[str, str] = {}
         self.jobs: list[dict[str, str]] = []
-        command = snakemake(workspace, "slurm", *FOR_TESTS)
+        command = snakemake(workspace, "slurm", *NO_ACCOUNTING)
         with open(workspace.folder / "snakemake.log", "w") as log:
             self.process = subprocess.Popen(
                 command, stdout=log, stderr=subprocess.STDOUT, env=workspace.environment | cluster.environment

@@ -53,6 +53,16 @@ NodeName={node} NodeAddr=127.0.0.1 CPUs=64 RealMemory=512000 Gres=gpu:{gpus} Sta
 PartitionName=cpu Nodes={node} Default=YES MaxTime=INFINITE State=UP
 PartitionName=gpu Nodes={node} MaxTime=INFINITE State=UP
 """
+# Snakemake's options for it: no accounting, a local disk.
+NO_ACCOUNTING = ["--slurm-status-command=squeue", "--slurm-init-seconds-before-status-checks=1", "--latency-wait=10"]
+# Snakemake as a program: the plugin looks at jobs 10 s later each time that none has ended, but these take seconds.
+LOOK_EVERY_SECOND = """
+from snakemake.cli import main
+from snakemake_executor_plugin_slurm import Executor
+
+Executor.next_seconds_between_status_checks = property(lambda self: 1, lambda self, seconds: None)
+main()
+"""
 
 
 def missing() -> str | None:

@@ -18,7 +18,7 @@ from benchmarks.harness import Call, DifferentResultsError, Fact, Measured, Opti
 
 # Benchmarks that have tests of their own.
 ELSEWHERE = ("infer", "train", "gpu", "memory", "jobs", "latency")
-SLOW = dict.fromkeys(("incremental", "plan", "whole"), pytest.mark.workflow)
+SLOW = dict.fromkeys(("cluster", "incremental", "plan", "whole"), pytest.mark.workflow)
 # Benchmark -> targets of its rows in quick mode.
 TARGETS: dict[str, list[float | None]] = {
     "crop": [4.0, None, None],
