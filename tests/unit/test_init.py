@@ -150,7 +150,8 @@ def test_the_config_is_short_and_its_plan_stands(here: Path, kind: Callable[[Pat
             assert window == "image" or window <= max(8, min(sides))
     kinds = {problem.kind.singular for problem in advice(project)}
     assert kinds <= {"category has few training images", "category has defects smaller than a mask pixel"}
-    assert settings.encoder.name == ("dinov2_reg_vitb14" if gpu else "efficientnet_lite0")
+    expected = ("dinov2_reg_vitb14", "bf16") if gpu else ("efficientnet_lite0", "float32")
+    assert (settings.encoder.name, settings.infer.precision) == expected
 
 
 @pytest.mark.parametrize(
