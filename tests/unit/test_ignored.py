@@ -163,6 +163,16 @@ def test_a_category_that_holds_its_mask_stays_one(nuts: Path) -> None:
     assert list_categories(Source("mvtec_ad", nuts, ignore="nut/ignore.png")) == ["nut"]
 
 
+def test_a_category_with_masks_among_its_images_stays_one(nuts: Path) -> None:
+    write_ignore(nuts / "nut" / "train" / "good" / "000_ignore.png", corner(6, 8, (1, 1)))
+    source = Source("mvtec_ad", nuts, ignore="nut/{split}/{name}_ignore.png")
+    assert list_categories(source) == ["nut"]
+    assert [sample.ignore for sample in list_samples(source, "nut", "train")][:2] == [
+        "nut/train/good/000_ignore.png",
+        None,
+    ]
+
+
 @pytest.mark.parametrize("pattern", ["{category}/train/good/a.png", "{category}/{split}/{name}_ignore.png"])
 def test_masks_among_the_images_are_no_images(nuts: Path, pattern: str) -> None:
     ids = [sample.sample_id for sample in list_samples(Source("mvtec_ad", nuts), "nut", "train")]

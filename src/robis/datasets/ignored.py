@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Collection, Sequence
 from dataclasses import replace
+from fnmatch import fnmatchcase
 from functools import lru_cache
 from pathlib import Path
 
+from robis.datasets.folders import images_in, subfolders
 from robis.datasets.samples import Sample, Source
 from robis.datasets.words import folded
 from robis.errors import DataError
@@ -48,7 +51,19 @@ def folder_of_masks(source: Source, splits: Collection[str]) -> str | None:
     root = Path(os.path.normpath(source.root.absolute()))
     pattern = Path(os.path.normpath(root / Path(source.ignore).expanduser()))
     parts = pattern.relative_to(root).parts if pattern.is_relative_to(root) else ()
-    return parts[0] if len(parts) > 2 and folded(parts[1]) in {"{split}", *map(folded, splits)} else None
+    if len(parts) <= 2 or folded(parts[1]) not in {"{split}", *map(folded, splits)}:
+        return None
+    # A category whose masks lie among its images has images in its splits that are no masks.
+    mask = glob_pattern(str(pattern))
+    folders = subfolders(root / parts[0], lambda name: folded(name) in {*map(folded, splits)})
+    files = (file for folder in folders for file in images_in(folder, nested=True))
+    return parts[0] if all(fnmatchcase(str(file), mask) for file in files) else None
+
+
+def glob_pattern(pattern: str) -> str:
+    """The paths that `dataset.ignore` may stand for, as a pattern of `fnmatch`."""
+    literal = "".join(f"[{character}]" if character in "*?[" else character for character in pattern)
+    return re.sub(r"\{(category|split|name)\}", "*", literal)
 
 
 def ignore_path(source: Source, **fields: str) -> str:
