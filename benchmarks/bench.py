@@ -69,6 +69,7 @@ BENCHMARKS = {
     "latency": Benchmark("one image by a pack: the library, ONNX Runtime and OpenVINO, first and next images"),
     "end_to_end": Benchmark("a folder of images to metrics, beside anomalib: time, memory, disk"),
     "cluster": Benchmark("the categories and splits of MVTec AD 2 on a SLURM of this machine, by groups of jobs"),
+    "growth": Benchmark("CPU time and memory of every stage without a model for 10 to 1,000 images"),
     "plan": Benchmark("Snakemake's dry run for 10 to 1,000 categories"),
 }
 SUITE = [name for name, benchmark in BENCHMARKS.items() if benchmark.suite]

@@ -1,4 +1,4 @@
-"""The stages without a model on the files of `benchmarks.cases.memory`, each for a process of its own.
+"""The stages without a model on the files of `benchmarks.cases`, each for a process of its own.
 
 Imports are inside the functions: what a stage imports is part of what its process holds.
 """
@@ -76,3 +76,37 @@ def evaluate(folder: str, threads: int) -> Callable[[], object]:
     )
     outputs = (root / "out" / "metrics.parquet", root / "out" / "curves.parquet")
     return partial(evaluate_split, files, *outputs, EvaluatedRun("d", "c", "test"), threads=threads)
+
+
+def first_fingerprint(folder: str, threads: int) -> Callable[[], object]:
+    """The fingerprint of all images, none of which is known yet."""
+    from robis.workflow.fingerprints import fingerprint
+
+    root = Path(folder)
+    names = [path.relative_to(root).as_posix() for path in root.rglob("*.png")]
+    return partial(fingerprint, root, names, root / "memory.json", threads=threads)
+
+
+def copies(folder: str, threads: int) -> Callable[[], object]:
+    """What the audit does without a model: the measures of all images, and the pairs that are near copies."""
+    from robis.audit.copies import find_copies
+    from robis.audit.measures import measure
+    from robis.io.threads import threaded
+
+    files = sorted(Path(folder).rglob("*.png"))
+
+    def run() -> int:
+        measures = list(threaded(measure, files, threads))
+        return len(find_copies([each.digest for each in measures], [each.small for each in measures], threads))
+
+    return run
+
+
+def clusters(folder: str, threads: int) -> Callable[[], object]:
+    """The clusters of the embeddings of a split's regions."""
+    import numpy as np
+
+    from robis.clusters.grouping import cluster
+
+    embeddings = np.load(Path(folder) / "embeddings.npy")
+    return lambda: cluster(embeddings).count

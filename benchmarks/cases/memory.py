@@ -45,7 +45,7 @@ def rows(options: harness.Options, sizes: Sizes) -> Iterator[harness.Fact]:
     """Small images (512 x 612, tiles of 128), so that a thousand fit: it is the growth that is shown."""
     folders = {count: options.folder / str(count) for count in sizes.images}
     for count, folder in folders.items():
-        _prepare(folder, count)
+        prepare(folder, count, SIZE, WINDOW)
     for stage in sizes.stages:
         function, chosen = CALLS[stage]
         values: dict[str, str | float | None] = {}
@@ -59,12 +59,12 @@ def rows(options: harness.Options, sizes: Sizes) -> Iterator[harness.Fact]:
         yield harness.Fact(TABLE, stage, values)
 
 
-def _prepare(folder: Path, count: int) -> None:
+def prepare(folder: Path, count: int, size: tuple[int, int], window: int) -> None:
     """The files of a split of `count` images, eight of them different, the others links to these."""
-    inputs.write_samples(folder / "samples.parquet", count, SIZE, masks=True)
-    write_tile_maps(folder, count, SIZE, WINDOW)
+    inputs.write_samples(folder / "samples.parquet", count, size, masks=True)
+    write_tile_maps(folder, count, size, window)
     rng = np.random.default_rng(0)
-    quarter = (round(SIZE[0] / 4), round(SIZE[1] / 4))
+    quarter = (round(size[0] / 4), round(size[1] / 4))
     for index, name in enumerate(inputs.names(count)):
         files = {
             "images": folder / "images" / f"{name}.png",
@@ -78,8 +78,8 @@ def _prepare(folder: Path, count: int) -> None:
             continue
         for path in files.values():
             path.parent.mkdir(parents=True, exist_ok=True)
-        anomaly_map, truth = inputs.map_and_truth(rng, SIZE, inputs.defects_of(index))
-        inputs.write_png(files["images"], inputs.photo(rng, SIZE))
+        anomaly_map, truth = inputs.map_and_truth(rng, size, inputs.defects_of(index))
+        inputs.write_png(files["images"], inputs.photo(rng, size))
         write_mask(files["truth"], truth)
         small = cv2.resize(anomaly_map.astype(np.float32), quarter[::-1])
         inputs.write_map(files["maps"], small.astype(np.float16))
