@@ -52,7 +52,7 @@ class Sizes:
 
 
 FULL = Sizes()
-QUICK = Sizes(images=(4, 12), stages=("index", "merge", "copies (audit_images)", "cluster_regions"))
+QUICK = Sizes(images=(4, 12), stages=("merge", "copies (audit_images)"))
 
 
 def rows(options: harness.Options, sizes: Sizes) -> Iterator[harness.Fact]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,7 +13,7 @@ import pytest
 from scipy import stats
 from skimage.measure import blur_effect
 
-from robis.audit.copies import Pair, find_copies
+from robis.audit.copies import ROWS_AT_ONCE, Pair, candidates, find_copies, largest
 from robis.audit.findings import Audited, find, in_words, order
 from robis.audit.measures import Measures, measure, sharpness, shrunk
 from robis.audit.outliers import robust_z
@@ -83,6 +84,35 @@ def test_photos_of_alike_parts_are_no_copies_however_few(rng: np.random.Generato
 def test_every_copy_is_paired_with_the_first() -> None:
     flat = np.zeros((20, 30), np.float32)
     assert find_copies(["a", "b", "a", "a"], [flat, flat + 1, flat, flat])[:2] == [Pair(0, 2, 0.0), Pair(0, 3, 0.0)]
+
+
+def test_candidates_have_the_most_similar_deviations_from_the_mean_spectrum(rng: np.random.Generator) -> None:
+    # More images than are compared at a time.
+    spectra = rng.normal(5, 1, (ROWS_AT_ONCE + 40, 30)).astype(np.float32)
+    centered = spectra - spectra.mean(0)
+    lengths = np.linalg.norm(centered, axis=1)
+    likeness = (centered @ centered.T) / np.outer(lengths, lengths)
+    np.fill_diagonal(likeness, -2)
+    nearest = np.argsort(-likeness, axis=1)[:, :5]
+    expected = {(min(a, b), max(a, b)) for a, row in enumerate(nearest.tolist()) for b in row}
+    assert candidates(spectra.copy()) == sorted(expected)
+
+
+def test_of_equal_values_the_first_are_the_largest() -> None:
+    assert largest(np.array([1.0, 3.0, 2.0, 2.0, 0.0, 2.0]), 3) == [1, 2, 3]
+    assert largest(np.zeros(6), 2) == [0, 1]
+
+
+def test_textures_of_all_images_are_not_in_memory_together(rng: np.random.Generator) -> None:
+    pictures = [rng.integers(0, 255, (256, 256)).astype(np.float16) for _ in range(64)]
+    tracemalloc.start()
+    try:
+        assert find_copies([str(number) for number in range(64)], pictures) == []
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    # float32 textures of all 64: 17 MB.
+    assert peak < 12_000_000
 
 
 def test_sharpness_is_one_minus_scikit_images_blur_effect(rng: np.random.Generator) -> None:

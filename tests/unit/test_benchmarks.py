@@ -12,7 +12,7 @@ import pytest
 
 from benchmarks import bench, harness, rates, tables
 from benchmarks.bench import BENCHMARKS
-from benchmarks.cases import index, latency, musc, submission, superadd
+from benchmarks.cases import growth, index, latency, musc, submission, superadd
 from benchmarks.cases.metrics import equal_metrics
 from benchmarks.harness import Call, DifferentResultsError, Fact, Measured, Options, Row, Timings, Work
 
@@ -81,6 +81,20 @@ def test_latency_has_the_fastest_times_and_ratios_to_the_library() -> None:
         **{"ONNX Runtime, first, s": 1, "ONNX Runtime, ms": 100, "ONNX Runtime, CPU ms": "100 (100-100)"},
         **{"library / ONNX Runtime, ms": 2.0, "library / ONNX Runtime, CPU ms": 2.0},
     }
+
+
+def test_growth_tells_what_each_further_image_takes() -> None:
+    linear, quadratic = ({n: (2 + 0.01 * n**power, 100.0 + n) for n in (10, 20, 40)} for power in (1, 2))
+    assert growth.columns(linear) == {
+        "10 images, CPU s": 2.1,
+        "each further to 20, CPU ms": pytest.approx(10),
+        "each further to 40, CPU ms": pytest.approx(10),
+        "10 images, MB": 110,
+        "40 images, MB": 140,
+    }
+    # (16 - 4) / 20 and (4 - 1) / 10 seconds.
+    columns = growth.columns(quadratic)
+    assert [columns[f"each further to {n}, CPU ms"] for n in (20, 40)] == [pytest.approx(300), pytest.approx(600)]
 
 
 def test_stages_without_a_model_do_not_import_torch() -> None:

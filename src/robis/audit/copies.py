@@ -7,7 +7,7 @@ aligned, and a pair counts where it is far more alike than most images are to th
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import cv2
@@ -32,6 +32,8 @@ MOST_SHIFT = 0.25
 MARGIN = 4
 LEAST_SIDE = 16
 TINY = 1e-6
+# Spectra that are compared with all others at the same time.
+ROWS_AT_ONCE = 128
 
 
 @dataclass(frozen=True)
@@ -58,7 +60,7 @@ def find_copies(digests: Sequence[str], small: Sequence[np.ndarray], threads: in
     firsts = [first_of.setdefault(digest, number) for number, digest in enumerate(digests)]
     exact = [Pair(first, number, 0.0) for number, first in enumerate(firsts) if first != number]
     different = np.array(sorted(first_of.values()))
-    pictures = [small[number].astype(np.float32) for number in different]
+    pictures = [small[number] for number in different]
     near = [
         Pair(int(different[pair.first]), int(different[pair.second]), pair.distance)
         for pair in _near(pictures, threads)
@@ -69,9 +71,12 @@ def find_copies(digests: Sequence[str], small: Sequence[np.ndarray], threads: in
 def _near(pictures: Sequence[np.ndarray], threads: int) -> list[Pair]:
     if len(pictures) < 2:
         return []
-    numbers = list(_candidates(np.stack([spectrum(picture) for picture in pictures])))
-    fine = [_fine(picture) for picture in pictures]
-    compared = threaded(lambda pair: distance(fine[pair[0]], fine[pair[1]]), numbers, threads)
+    spectra = np.empty((len(pictures), SPECTRUM_SIDE * (SPECTRUM_SIDE // 2 + 1)), np.float32)
+    for row, picture in zip(spectra, pictures, strict=True):
+        row[:] = spectrum(picture)
+    numbers = candidates(spectra)
+    # Textures are made again for every pair: those of all images would take far more memory than the pictures.
+    compared = threaded(lambda pair: distance(*(_fine(pictures[number]) for number in pair)), numbers, threads)
     pairs = [Pair(*pair, value) for pair, value in zip(numbers, compared, strict=True)]
     return [pair for pair, is_near in zip(pairs, _are_near(pairs, len(pictures)), strict=True) if is_near]
 
@@ -88,23 +93,36 @@ def _are_near(pairs: Sequence[Pair], count: int) -> np.ndarray:
     return distances <= min(FARTHEST, SHARE * float(np.median(nearest)))
 
 
-def _candidates(spectra: np.ndarray) -> Iterator[tuple[int, int]]:
-    """Pairs of images, each with those whose spectra (N, F) differ from the mean one in the most similar way."""
-    spectra = spectra - spectra.mean(0)
-    spectra /= np.linalg.norm(spectra, axis=1, keepdims=True) + TINY
+def candidates(spectra: np.ndarray) -> list[tuple[int, int]]:
+    """Pairs of images, each with those whose spectra (N, F) differ from the mean one in the most similar way.
+
+    The spectra are changed in place.
+    """
+    spectra -= spectra.mean(0)
+    for row in spectra:
+        row /= np.linalg.norm(row) + TINY
+    count = min(CANDIDATES, len(spectra) - 1)
     pairs = set()
-    for number, own in enumerate(spectra):
-        likeness = spectra @ own
-        likeness[number] = -np.inf
-        nearest = np.argsort(-likeness, kind="stable")[: min(CANDIDATES, len(spectra) - 1)]
-        pairs |= {(min(number, other), max(number, other)) for other in nearest.tolist()}
-    yield from sorted(pairs)
+    for start in range(0, len(spectra), ROWS_AT_ONCE):
+        # One product of matrices: a product for each image would read all spectra from memory as often.
+        for number, likeness in enumerate(spectra[start : start + ROWS_AT_ONCE] @ spectra.T, start):
+            likeness[number] = -np.inf
+            pairs |= {(min(number, other), max(number, other)) for other in largest(likeness, count)}
+    return sorted(pairs)
+
+
+def largest(values: np.ndarray, count: int) -> list[int]:
+    """The places of the `count` largest of values (N,), the first ones on ties; in ascending order."""
+    least = np.partition(values, len(values) - count)[len(values) - count]
+    above = np.flatnonzero(values > least)
+    ties = np.flatnonzero(values == least)[: count - len(above)]
+    return sorted([*above.tolist(), *ties.tolist()])
 
 
 def spectrum(picture: np.ndarray) -> np.ndarray:
     """Logarithms of the amplitudes of a gray picture (h, w), float32 (F,): a shift changes them little."""
     side = SPECTRUM_SIDE
-    square = cv2.resize(picture, (side, side), interpolation=cv2.INTER_AREA)
+    square = cv2.resize(picture.astype(np.float32), (side, side), interpolation=cv2.INTER_AREA)
     window = cv2.createHanningWindow((side, side), cv2.CV_32F)
     amplitudes: np.ndarray = np.abs(np.fft.rfft2((square - square.mean()) * window))
     return np.log1p(amplitudes).ravel().astype(np.float32)
@@ -113,7 +131,7 @@ def spectrum(picture: np.ndarray) -> np.ndarray:
 def _fine(picture: np.ndarray) -> np.ndarray:
     """Texture of a gray picture, without what is coarse; independent of brightness."""
     height, width = (max(LEAST_SIDE, side) for side in picture.shape)
-    picture = cv2.resize(picture, (width, height), interpolation=cv2.INTER_LINEAR)
+    picture = cv2.resize(picture.astype(np.float32), (width, height), interpolation=cv2.INTER_LINEAR)
     return cv2.GaussianBlur(picture, (0, 0), FINE) - cv2.GaussianBlur(picture, (0, 0), COARSE)
 
 
