@@ -56,6 +56,7 @@ BENCHMARKS = {
     "jobs": Benchmark("fixed cost of every job: imports and Snakemake's own part", suite=True),
     "whole": Benchmark("the demo through the real workflow", suite=True),
     "gpu": Benchmark("`make bench-gpu`: INP-Former's training and inference on a GPU"),
+    "encoders_cpu": Benchmark("encoders on a CPU: weights channels-last, tiles in batches, bf16"),
     "musc": Benchmark("MuSc's scoring and neighborhoods, beside the published formulation"),
     "musc_gpu": Benchmark("MuSc's scoring of a whole split on a GPU, and the rate of its products"),
     "superadd": Benchmark("SuperADD's nearest distances and neighbors, beside the full distance matrix"),

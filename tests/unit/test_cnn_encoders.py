@@ -340,6 +340,15 @@ def test_maps_alone_need_no_places(tiles: Tensor, monkeypatch: pytest.MonkeyPatc
     assert all(map(torch.equal, encoder.layer_maps(tiles), expected))
 
 
+def test_maps_are_interpolated_along_rows_and_columns(lite0: CnnEncoder) -> None:
+    """By einsum, in float64."""
+    maps = lite0.maps(torch.randn(2, 3, 160, 160, generator=torch.Generator().manual_seed(6)))
+    for values, rows, columns, tokens in zip(maps, lite0._rows, lite0._columns, lite0._gridded(maps), strict=True):
+        placed = torch.einsum("ih,bchw,jw->bijc", rows.double(), values.double(), columns.double()).flatten(1, 2)
+        expected = placed / placed.square().mean(-1, keepdim=True).sqrt()
+        torch.testing.assert_close(tokens.double(), expected, rtol=1e-4, atol=1e-5)
+
+
 def test_stages_without_maps_at_a_size_are_refused() -> None:
     with pytest.raises(ConfigError, match=r"dla34 cannot be run at 225 pixels"):
         build_encoder("dla34", weights="random", input_size=225)

@@ -144,7 +144,10 @@ class CnnEncoder(Encoder):
         for number, (values, rows, columns) in enumerate(zip(maps, self._rows, self._columns, strict=True)):
             # Not in mixed precision: eight bits of an interpolation's weight would move values.
             with torch.autocast(values.device.type, enabled=False):
-                layer = (rows @ values.float() @ columns.T).flatten(2).transpose(1, 2)
+                # Channels come last, as convolutions give them: two large products, not one for each channel.
+                values = values.float().permute(0, 2, 3, 1)
+                placed = (rows @ values.flatten(2)).unflatten(2, values.shape[2:])
+                layer = (columns @ placed).flatten(1, 2)
                 layer = layer / layer.square().mean(-1, keepdim=True).sqrt().clamp_min(SMALLEST_NORM)
                 tokens.append(layer @ self._projections[number] if self._projections else layer)
         return tokens
