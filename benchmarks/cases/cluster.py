@@ -1,7 +1,7 @@
 """All of MVTec AD 2's categories and splits, with tiny images, on a SLURM of this machine: submissions and time.
 
-As root on Debian or Ubuntu, after `make cluster`. Nothing waits in this cluster's queue, and all jobs share the cores of
-one machine: the times show what groups cost, the submissions what they save elsewhere.
+As root on Debian or Ubuntu, after `make cluster`. Nothing waits in this cluster's queue, and all jobs share the cores
+of one machine: the times show what groups cost, the submissions what they save elsewhere.
 """
 
 from __future__ import annotations

@@ -37,7 +37,7 @@ class Sizes:
         neighborhoods: sides of the neighborhoods.
         precision: of the products: bf16, fp16 or float32.
         matrix: side of the product that tells the library's rate.
-        sweep: whether other launch sizes of the kernel are timed, too.
+        sweep: whether other launch sizes of the kernel are timed, too; not in float32, which it does not multiply.
     """
 
     images: int = 200
@@ -67,7 +67,7 @@ def rows(options: Options, sizes: Sizes) -> Iterator[Row | Fact]:
     yield row
     milliseconds = 1000 * products.seconds(options.repeats)
     yield Fact("Rate of MuSc's products", sizes.precision, _rates(sizes, milliseconds, options))
-    if sizes.sweep:
+    if sizes.sweep and sizes.precision != "float32":
         yield from _sweep(products, sizes)
     del products
     yield Fact("MuSc's scoring of one split", _describe(sizes), _split(sizes, milliseconds, options))
@@ -184,9 +184,7 @@ def _sweep(products: PairProducts, sizes: Sizes) -> Iterator[Fact]:
     """Other launch sizes of the kernel; those that the chip cannot hold are noted."""
     from robis.detectors.musc import kernel
 
-    full = sizes.precision == "float32"
-    pieces = [(64, 64), (128, 64), (128, 128)] if full else [(128, 128), (128, 256), (256, 128), (64, 256)]
-    steps = (16, 32) if full else (32, 64)
+    pieces, steps = [(128, 128), (128, 256), (256, 128), (64, 256)], (32, 64)
     launches = [
         kernel.Launch(rows, cols, channels, warps, stages)
         for rows, cols in pieces
