@@ -20,6 +20,20 @@ FLAGS = (
     *("--remote-debugging-pipe", "--force-color-profile=srgb"),
 )
 TIMEOUT = 60.0
+_MIDDLE = """(async () => {
+    const frame = () => new Promise(requestAnimationFrame);
+    for (let before = null, place = ""; ; ) {
+        const element = document.querySelector(%s);
+        if (!element) return null;
+        element.scrollIntoView({block: "nearest"});
+        const {left, top, width, height} = element.getBoundingClientRect();
+        const now = [left + width / 2, top + height / 2];
+        if (element === before && now.join() === place) return now;
+        [before, place] = [element, now.join()];
+        await frame();
+        await frame();
+    }
+})()"""
 
 
 def find_chromium() -> str | None:
@@ -163,14 +177,14 @@ class Chromium:
             self.send("Input.dispatchMouseEvent", type=kind, x=x, y=y, button="left", clickCount=1)
 
     def middle(self, selector: str) -> tuple[float, float]:
-        """Where an element is in the window, in pixels; it is scrolled into sight first."""
-        found = self.run(
-            f"""(() => {{ const e = document.querySelector({json.dumps(selector)}); if (!e) return null;
-            e.scrollIntoView({{block: "nearest"}}); const r = e.getBoundingClientRect();
-            return [r.left + r.width / 2, r.top + r.height / 2]; }})()"""
-        )
-        assert found, f"nothing is found by {selector}"
-        return found[0], found[1]
+        """Where an element is in the window, in pixels; it is scrolled into sight first.
+
+        Waits until two frames in a row show the same element at the same place: a page that draws it again between
+        the press and the release of a button would get no click.
+        """
+        middle = self.run(_MIDDLE % json.dumps(selector))
+        assert middle, f"no element matches {selector}"
+        return middle[0], middle[1]
 
     def wheel(self, x: float, y: float, by: float) -> None:
         """Turn the wheel at a point of the window."""

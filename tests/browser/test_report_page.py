@@ -184,6 +184,24 @@ def test_images_are_filtered(browser: Chromium, page: Path) -> None:
     assert rows(browser) == ["good/000", "good/001"]
 
 
+def test_the_list_is_drawn_once(browser: Chromium, page: Path) -> None:
+    browser.open(page, "#overview")
+    is_kept = browser.run(
+        """(async () => {
+            const frame = () => new Promise(requestAnimationFrame);
+            location.hash = "#images/1/1";
+            while (!document.querySelector("#list .sample")) await frame();
+            window.first = document.querySelector("#list .sample");
+            await frame();
+            await frame();
+            return first.isConnected;
+        })()"""
+    )
+    assert is_kept, "a row that is drawn again loses a click that has begun"
+    browser.resize(900, 1000)
+    browser.wait("!first.isConnected && document.querySelectorAll('#list .sample').length === 4")
+
+
 def test_images_are_sorted(browser: Chromium, page: Path) -> None:
     open_images(browser, page)
     expected = {

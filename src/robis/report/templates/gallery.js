@@ -1,5 +1,5 @@
 // The list of images: filters, order, and the rows in sight. Other rows are not in the page: lists may be long.
-const gallery = { group: -1, run: -1, versus: -1, view: null, order: [], current: 0, drawn: new Map(), printed: 0 };
+const gallery = { group: -1, run: -1, versus: -1, view: null, order: [], current: 0, drawn: new Map(), printed: 0, width: 0 };
 const SIZES = [[0, 1e-4, "below 0.01 %"], [1e-4, 1e-3, "0.01 to 0.1 %"], [1e-3, 1e-2, "0.1 to 1 %"], [1e-2, 0.1, "1 to 10 %"], [0.1, 2, "above 10 %"]];
 const MOST_PRINTED = 200;
 const OVERSCAN = 900; // pixels above and below the window that are kept drawn
@@ -128,6 +128,7 @@ function layoutOf() {
 
 function resetRows() {
   const list = $("list");
+  gallery.width = list.clientWidth;
   gallery.layout = layoutOf();
   list.classList.toggle("grid", gallery.layout.grid);
   gallery.drawn.forEach((element) => element.remove());
@@ -267,12 +268,8 @@ function startGallery() {
     pending = true;
   };
   addEventListener("scroll", later, { passive: true });
-  let width = 0;
   new ResizeObserver(() => {
-    if (gallery.view && $("list").clientWidth !== width && $("list").offsetParent !== null) {
-      width = $("list").clientWidth;
-      resetRows();
-    }
+    if (gallery.view && $("list").clientWidth !== gallery.width && $("list").offsetParent !== null) resetRows();
   }).observe($("list"));
   $("list").addEventListener("click", (event) => {
     const sample = event.target.closest(".sample");
