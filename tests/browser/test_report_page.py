@@ -82,14 +82,14 @@ def open_images(browser: Chromium, page: Path, fragment: str = "#images/1/1", co
     browser.wait(f"document.querySelectorAll('#list .sample').length === {count}")
 
 
-@pytest.mark.parametrize("dark", [False, True])
-def test_every_view_opens_without_a_complaint(browser: Chromium, page: Path, dark: bool) -> None:
-    browser.resize(1400, 1000, dark=dark)
+@pytest.mark.parametrize(("width", "dark"), [(1400, False), (420, True)])
+def test_every_view_opens_without_a_complaint(browser: Chromium, page: Path, width: int, dark: bool) -> None:
+    browser.resize(width, 1000, dark=dark)
     for view, ready in {
         "overview": "document.querySelectorAll('table.metrics').length === 3",
         "figures": "document.querySelectorAll('#figures figure svg').length >= 4",
-        "images": "document.querySelectorAll('#list .sample').length === 4",
-        "compare": "document.querySelectorAll('#list .of-run').length === 8",
+        "images": "document.querySelectorAll('#list .sample').length >= 2",
+        "compare": "document.querySelectorAll('#list .of-run').length >= 4",
         "run": "document.querySelector('.versions') !== null",
     }.items():
         browser.open(page, f"#{view}")
@@ -97,6 +97,7 @@ def test_every_view_opens_without_a_complaint(browser: Chromium, page: Path, dar
         shown = browser.run("[...document.querySelectorAll('.view')].filter((v) => v.offsetParent).length")
         assert shown == 1, view
         assert browser.run(f"document.querySelector('.bar [aria-current]').getAttribute('href') === '#{view}'")
+        assert browser.run("(scrollTo(600, 0), scrollX)") == 0, f"{view} is wider than the window"
     background = browser.run("getComputedStyle(document.body).backgroundColor")
     assert (sum(map(int, background[4:-1].split(","))) < 120) == dark
 
