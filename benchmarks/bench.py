@@ -71,6 +71,7 @@ BENCHMARKS = {
     "end_to_end": Benchmark("a folder of images to metrics, beside anomalib: time, memory, disk"),
     "cluster": Benchmark("the categories and splits of MVTec AD 2 on a SLURM of this machine, by groups of jobs"),
     "growth": Benchmark("CPU time and memory of every stage without a model for 10 to 1,000 images"),
+    "large": Benchmark("peak memory of every stage without a model on one image of 14,000 x 14,000 pixels"),
     "plan": Benchmark("Snakemake's dry run for 10 to 1,000 categories"),
 }
 SUITE = [name for name, benchmark in BENCHMARKS.items() if benchmark.suite]

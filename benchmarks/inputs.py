@@ -100,6 +100,13 @@ def write_samples(
     table.astype({"mask": "str"}).to_parquet(path, index=False)
 
 
+def write_scores(path: Path, count: int) -> None:
+    """A table of the scores of `count` images, all judged anomalous."""
+    rng = np.random.default_rng(0)
+    scores = {"score": rng.random(count), "rescored": rng.random(count), "is_anomalous": True}
+    pd.DataFrame({"sample_id": names(count), **scores}).to_parquet(path, index=False)
+
+
 def write_png(path: Path, pixels: np.ndarray) -> None:
     """Write a picture or a mask as PNG, at Pillow's own compression."""
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -21,25 +21,25 @@ def crop(folder: str, threads: int) -> Callable[[], object]:
     return partial(crop_split, root / "samples.parquet", root, output, cutting, threads=threads)
 
 
-def merge(folder: str, threads: int) -> Callable[[], object]:
-    """Tile maps to anomaly maps at a quarter of the images' size."""
+def merge(folder: str, threads: int, scale: float = 0.25, blend: str = "mean") -> Callable[[], object]:
+    """Tile maps to anomaly maps, at a quarter of the images' size unless `scale` says otherwise."""
     from robis.tiles.files import TileMaps
     from robis.tiles.merge import merge_split
 
     root = Path(folder)
     maps = TileMaps(root / "tile_maps.npy", root / "tile_maps.parquet")
     arguments = (root / "samples.parquet", maps, maps.maps, root / "out" / "maps")
-    return partial(merge_split, *arguments, scale=0.25, blend="mean", threads=threads)
+    return partial(merge_split, *arguments, scale=scale, blend=blend, threads=threads)
 
 
-def binarize(folder: str, threads: int) -> Callable[[], object]:
+def binarize(folder: str, threads: int, method: str = "robis") -> Callable[[], object]:
     """Anomaly maps to coarse masks."""
     from robis.binarization.stage import SplitMaps, Thresholding, binarize_split
 
     root = Path(folder)
     split = SplitMaps(root / "samples.parquet", root / "maps")
     arguments = (split, split, root / "out" / "coarse", root / "out" / "thresholds.parquet")
-    return partial(binarize_split, *arguments, Thresholding("robis"), threads=threads)
+    return partial(binarize_split, *arguments, Thresholding(method), threads=threads)
 
 
 def refine(folder: str, threads: int, method: str) -> Callable[[], object]:
@@ -60,6 +60,18 @@ def score_images(folder: str, threads: int) -> Callable[[], object]:
     root = Path(folder)
     files = (root / "samples.parquet", root / "maps", root / "masks", root / "tile_maps.parquet")
     return partial(score, *files, root / "out" / "scores.parquet", Scoring(0.01, "none"), threads=threads)
+
+
+def judge(folder: str, threads: int, scale: float) -> Callable[[], object]:
+    """Maps to verdicts; the held-out images are those that are judged."""
+    from robis.scoring.judge import HeldOut, Judging, judge_split
+    from robis.tiles.files import TileMaps
+
+    root = Path(folder)
+    maps = TileMaps(root / "tile_maps.npy", root / "tile_maps.parquet")
+    held_out = HeldOut(root / "samples.parquet", maps, maps.maps, root / "out" / "held_out.parquet")
+    files = (root / "samples.parquet", root / "maps", maps.table, held_out, root / "out" / "verdicts.parquet")
+    return partial(judge_split, *files, Judging(0.01, 0.0, scale, "mean"), threads=threads)
 
 
 def evaluate(folder: str, threads: int) -> Callable[[], object]:

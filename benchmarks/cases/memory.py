@@ -9,7 +9,6 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-import pandas as pd
 
 from benchmarks import harness, inputs
 from benchmarks.cases.merge import write_tile_maps
@@ -84,6 +83,4 @@ def prepare(folder: Path, count: int, size: tuple[int, int], window: int) -> Non
         small = cv2.resize(anomaly_map.astype(np.float32), quarter[::-1])
         inputs.write_map(files["maps"], small.astype(np.float16))
         write_mask(files["masks"], small > 80)
-    names = inputs.names(count)
-    scores = {"sample_id": names, "score": rng.random(count), "rescored": rng.random(count), "is_anomalous": True}
-    pd.DataFrame(scores).to_parquet(folder / "scores.parquet", index=False)
+    inputs.write_scores(folder / "scores.parquet", count)
