@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Callable, Sequence
+import logging
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -13,7 +15,11 @@ import numpy as np
 from PIL import Image, TiffImagePlugin, UnidentifiedImageError, WebPImagePlugin
 
 from robis.errors import DataError
+from robis.io.png_parts import png_parts
 from robis.io.signatures import content_kind
+from robis.io.tiff_parts import tiff_parts
+
+logger = logging.getLogger(__name__)
 
 # By the formats' names in Pillow; no other of its decoders ever sees a file. A photograph of several (MPO) is a JPEG.
 FORMATS: dict[str, tuple[str, ...]] = {
@@ -54,6 +60,11 @@ TIFF_PIXELS = {2: "signed", 3: "floating-point", 5: "complex", 6: "complex"}
 # OpenCV's own limit. Inspection images are large on purpose, but a damaged header may ask for all memory.
 MAX_PIXELS = 2**30
 
+# From so many pixels on, an image is read in parts where its format allows; about so many pixels in a part.
+LARGE_PIXELS, PART_PIXELS = 2**24, 2**21
+# Pixels whose values are converted at a time.
+BLOCK_PIXELS = 2**16
+
 WHITE = 65535  # of 16 bits
 DEEP_SUFFIXES = (*FORMATS["PNG"], *FORMATS[TiffImagePlugin.TiffImageFile.format])
 
@@ -77,6 +88,7 @@ class _Header:
             compressed pixels only, takes no notice of the highest value of a PNM, and does not read DIB.
         inverted: whether the highest value is black; both see to that themselves unless there are 16 bits.
         lossy: whether the pixels were compressed with loss.
+        parts: what reads the file in parts from the top down; None: it is read whole.
     """
 
     height: int
@@ -85,6 +97,7 @@ class _Header:
     by_pillow: bool = False
     inverted: bool = False
     lossy: bool = False
+    parts: Callable[[Path, int, Callable[[bytes], np.ndarray]], Iterator[np.ndarray]] | None = None
 
 
 def image_size(path: str | Path) -> tuple[int, int]:
@@ -110,7 +123,64 @@ def read_image(path: str | Path, *, bit_depth: int | None = None) -> np.ndarray:
     Raises:
         DataError: the file cannot be decoded, or holds values above white.
     """
-    pixels, header = _decode(path)
+    (height, _), parts = image_parts(path, bit_depth=bit_depth)
+    return joined(parts, height)
+
+
+def joined(parts: Iterator[np.ndarray], height: int) -> np.ndarray:
+    """The image (height, W, 3) of which these are the parts, each released as soon as it is copied."""
+    first = next(parts)
+    if len(first) == height:
+        return first
+    image = np.empty((height, *first.shape[1:]), first.dtype)
+    image[: len(first)] = first
+    row = len(first)
+    for part in parts:
+        image[row : row + len(part)] = part
+        row += len(part)
+    return image
+
+
+def image_parts(path: str | Path, *, bit_depth: int | None = None) -> tuple[tuple[int, int], Iterator[np.ndarray]]:
+    """Read an image as `read_image` does, in parts from the top down.
+
+    Of a large PNG or TIFF, memory holds one part at a time: a few rows, or as many as are compressed together. Small
+    images, turned ones and those of other formats are a single part.
+
+    Args:
+        path: the file.
+        bit_depth: see `read_image`.
+
+    Returns:
+        Height and width; the parts, uint8 (h, width, 3) RGB, which are decoded as they are asked for.
+
+    Raises:
+        DataError: as `read_image`, also while parts are decoded.
+    """
+    with _opened(path) as stream:
+        header = _read_header(path, stream)
+    return (header.height, header.width), _parts(path, header, bit_depth)
+
+
+def _parts(path: str | Path, header: _Header, bit_depth: int | None) -> Iterator[np.ndarray]:
+    row = 0
+    if header.parts and header.height * header.width >= LARGE_PIXELS:
+        # The decoder of whole files also decodes the parts, which are files: parts and whole are the same to the bit.
+        parts = header.parts(Path(path), PART_PIXELS, partial(_decode_data, header=header))
+        try:
+            for part in parts:
+                pixels = _in_8_bits(path, part, header, bit_depth)
+                row += len(part)
+                yield pixels
+        # What decoders raise for damaged files has no common type. Reading the whole file says what is wrong.
+        except Exception:
+            logger.debug("%s: read whole from row %d on.", path, row, exc_info=True)
+    if row < header.height:
+        yield _in_8_bits(path, _decode(path, header)[0], header, bit_depth)[row:]
+
+
+def _in_8_bits(path: str | Path, pixels: np.ndarray, header: _Header, bit_depth: int | None) -> np.ndarray:
+    """Decoded pixels as uint8, see `read_image`."""
     if pixels.dtype != np.uint16:
         return pixels
     if bit_depth is None or header.by_pillow:
@@ -127,7 +197,16 @@ def read_image(path: str | Path, *, bit_depth: int | None = None) -> np.ndarray:
 
 def _to_8_bits(values: np.ndarray, white: int) -> np.ndarray:
     """The nearest uint8 values of uint16 ones from 0 to `white`, halves rounded up."""
-    return ((2 * 255 * values.astype(np.uint32) + white) // (2 * white)).astype(np.uint8)
+    pixels = np.empty(values.shape, np.uint8)
+    for rows in _blocks(values):
+        pixels[rows] = (2 * 255 * values[rows].astype(np.uint32) + white) // (2 * white)
+    return pixels
+
+
+def _blocks(pixels: np.ndarray) -> Iterator[slice]:
+    """Rows of an image (H, W, 3), a few at a time, so that what is computed of them takes little memory."""
+    step = max(1, BLOCK_PIXELS // max(1, pixels.shape[1]))
+    return (slice(top, top + step) for top in range(0, len(pixels), step))
 
 
 def highest_value(path: str | Path) -> int | None:
@@ -229,7 +308,8 @@ def _header_of(path: str | Path, image: Image.Image) -> _Header:
     orientation = _orientation(image)
     height, width = image.size if orientation in EXIF_TRANSPOSED else image.size[::-1]
     lossy = image.format in ("JPEG", "MPO")
-    return _Header(height, width, orientation, by_pillow=image.format in ("PPM", "DIB"), lossy=lossy)
+    parts = png_parts if image.format == "PNG" and orientation == 1 else None
+    return _Header(height, width, orientation, image.format in ("PPM", "DIB"), lossy=lossy, parts=parts)
 
 
 def _orientation(image: Image.Image) -> int:
@@ -259,7 +339,8 @@ def _tiff_header(path: str | Path, image: TiffImagePlugin.TiffImageFile) -> _Hea
     if image.is_animated and (pages := _pages(image)) > 1:
         raise DataError(f"{path}: holds {pages} pages; expected one image per file. Save each page as a file.")
     lossy = tags.get(TiffImagePlugin.COMPRESSION, 1) in TIFF_LOSSY
-    return _Header(height, width, by_pillow=by_pillow, inverted=inverted, lossy=lossy)
+    parts = tiff_parts if _orientation(image) == 1 else None
+    return _Header(height, width, by_pillow=by_pillow, inverted=inverted, lossy=lossy, parts=parts)
 
 
 def _pages(image: TiffImagePlugin.TiffImageFile) -> int:
@@ -275,27 +356,36 @@ def _numbers(value: Any) -> tuple[int, ...]:
     return value if isinstance(value, tuple) else (value,)
 
 
-def _decode(path: str | Path) -> tuple[np.ndarray, _Header]:
-    """Decode an image as uint8 or uint16 (H, W, 3) RGB, as it is shown, with its header.
+def _decode(path: str | Path, header: _Header | None = None) -> tuple[np.ndarray, _Header]:
+    """Decode an image as uint8 or uint16 (H, W, 3) RGB, as it is shown, with its header, which is read without `header`.
 
     Raises DataError when the file cannot be decoded.
     """
+    with _opened(path) as stream:
+        header = header or _read_header(path, stream)
+        stream.seek(0)
+        data = stream.read()
     try:
-        data = Path(path).read_bytes()
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error.strerror}).") from error
-    header = _read_header(path, io.BytesIO(data))
-    try:
-        pixels = _decode_by_pillow(data) if header.by_pillow else _decode_by_opencv(data, header)
+        pixels = _decode_data(data, header)
     # What decoders raise for damaged files has no common type.
-    except Exception:
-        pixels = None
-    if pixels is None:
+    except Exception as error:
         raise DataError(
             f"{path}: not a readable image (its {header.width} x {header.height} pixels are cut short or damaged). "
             f"Copy the file again, or take it out."
-        )
+        ) from error
     return pixels, replace(header, lossy=header.lossy or _is_lossy_webp(data))
+
+
+def _opened(path: str | Path) -> BinaryIO:
+    try:
+        return open(path, "rb")
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({error.strerror}).") from error
+
+
+def _decode_data(data: bytes, header: _Header) -> np.ndarray:
+    """Decode a file, or a part of one that is a file of its own. Raises Exception: of any type, it is damaged."""
+    return _decode_by_pillow(data) if header.by_pillow else _decode_by_opencv(data, header)
 
 
 def _is_lossy_webp(data: bytes) -> bool:
@@ -309,14 +399,15 @@ def _is_lossy_webp(data: bytes) -> bool:
     return data[place : place + 4] == b"VP8 "
 
 
-def _decode_by_opencv(data: bytes, header: _Header) -> np.ndarray | None:
+def _decode_by_opencv(data: bytes, header: _Header) -> np.ndarray:
     flags = cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH | cv2.IMREAD_IGNORE_ORIENTATION
     pixels = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
     if pixels is None or pixels.dtype not in (np.uint8, np.uint16):
-        return None
-    pixels = cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB)
+        raise ValueError("OpenCV does not decode it as 8 or 16 bits")
+    for rows in _blocks(pixels):
+        pixels[rows] = cv2.cvtColor(pixels[rows], cv2.COLOR_BGR2RGB)
     if header.inverted:
-        pixels = WHITE - pixels
+        np.subtract(WHITE, pixels, out=pixels)
     return EXIF_TURNS[header.orientation](pixels) if header.orientation in EXIF_TURNS else pixels
 
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import astuple, dataclass
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import astuple, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,7 +14,7 @@ from robis.errors import DataError
 from robis.io.arrays import atomic_array, open_array, release
 from robis.io.damage import damaged
 from robis.io.ignored import filled
-from robis.io.images import read_image
+from robis.io.images import image_parts, joined
 from robis.io.progress import tracked
 from robis.io.reuse import KeptRows, Reuse
 from robis.io.samples import IndexedSample, read_samples
@@ -69,6 +69,22 @@ class Cutting:
     def tile(self, image: np.ndarray, window: Window) -> np.ndarray:
         """The stored tile of a window, uint8 (size, size, 3) RGB; without a size the image uint8 (H, W, 3) itself."""
         return image if self.size is None else cut(image, window, self.size, self.resample)
+
+    def tiles(self, parts: Iterable[np.ndarray], windows: Sequence[Window]) -> Iterator[np.ndarray]:
+        """The stored tiles of an image, see `tile`, in memory for the rows of one window.
+
+        Args:
+            parts: the image's, from the top down, uint8 (h, W, 3) RGB.
+            windows: the windows, none above the one before.
+        """
+        parts = iter(parts)
+        rows, first = next(parts), 0
+        for window in windows:
+            held = [rows[window.y - first :]]
+            while sum(map(len, held)) < window.height and (part := next(parts, None)) is not None:
+                held.append(part)
+            rows, first = held[0] if len(held) == 1 else np.concatenate(held), window.y
+            yield self.tile(rows, replace(window, y=0))
 
 
 def cut(image: np.ndarray, window: Window, size: int, resample: str = "bilinear") -> np.ndarray:
@@ -141,9 +157,8 @@ def crop_split(
             first, (sample, places) = job
             if missing.isdisjoint(range(first, first + len(places))):
                 return
-            image = filled(_read_indexed(sample, root, cutting.bit_depth), sample.ignored_pixels)
-            for number, window in enumerate(places, start=first):
-                tile = cutting.tile(image, window)
+            parts = _indexed_parts(sample, root, cutting.bit_depth, whole=len(places) == 1)
+            for number, tile in enumerate(cutting.tiles(parts, places), start=first):
                 store[number, : tile.shape[0], : tile.shape[1]] = tile
             release(store)
 
@@ -174,15 +189,23 @@ def _content(path: Path) -> str:
         return str(path)
 
 
-def _read_indexed(sample: IndexedSample, root: Path, bit_depth: int | None) -> np.ndarray:
+def _indexed_parts(
+    sample: IndexedSample, root: Path, bit_depth: int | None, *, whole: bool
+) -> Iterator[np.ndarray]:
+    """The parts of an image from the top down, or a single one, without what is ignored.
+
+    Raises DataError where it is not as the sample table says.
+    """
     path = root / sample.image
-    image = read_image(path, bit_depth=bit_depth)
-    if image.shape[:2] != (sample.height, sample.width):
+    (height, width), parts = image_parts(path, bit_depth=bit_depth)
+    if (height, width) != (sample.height, sample.width):
         raise DataError(
-            f"{path}: {image.shape[1]} x {image.shape[0]} pixels; the sample table says "
+            f"{path}: {width} x {height} pixels; the sample table says "
             f"{sample.width} x {sample.height}. The file changed while robis ran; run it again."
         )
-    return image
+    # What covers ignored pixels is the mean color of the whole image.
+    ignored = sample.ignored_pixels
+    return parts if ignored is None and not whole else iter([filled(joined(parts, height), ignored)])
 
 
 def _starts(plan: Plan) -> Iterator[int]:
