@@ -1,4 +1,4 @@
-"""Peak memory of the stages without a model on one large image, each in its own process: crop by format, then all others.
+"""Peak memory of the stages without a model on one large image, each in its own process.
 
 The maps are as large as the image (`merge.scale` 1), which takes the most memory.
 """
@@ -60,7 +60,9 @@ class Sizes:
 
 
 FULL = Sizes()
-QUICK = Sizes(side=300, formats=("PNG", "TIFF, deflate tiles"), stages=("index", "merge", "judge", "evaluate", "report"))
+QUICK = Sizes(
+    side=300, formats=("PNG", "TIFF, deflate tiles"), stages=("index", "merge", "judge", "evaluate", "report")
+)
 
 
 def rows(options: harness.Options, sizes: Sizes) -> Iterator[harness.Fact]:

@@ -35,9 +35,7 @@ FULL = Sizes()
 QUICK = Sizes(images=2, height=100, width=130, window=64)
 
 
-def write_tile_maps(
-    folder: Path, count: int, size: tuple[int, int], window: int, scale: float = SCALE
-) -> pd.DataFrame:
+def write_tile_maps(folder: Path, count: int, size: tuple[int, int], window: int, scale: float = SCALE) -> pd.DataFrame:
     """Raw maps of all tiles of `count` images, `tile_maps.npy` and its table, as `infer` leaves them."""
     places = windows(size[0], size[1], window, 0.1, "pad")
     side = map_size(window, scale, 518)

@@ -12,7 +12,8 @@ from PIL import Image
 
 from robis.errors import DataError
 from robis.io.atomic import atomic_file, atomic_folder
-from robis.io.images import EXIF_ORIENTATION, image_size, read_image, read_mask
+from robis.io.image_headers import EXIF_ORIENTATION
+from robis.io.images import image_size, read_image, read_mask
 from robis.io.maps import read_map, write_map, write_mask
 from robis.io.threads import threaded
 

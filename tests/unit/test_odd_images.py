@@ -15,7 +15,8 @@ import tifffile
 from PIL import Image, ImageFile, ImageOps
 
 from robis.errors import DataError
-from robis.io.images import EXIF_ORIENTATION, image_size, read_image, read_mask
+from robis.io.image_headers import EXIF_ORIENTATION
+from robis.io.images import image_size, read_image, read_mask
 from robis.io.samples import read_samples
 from robis.tiles.files import TileStore
 from robis.tiles.store import Cutting, crop_split, open_tiles

@@ -11,7 +11,8 @@ import numpy as np
 from PIL import Image
 
 from robis.io.ignored import filled
-from robis.io.images import FORMATS, read_image
+from robis.io.image_headers import FORMATS
+from robis.io.images import read_image
 
 # Longest sides in pixels: of what sharpness is measured on, so that it does not depend on the camera's resolution, and
 # of the small pictures that are compared.

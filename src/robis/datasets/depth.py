@@ -11,7 +11,8 @@ from robis.datasets import problems
 from robis.datasets.problems import Problem
 from robis.datasets.samples import Sample
 from robis.errors import DataError
-from robis.io.images import WHITE, highest_value
+from robis.io.decoding import WHITE
+from robis.io.images import highest_value
 
 # What cameras give.
 DEPTHS = (8, 10, 12, 14)

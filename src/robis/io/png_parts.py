@@ -1,4 +1,4 @@
-"""A PNG in parts from the top down, in memory for one part: each becomes a PNG of its own, for a decoder of whole files.
+"""A PNG in parts from the top down: each becomes a PNG of its own, for a decoder of whole files.
 
 A row may be stored as differences from the row above. A part therefore begins with the last row of the part before,
 stored as it is. Each channel is filtered by itself, so that alpha, which is not read, may have any value there.

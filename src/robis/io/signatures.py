@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-# The formats that `robis.io.images` reads, then what else has been met under an image's name.
+# The formats that `robis.io.image_headers` names, then what else has been met under an image's name.
 _SIGNATURES: tuple[tuple[int, bytes, str], ...] = (
     (0, b"\x89PNG\r\n\x1a\n", "PNG"),
     (0, b"\xff\xd8\xff", "JPEG"),

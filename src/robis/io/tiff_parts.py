@@ -1,4 +1,4 @@
-"""A TIFF in parts from the top down, in memory for one part: each becomes a TIFF of its own, for a decoder of whole files.
+"""A TIFF in parts from the top down: each becomes a TIFF of its own, for a decoder of whole files.
 
 Strips and tiles are compressed independently, so that a part is a copy of some of them as they are.
 """
@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable, Iterator
+from itertools import accumulate
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -50,7 +51,7 @@ def tiff_parts(path: Path, pixels: int, decode: Callable[[bytes], np.ndarray]) -
         page = file.pages.first
         if not isinstance(page, tifffile.TiffPage) or page.compression not in COMPRESSIONS:
             return
-        if page.planarconfig != 1 and page.samplesperpixel > 1 or page.imagedepth != 1:
+        if (page.planarconfig != 1 and page.samplesperpixel > 1) or page.imagedepth != 1:
             return
         yield from map(decode, _files(page, max(1, pixels // page.imagewidth)))
 
@@ -65,14 +66,14 @@ def _files(page: tifffile.TiffPage, count: int) -> Iterator[bytes]:
     for top in range(0, page.imagelength, count):
         rows = min(count, page.imagelength - top)
         data = _rows(page, top, rows) if is_divisible else _segments(page, top // step, -(-rows // step))
-        sizes = np.array([len(each) for each in data])
-        places = 8 + np.cumsum(sizes) - sizes
+        sizes = [len(each) for each in data]
+        places = list(accumulate(sizes[:-1], initial=8))
         values = {WIDTH: [page.imagewidth], LENGTH: [rows]}
         if page.is_tiled:
             values |= {TILE_OFFSETS: places, TILE_BYTES: sizes}
         else:
             values |= {STRIP_OFFSETS: places, STRIP_BYTES: sizes, ROWS_PER_STRIP: [rows if is_divisible else step]}
-        longs = {code: (LONG, len(of), np.asarray(of, f"{order}u4").tobytes()) for code, of in values.items()}
+        longs = {code: (LONG, len(of), struct.pack(f"{order}{len(of)}I", *of)) for code, of in values.items()}
         yield _tiff(order, kept | longs, b"".join(data))
 
 

@@ -13,8 +13,9 @@ from PIL import Image
 from robis.errors import DataError
 from robis.io.arrays import atomic_array, open_array, release
 from robis.io.damage import damaged
+from robis.io.decoding import joined
 from robis.io.ignored import filled
-from robis.io.images import image_parts, joined
+from robis.io.images import image_parts
 from robis.io.progress import tracked
 from robis.io.reuse import KeptRows, Reuse
 from robis.io.samples import IndexedSample, read_samples
@@ -38,6 +39,8 @@ MAP_COLUMNS = ("map_height", "map_width")
 # What a raw tile map may be stored as.
 MAP_TYPES = (np.float16, np.float32)
 
+# Tiles written before their pages are released.
+TILES_AT_ONCE = 64
 # Pillow's filters, which antialias.
 FILTERS = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
 
@@ -160,6 +163,8 @@ def crop_split(
             parts = _indexed_parts(sample, root, cutting.bit_depth, whole=len(places) == 1)
             for number, tile in enumerate(cutting.tiles(parts, places), start=first):
                 store[number, : tile.shape[0], : tile.shape[1]] = tile
+                if number % TILES_AT_ONCE == 0:
+                    release(store)
             release(store)
 
         done = threaded(fill, zip(_starts(plan), plan, strict=True), threads)
@@ -189,9 +194,7 @@ def _content(path: Path) -> str:
         return str(path)
 
 
-def _indexed_parts(
-    sample: IndexedSample, root: Path, bit_depth: int | None, *, whole: bool
-) -> Iterator[np.ndarray]:
+def _indexed_parts(sample: IndexedSample, root: Path, bit_depth: int | None, *, whole: bool) -> Iterator[np.ndarray]:
     """The parts of an image from the top down, or a single one, without what is ignored.
 
     Raises DataError where it is not as the sample table says.
