@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
-from functools import lru_cache
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -24,15 +23,15 @@ from robis.io.tables import read_table
 from robis.io.threads import threaded
 from robis.tiles.files import TileMaps
 from robis.tiles.ignored import has_ignored, ignored_cells
+from robis.tiles.places import Place, band_of, feather, fill_gaps, merged_size
 from robis.tiles.store import map_sizes, open_maps, open_tile_maps
 
 if TYPE_CHECKING:
     import pandas as pd
 
-# x, y, width and height of a window in image pixels.
-Place = tuple[int, int, int, int]
-
 FULL_RANGE = 255.0
+# Pixels of a map that are merged at a time, and tile maps that are read before their pages are released.
+BAND_PIXELS, TILES_AT_ONCE = 2**23, 32
 MAX_VALUE = np.finfo(np.float16).max
 # A range up to here counts as none: float32 could not hold the factor that makes it 0..255.
 FLAT = FULL_RANGE / float(np.finfo(np.float32).max)
@@ -75,11 +74,6 @@ def _not_finite(file: Path, tile: int) -> DataError:
     return damaged(file, problem, "infer")
 
 
-def merged_size(height: int, width: int, scale: float) -> tuple[int, int]:
-    """Size of an image's map: round(height * scale), round(width * scale), at least one pixel."""
-    return max(1, round(height * scale)), max(1, round(width * scale))
-
-
 def whole_map_size(height: int, width: int, scale: float) -> tuple[int, int]:
     """Size of the map of an image whose tokens are joined: both sides times scale, rounded down as in SuperADD."""
     return max(1, int(height * scale)), max(1, int(width * scale))
@@ -111,115 +105,41 @@ def merge_tiles(
     Returns:
         float32 (round(height * scale), round(width * scale)).
     """
-    layout = _layout(tuple(windows), height, width, scale, blend)
-    total = np.zeros(layout.weight.shape, np.float32)
-    for tile_map, part in zip(maps, layout.parts, strict=True):
-        values: np.ndarray = np.asarray(tile_map)
-        if values.dtype not in (np.float16, np.float32) or values.shape != part.size:
-            values = values.astype(np.float32)
-        if values.shape != part.size:
-            values = cv2.resize(values, part.size[::-1], interpolation=cv2.INTER_LINEAR)
-        if blend == "feather":
-            total[part.place] += values[part.seen] * _feather(part.size)[part.seen]
-        elif part.owned is not None:
-            np.copyto(total[part.place], values[part.seen], where=part.owned)
-        else:
-            add_to(total[part.place], values[part.seen])
-    return _fill_gaps(np.divide(total, layout.weight, out=total), layout)
+    maps, windows = list(maps), tuple(windows)
+    merged = np.empty(merged_size(height, width, scale), np.float32)
+    for rows, values in _merged_bands(maps, windows, height, width, scale, blend):
+        merged[rows] = values
+    return fill_gaps(merged, windows, scale)
 
 
-@dataclass(frozen=True, eq=False)
-class _Part:
-    """Where a tile lies in the image's map.
-
-    Attributes:
-        size: height and width of the tile's map.
-        place: its part of the image's map.
-        seen: the part of the tile's map that lies there.
-        owned: bool, as large as that part: pixels that are taken from this tile only; None: all are summed.
-    """
-
-    size: tuple[int, int]
-    place: tuple[slice, slice]
-    seen: tuple[slice, slice]
-    owned: np.ndarray | None = None
-
-
-@dataclass(frozen=True, eq=False)
-class _Layout:
-    """Where the tiles of an image lie.
-
-    Attributes:
-        parts: one per window.
-        weight: float32 (H, W), positive: divisor of the sum over the tiles.
-        rows, cols: for each row and column the nearest one that has a tile; None where all have one.
-    """
-
-    parts: tuple[_Part, ...]
-    weight: np.ndarray
-    rows: np.ndarray | None
-    cols: np.ndarray | None
+def _merged_bands(
+    maps: Sequence[np.ndarray], windows: tuple[Place, ...], height: int, width: int, scale: float, blend: str
+) -> Iterator[tuple[slice, np.ndarray]]:
+    """The merged maps of tiles but for gaps, see `merge_tiles`, in bands of rows: which rows, and float32 (h, W)."""
+    if len(maps) != len(windows):
+        raise ValueError(f"{len(maps)} maps of {len(windows)} windows; expected one each")
+    for rows in _bands(*merged_size(height, width, scale)):
+        band = band_of(windows, height, width, scale, blend, (rows.start, rows.stop))
+        total = np.zeros(band.weight.shape, np.float32)
+        for part in band.parts:
+            values: np.ndarray = np.asarray(maps[part.tile])
+            if values.dtype not in (np.float16, np.float32) or values.shape != part.size:
+                values = values.astype(np.float32)
+            if values.shape != part.size:
+                values = cv2.resize(values, part.size[::-1], interpolation=cv2.INTER_LINEAR)
+            if blend == "feather":
+                total[part.place] += values[part.seen] * feather(part.size)[part.seen]
+            elif part.owned is not None:
+                np.copyto(total[part.place], values[part.seen], where=part.owned)
+            else:
+                add_to(total[part.place], values[part.seen])
+        yield rows, np.divide(total, band.weight, out=total)
 
 
-# Most images of a category have the same size.
-@lru_cache(maxsize=4)
-def _layout(
-    windows: tuple[tuple[int, int, int, int], ...], height: int, width: int, scale: float, blend: str
-) -> _Layout:
-    rows, cols = merged_size(height, width, scale)
-    weight = np.zeros((rows, cols), np.float32)
-    parts = []
-    for x, y, window_width, window_height in windows:
-        size = (max(1, round(window_height * scale)), max(1, round(window_width * scale)))
-        top, left = round(y * scale), round(x * scale)
-        place = np.s_[top : top + size[0], left : left + size[1]]
-        seen = np.s_[: max(0, rows - top), : max(0, cols - left)]
-        weight[place] += _feather(size)[seen] if blend == "feather" else 1
-        parts.append(_Part(size, place, seen))
-    if blend == "central":
-        parts = _with_owners(parts, (rows, cols))
-        np.minimum(weight, 1, out=weight)
-    nearest = [_nearest_covered(np.any(weight, axis=1 - axis)) for axis in (0, 1)]
-    return _Layout(tuple(parts), np.maximum(weight, np.finfo(np.float32).tiny), *nearest)
-
-
-def _with_owners(parts: list[_Part], shape: tuple[int, int]) -> list[_Part]:
-    """The parts with the pixels that each tile owns: those nearest to its center, on ties of the first tile."""
-    nearest, owner = np.full(shape, np.inf), np.zeros(shape, np.int32)
-    for number, part in enumerate(parts):
-        # In half pixels: whole numbers, so that ties are exact.
-        down, right = (2.0 * np.arange(n) + 1 - n for n in part.size)
-        distance = (down[:, None] ** 2 + right[None, :] ** 2)[part.seen]
-        nearer = distance < nearest[part.place]
-        nearest[part.place][nearer] = distance[nearer]
-        owner[part.place][nearer] = number
-    return [replace(part, owned=owner[part.place] == number) for number, part in enumerate(parts)]
-
-
-def _nearest_covered(covered: np.ndarray) -> np.ndarray | None:
-    if covered.all():
-        return None
-    with_tile = np.flatnonzero(covered)
-    nearest: np.ndarray = with_tile[np.abs(np.arange(len(covered))[:, None] - with_tile).argmin(axis=1)]
-    return nearest
-
-
-@lru_cache(maxsize=4)
-def _feather(size: tuple[int, int]) -> np.ndarray:
-    """Weights that fall linearly from a tile's center to its border, where they are still positive."""
-    rows, cols = (np.minimum(np.arange(n) + 1, n - np.arange(n)).astype(np.float32) for n in size)
-    return rows[:, None] * cols[None, :]
-
-
-def _fill_gaps(merged: np.ndarray, layout: _Layout) -> np.ndarray:
-    """Fill rows and columns that rounding left without a tile with their nearest neighbor.
-
-    Windows form a grid: a pixel without a tile lies in a row or a column without any.
-    """
-    for axis, nearest in enumerate((layout.rows, layout.cols)):
-        if nearest is not None:
-            merged = merged.take(nearest, axis=axis)
-    return merged
+def _bands(rows: int, columns: int) -> Iterator[slice]:
+    """The rows of a map, as many at a time as have BAND_PIXELS."""
+    step = max(1, BAND_PIXELS // columns)
+    return (slice(top, min(top + step, rows)) for top in range(0, rows, step))
 
 
 def merge_split(
@@ -288,7 +208,11 @@ def map_maker(
 
     def anomaly_map(image: IndexedSample) -> np.ndarray:
         tiles = tiles_of[image.sample_id]
-        values = [_finite_map(raw, tile, maps.maps) for tile, *_ in tiles]
+        values = []
+        for number, (tile, *_) in enumerate(tiles, start=1):
+            values.append(_finite_map(raw, tile, maps.maps))
+            if number % TILES_AT_ONCE == 0:
+                release(raw)
         places: list[Place] | None = [(x, y, width, height) for _, x, y, width, height in tiles]
         if sizes:
             rows, columns = sizes[tiles[0][0]]
@@ -318,13 +242,20 @@ def merged_map(
         scaling: what becomes 0..255.
         scale, blend: see `merge_tiles`.
     """
+    bands: Iterable[tuple[slice, np.ndarray]]
     if places is None:
-        merged = values[0].astype(np.float32)
+        merged = np.empty(values[0].shape, np.float16)
+        bands = ((rows, values[0][rows].astype(np.float32)) for rows in _bands(*values[0].shape[:2]))
     else:
-        merged = merge_tiles(values, places, *sides, scale=scale, blend=blend)
-    merged -= np.float32(scaling.low)
-    merged *= np.float32(scaling.factor)
-    return to_float16(np.clip(merged, 0, MAX_VALUE, out=merged))
+        merged = np.empty(merged_size(*sides, scale), np.float16)
+        bands = _merged_bands(values, tuple(places), *sides, scale, blend)
+    for rows, band in bands:
+        band -= np.float32(scaling.low)
+        band *= np.float32(scaling.factor)
+        merged[rows] = to_float16(np.clip(band, 0, MAX_VALUE, out=band))
+        if rows.stop < len(merged):
+            release(values[0])
+    return merged if places is None else fill_gaps(merged, tuple(places), scale)
 
 
 def with_ignored(anomaly_map: np.ndarray, ignored: np.ndarray | None, source: str) -> np.ndarray:
