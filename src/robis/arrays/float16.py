@@ -79,13 +79,14 @@ def looked_up(table: np.ndarray, bits: np.ndarray) -> np.ndarray:
 
 def above(values: np.ndarray, threshold: np.float32) -> np.ndarray:
     """Where float16 (H, W), finite and not below 0, is above `threshold`, compared in float32: bool (H, W)."""
-    first = np.searchsorted(_finite_values(), threshold, side="right")
+    first = np.searchsorted(finite_values(), threshold, side="right")
     is_above: np.ndarray = values.view(np.uint16) >= np.uint16(first)
     return is_above
 
 
 @cache
-def _finite_values() -> np.ndarray:
+def finite_values() -> np.ndarray:
+    """The finite non-negative values in ascending order, which is that of their bits: float32 (31744,)."""
     return np.arange(FINITE_VALUES, dtype=np.uint16).view(np.float16).astype(np.float32)
 
 

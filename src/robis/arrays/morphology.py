@@ -24,7 +24,10 @@ def largest_components(mask: np.ndarray, limit: int) -> tuple[np.ndarray, np.nda
     boxes = np.stack([x, y, x + width, y + height], axis=1)[order].astype(np.int64)
     rank_of_label = np.zeros(count, dtype=np.int32)
     rank_of_label[order + 1] = np.arange(1, len(order) + 1)
-    return boxes, rank_of_label[labels]
+    # In place, row by row: of a large mask, labels are most of the memory.
+    for row in labels:
+        row[:] = rank_of_label[row]
+    return boxes, labels
 
 
 def fill_holes(mask: np.ndarray) -> np.ndarray:

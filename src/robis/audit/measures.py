@@ -55,11 +55,14 @@ def measure(path: Path, bit_depth: int | None = None, ignored: np.ndarray | None
         ignored: bool (H, W), pixels that only the digest counts; None: all count.
     """
     image = read_image(path, bit_depth=bit_depth)
+    digest = hashlib.sha256(repr(image.shape).encode())
+    digest.update(np.ascontiguousarray(image).data.cast("B"))
     gray = cv2.cvtColor(filled(image, ignored), cv2.COLOR_RGB2GRAY)
+    del image
     counted = gray if ignored is None else gray[~ignored]
     height, width = gray.shape
     return Measures(
-        digest=hashlib.sha256(repr(image.shape).encode() + np.ascontiguousarray(image).tobytes()).hexdigest(),
+        digest=digest.hexdigest(),
         small=shrunk(gray, SMALL_SIDE).astype(np.float16),
         height=height,
         width=width,

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import cv2
 import numpy as np
 
+from robis.arrays.float16 import above
 from robis.arrays.morphology import fill_holes
 
 
@@ -18,7 +19,7 @@ def close_and_fill(anomaly_map: np.ndarray, threshold: np.float32, sides: Sequen
     border counts as normal, so that closing does not spread to the border.
 
     Args:
-        anomaly_map: float16 (H, W).
+        anomaly_map: float16 (H, W), finite and not below 0.
         threshold: the lowest threshold; each of the others is `growth` times the one before.
         sides: sides of the blocks in map pixels, odd, one per threshold; 1 closes nothing.
         growth: at least 1.
@@ -26,11 +27,9 @@ def close_and_fill(anomaly_map: np.ndarray, threshold: np.float32, sides: Sequen
     Returns:
         bool (H, W), with all pixels above `threshold` set.
     """
-    values = anomaly_map.astype(np.float32)
-    union = values > threshold
+    union = above(anomaly_map, threshold)
     for level, side in enumerate(sides):
-        mask = values > np.float32(threshold * growth**level)
-        union |= _closed(mask, side)
+        union |= _closed(above(anomaly_map, np.float32(threshold * growth**level)), side)
     return fill_holes(union)
 
 

@@ -45,9 +45,8 @@ def mask_closed_by_lines(anomaly_map: np.ndarray, threshold: float, closing: Lin
     Returns:
         uint8 {0, 1} (H, W).
     """
-    values = anomaly_map.astype(np.float32)
-    mask = _closed(values > np.float32(threshold), closing)
-    mask &= values > np.float32(threshold * closing.threshold_factor)
+    mask = _closed(anomaly_map > np.float32(threshold), closing)
+    mask &= anomaly_map > np.float32(threshold * closing.threshold_factor)
     filled = fill_holes(mask).astype(np.uint8)
     ellipse = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (closing.erosion_size, closing.erosion_size))
     return cv2.erode(filled, ellipse)

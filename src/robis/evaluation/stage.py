@@ -211,7 +211,13 @@ def _count_all(
 def _count(image: _Compared, resolution: str | int) -> tuple[PixelCounts, SegmentationCounts]:
     truth = _read_truth(image)
     sample = image.sample
+    pixels = _count_pixels(image, truth, resolution)
     final = resize_mask(read_written_mask(image.final_mask, stage="refine"), sample.height, sample.width)
+    return pixels, SegmentationCounts.of(final, truth, sample.ignored_pixels)
+
+
+def _count_pixels(image: _Compared, truth: np.ndarray, resolution: str | int) -> PixelCounts:
+    sample = image.sample
     anomaly_map = read_map(image.anomaly_map)
     if not anomaly_map.size or not_finite(anomaly_map) is not None:
         raise damaged(image.anomaly_map, "holds no pixels, or NaN or infinite values; expected finite ones", "merge")
@@ -219,7 +225,7 @@ def _count(image: _Compared, resolution: str | int) -> tuple[PixelCounts, Segmen
     pixels = PixelCounts()
     ignored = sample.ignored_at((height, width))
     pixels.add(resize_map(anomaly_map, height, width), resize_mask(truth, height, width), ignored)
-    return pixels, SegmentationCounts.of(final, truth, sample.ignored_pixels)
+    return pixels
 
 
 def _read_truth(image: _Compared) -> np.ndarray:

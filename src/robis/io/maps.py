@@ -16,6 +16,7 @@ UNFILTERED = [cv2.IMWRITE_PNG_FILTER, cv2.IMWRITE_PNG_FILTER_NONE] if hasattr(cv
 
 INFINITE = 0x7C00  # the bits of float16's infinity; those of finite values, without their sign, are below
 MAX_VALUE = 65504  # of float16
+PIXELS_AT_ONCE = 2**20
 
 
 def write_mask(path: str | Path, mask: np.ndarray) -> None:
@@ -67,14 +68,24 @@ def write_map(path: str | Path, anomaly_map: np.ndarray) -> None:
     with np.errstate(over="ignore"):
         values = np.ascontiguousarray(anomaly_map, np.float16)
     # Checked as stored: a large number becomes infinite in float16.
-    wrong = values.view(np.uint16) & 0x7FFF >= INFINITE
-    if wrong.any():
-        row, column = (int(index) for index in np.argwhere(wrong)[0])
+    if (place := _infinite(values)) is not None:
+        row, column = place
         value = anomaly_map[row, column]
         raise DataError(f"{path}: {value} at row {row}, column {column}; expected finite numbers up to {MAX_VALUE}.")
     path.parent.mkdir(parents=True, exist_ok=True)
     # What varies between machines or runs (date, software) stays out: same map, same bytes.
     tifffile.imwrite(path, values, software="robis", metadata=None)
+
+
+def _infinite(values: np.ndarray) -> tuple[int, int] | None:
+    """Row and column of the first value of float16 (H, W) that is not finite; a few rows at a time."""
+    step = max(1, PIXELS_AT_ONCE // max(1, values.shape[1]))
+    for top in range(0, len(values), step):
+        wrong = values[top : top + step].view(np.uint16) & 0x7FFF >= INFINITE
+        if wrong.any():
+            row, column = np.argwhere(wrong)[0].tolist()
+            return top + row, column
+    return None
 
 
 def read_map(path: str | Path, *, stage: str | None = "merge") -> np.ndarray:

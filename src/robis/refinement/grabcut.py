@@ -39,9 +39,7 @@ class GrabCutRefiner:
         boxes, ranks = largest_components(coarse, self.max_boxes)
         for rank, box in enumerate(boxes, start=1):
             crop = _surroundings(box, coarse.shape)
-            labels = np.full(coarse.shape, cv2.GC_BGD, dtype=np.uint8)
-            labels[box[1] : box[3], box[0] : box[2]] = cv2.GC_PR_BGD
-            fine[crop] |= _cut(image[crop], ranks[crop] == rank, labels[crop])
+            fine[crop] |= _cut(image[crop], ranks[crop] == rank, _box_labels(box, crop))
         return fill_holes(fine)
 
 
@@ -55,8 +53,17 @@ def _surroundings(box: np.ndarray, shape: tuple[int, ...]) -> tuple[slice, slice
     )
 
 
-def _cut(image: np.ndarray, component: np.ndarray, box_labels: np.ndarray) -> np.ndarray:
-    labels = box_labels.copy()
+def _box_labels(box: np.ndarray, crop: tuple[slice, slice]) -> np.ndarray:
+    """Background around a box, probable background in it, for the pixels of the crop."""
+    rows, columns = crop
+    labels = np.full((rows.stop - rows.start, columns.stop - columns.start), cv2.GC_BGD, dtype=np.uint8)
+    inside = np.s_[box[1] - rows.start : box[3] - rows.start, box[0] - columns.start : box[2] - columns.start]
+    labels[inside] = cv2.GC_PR_BGD
+    return labels
+
+
+def _cut(image: np.ndarray, component: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """The refined component; `labels` are GrabCut's, without it, and are written to."""
     labels[component] = cv2.GC_PR_FGD
     labels[_core(component)] = cv2.GC_FGD
     # GrabCut clusters colors with OpenCV's random numbers, whose state is the calling thread's.

@@ -116,5 +116,7 @@ def _check_complete(images: Sequence[IndexedSample], coarse: Path) -> None:
 
 
 def _at_size_of(mask: np.ndarray, image: np.ndarray) -> np.ndarray:
+    if image.shape[:2] == mask.shape:
+        return image
     # Bilinear without antialiasing.
     return cv2.resize(image, (mask.shape[1], mask.shape[0]), interpolation=cv2.INTER_LINEAR)

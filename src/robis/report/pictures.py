@@ -45,8 +45,8 @@ def draw_heatmap(
     Shrinking keeps the highest value, not the average, so that small peaks stay visible.
     """
     spread = high - low if high > low else 1.0
-    levels: np.ndarray = np.clip((anomaly_map.astype(np.float32) - low) / spread, 0, 1) * 255
-    levels = max_pool(levels, min(height, levels.shape[0]), min(width, levels.shape[1]))
+    highest = max_pool(anomaly_map, min(height, anomaly_map.shape[0]), min(width, anomaly_map.shape[1]))
+    levels = np.clip((highest.astype(np.float32) - low) / spread, 0, 1) * 255
     return _encode_jpeg(cv2.applyColorMap(np.rint(levels).astype(np.uint8), COLORMAP))
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from robis.arrays.float16 import FINITE_VALUES, finite_values, histogram
 from robis.errors import DataError
 from robis.io.damage import damaged
 from robis.io.maps import read_map, read_written_mask
@@ -16,16 +17,30 @@ from robis.io.tables import make_table, read_table, write_table
 from robis.io.threads import threaded
 from robis.scoring.rscin import read_embeddings, rscin
 
+# Pixels from which on values are counted instead of sorted, which takes a fiftieth of the memory.
+LARGE_PIXELS = 2**20
+
 
 def image_score(anomaly_map: np.ndarray, top_fraction: float, ignored: np.ndarray | None = None) -> float:
     """Mean of the highest `top_fraction` of the pixels of a map (H, W), at least one; 0 gives the maximum.
 
     INP-Former's code uses 0.01, SuperADD 0.001. Ignored pixels, bool (H, W), are none of them.
     """
+    if anomaly_map.size >= LARGE_PIXELS and anomaly_map.dtype == np.float16:
+        bits = np.ascontiguousarray(anomaly_map).view(np.uint16)
+        if bits.max() < FINITE_VALUES:
+            return _score_of_counts(histogram(bits, ignored), top_fraction)
     kept = anomaly_map.ravel() if ignored is None else anomaly_map[~ignored]
     values = kept.astype(np.float64)
     count = max(1, int(values.size * top_fraction))
     return float(np.partition(values, values.size - count)[-count:].mean())
+
+
+def _score_of_counts(counts: np.ndarray, top_fraction: float) -> float:
+    """The same from the number of pixels per float16 value: sums of these are exact in float64."""
+    count = max(1, int(counts.sum() * top_fraction))
+    taken = np.diff(np.minimum(np.cumsum(counts[::-1]), count), prepend=0)
+    return float(np.dot(taken, finite_values()[::-1].astype(np.float64)) / count)
 
 
 @dataclass(frozen=True)
