@@ -78,8 +78,11 @@ def rows(options: harness.Options, sizes: Sizes) -> Iterator[harness.Fact]:
     _prepare(folder, sizes.side)
     for stage in sizes.stages:
         function, chosen = CALLS[stage]
-        place = {"folder": str(folder)} if stage != "index" else {"root": str(folder / "data")}
-        yield _fact(stage, function, place | chosen, options, sizes.side)
+        places: dict[str, dict[str, object]] = {
+            "index": {"root": str(folder / "data")},
+            "audit_images": {"folder": str(folder / "images")},
+        }
+        yield _fact(stage, function, places.get(stage, {"folder": str(folder)}) | chosen, options, sizes.side)
 
 
 def _fact(name: str, function: str, arguments: dict[str, object], options: harness.Options, side: int) -> harness.Fact:

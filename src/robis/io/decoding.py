@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import io
-import logging
 import os
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
@@ -15,8 +15,6 @@ from PIL import Image
 
 from robis.errors import DataError
 from robis.io.image_headers import Header, read_header
-
-logger = logging.getLogger(__name__)
 
 # From the stored pixels to the shown ones, by EXIF's orientation.
 EXIF_TURNS: dict[int, Callable[[np.ndarray], np.ndarray]] = {
@@ -82,14 +80,12 @@ def blocks(pixels: np.ndarray) -> Iterator[slice]:
 def _parts(path: Path, header: Header) -> Iterator[np.ndarray]:
     row = 0
     if header.parts and _is_large(header):
-        # Parts are files, which the decoder of whole files decodes: both are the same to the bit.
-        try:
+        # Parts are files, which the decoder of whole files decodes: both are the same to the bit. What decoders raise
+        # for damaged ones has no common type; reading the whole file says what is wrong.
+        with suppress(Exception):
             for part in header.parts(path, PART_PIXELS, partial(_decode_data, header=header)):
                 row += len(part)
                 yield part
-        # What decoders raise for damaged files has no common type. Reading the whole file says what is wrong.
-        except Exception:
-            logger.debug("%s: read whole from row %d on.", path, row, exc_info=True)
     if row < header.height:
         yield _decode(path, header)[row:]
 
