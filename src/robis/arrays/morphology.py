@@ -18,7 +18,9 @@ def largest_components(mask: np.ndarray, limit: int) -> tuple[np.ndarray, np.nda
         lies just outside, as RoBiS (arXiv 2505.21152) prompts SAM. Equal areas are ordered by the box's top, then its
         left. And ranks, int32 (H, W): i + 1 inside the component of box i, 0 elsewhere.
     """
-    count, labels, stats, _ = cv2.connectedComponentsWithStats(mask.astype(np.uint8), connectivity=8)
+    count, labels, stats, _ = cv2.connectedComponentsWithStats(
+        np.ascontiguousarray(mask).view(np.uint8), connectivity=8
+    )
     x, y, width, height, area = stats[1:].T
     order = np.lexsort((width, height, x, y, -area))[:limit]
     boxes = np.stack([x, y, x + width, y + height], axis=1)[order].astype(np.int64)

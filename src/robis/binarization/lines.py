@@ -56,9 +56,9 @@ def _closed(mask: np.ndarray, closing: LineClosing) -> np.ndarray:
     """The union of a bool mask and its closings; what lies beyond the border counts as normal."""
     margin = closing.reach + 1
     padded = np.pad(mask.view(np.uint8), margin)
-    union = padded
+    union = padded.copy()
     for thin, thick in line_kernels(closing.reach, closing.angles):
-        union = np.maximum(union, cv2.erode(cv2.dilate(padded, thick), thin))
+        np.maximum(union, cv2.erode(cv2.dilate(padded, thick), thin), out=union)
     return union[margin:-margin, margin:-margin] > 0
 
 

@@ -135,7 +135,7 @@ def resize_map(anomaly_map: np.ndarray, height: int, width: int) -> np.ndarray:
     Pixel centers lie at half-integers (PyTorch's `align_corners=False`) and there is no antialiasing, as in the
     published evaluations. Interpolation is in float32.
     """
-    if anomaly_map.shape == (height, width) and (anomaly_map.view(np.int16) >= 0).all():
+    if anomaly_map.shape == (height, width) and anomaly_map.view(np.int16).min(initial=0) >= 0:
         return anomaly_map
     pixels = to_float32(anomaly_map)
     np.maximum(pixels, 0, out=pixels)

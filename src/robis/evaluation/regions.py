@@ -36,7 +36,9 @@ def labeled_regions(mask: np.ndarray, height: int, width: int) -> tuple[np.ndarr
     Returns:
         Labels, int32 (H, W), 0 for the background; and the regions, the largest first, of the same size the uppermost.
     """
-    count, labels, stats, _ = cv2.connectedComponentsWithStats(mask.astype(np.uint8), connectivity=8)
+    count, labels, stats, _ = cv2.connectedComponentsWithStats(
+        np.ascontiguousarray(mask).view(np.uint8), connectivity=8
+    )
     by_area = 1 + np.argsort(-stats[1:count, cv2.CC_STAT_AREA], kind="stable")
     scale = (height / mask.shape[0], width / mask.shape[1])
     return labels, [_region(int(label), stats[label], scale) for label in by_area]

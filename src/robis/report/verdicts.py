@@ -110,7 +110,7 @@ def no_regions() -> pd.DataFrame:
 
 def label_regions(mask: np.ndarray) -> tuple[np.ndarray, int]:
     """Labels (int32, 0 for the background) of the 8-connected regions of a bool mask (H, W), and their number."""
-    count, labels = cv2.connectedComponents(mask.astype(np.uint8), connectivity=8, ltype=cv2.CV_32S)
+    count, labels = cv2.connectedComponents(np.ascontiguousarray(mask).view(np.uint8), connectivity=8, ltype=cv2.CV_32S)
     return labels, count - 1
 
 
@@ -147,8 +147,9 @@ class Marked:
         labels, regions = labeled_regions(mask, height, width)
         if not regions:
             return cls(0.0, 0)
-        peak = None
+        peak, largest = None, labels == regions[0].label
+        del labels
         if anomaly_map is not None:
             values = anomaly_map()
-            peak = float(values[resize_mask(labels == regions[0].label, *values.shape)].max(initial=0))
+            peak = float(values[resize_mask(largest, *values.shape)].max(initial=0))
         return cls(float(mask.mean()), len(regions), tuple(region.box for region in regions[:MOST_BOXES]), peak)
