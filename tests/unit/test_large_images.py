@@ -66,6 +66,7 @@ def in_parts(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
 
     def read(pixels: int) -> None:
         monkeypatch.setattr(decoding, "LARGE_PIXELS", 0)
+        monkeypatch.setattr(decoding, "LARGE_PNG_PIXELS", 0)
         monkeypatch.setattr(decoding, "PART_PIXELS", pixels)
 
     return read
@@ -136,6 +137,7 @@ def test_damaged_files_end_as_if_they_were_read_whole(
         path.write_bytes(content)
         with monkeypatch.context() as whole:
             whole.setattr(decoding, "LARGE_PIXELS", 2**30)
+            whole.setattr(decoding, "LARGE_PNG_PIXELS", 2**30)
             expected = outcome()
         in_parts(10 * WIDTH)
         assert outcome() == expected
