@@ -6,6 +6,7 @@ rule audit_images:
         settings=settings("audit_images"),
     input:
         unpack(readable_errors()(lambda job: audit_inputs(project, job.category))),
+        archives=archives("audit_images"),
     output:
         table=results.AUDIT,
     log:

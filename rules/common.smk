@@ -9,10 +9,10 @@ from snakemake.settings.types import DeploymentMethod
 
 from robis.errors import RobisError
 from robis.workflow import results
-from robis.workflow.checks import plan_warnings
+from robis.workflow.archives import archives_of, job_params
 from robis.workflow.home import CONTAINER
 from robis.workflow.packs import own_files, pack_inputs
-from robis.workflow.process import given_settings, prepare_process
+from robis.workflow.process import given_settings, prepare_plan, prepare_process
 from robis.workflow.project import Project
 from robis.workflow.report_inputs import inputs_of
 from robis.workflow.stages import owner_of
@@ -35,8 +35,8 @@ linting = "--lint" in sys.argv
 in_containers = DeploymentMethod.APPTAINER in workflow.deployment_settings.deployment_method
 try:
     project = Project(given_settings(workflow, config, DEFAULT_CONFIG))
+    warnings = [] if linting else prepare_plan(project, workflow)
     categories = [] if linting else project.categories
-    warnings = [] if linting else plan_warnings(project)
 except RobisError as error:
     raise WorkflowError(str(error)) from error
 for sentence in warnings:
@@ -49,20 +49,19 @@ wildcard_constraints:
     owner="|".join(f"({run.detector.name}/)?" for run in project.variants.values()),
     category="|".join(map(re.escape, [] if linting else project.category_names)) or "[^/]+",
     shard=r"\d+",
+    kind="images|masks",
+    digest="[0-9a-f]+",
     split="|".join(map(re.escape, [*project.splits, "train", "validation"])),
 
 
 def settings(stage):
     """The one parameter of a rule: what its stage reads, for the job's own wildcards."""
+    return readable_errors()(lambda job: job_params(project, stage, job))
 
-    @readable_errors()
-    def of_job(wildcards):
-        names = {kind: wildcards.get(kind) for kind in ("detector", "category", "split")}
-        # Tiles of one detector lie in its folder; other jobs that serve all of its runs belong to the stage's owner.
-        names["detector"] = names["detector"] or wildcards.get("owner", "").rstrip("/") or None
-        return project.params(stage, **names)
 
-    return of_job
+def archives(stage):
+    """What a job reads in place of images, masks and local weights; nothing without `dataset.archive`."""
+    return readable_errors()(lambda job: archives_of(project, stage, job))
 
 
 run_of_job = lambda wildcards: {kind: wildcards[kind] for kind in ("detector", "category", "split")}

@@ -3,6 +3,7 @@ rule crop:
         settings=settings("crop"),
     input:
         samples=rules.index.output.table,
+        archives=archives("crop"),
     output:
         tiles=results.TILES,
         table=results.TILE_TABLE,

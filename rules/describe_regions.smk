@@ -12,6 +12,7 @@ rule describe_regions:
         tiles=tiles_of(results.TILES),
         table=tiles_of(results.TILE_TABLE),
         model=model_of_run,
+        archives=archives("describe_regions"),
     output:
         table=results.REGIONS,
         embeddings=results.REGION_EMBEDDINGS,

@@ -4,6 +4,7 @@ rule embed_references:
     input:
         tiles=tiles_of(results.TILES),
         table=tiles_of(results.TILE_TABLE),
+        archives=archives("embed_references"),
     output:
         reference=results.REFERENCE,
     log:

@@ -6,6 +6,7 @@ rule evaluate:
         maps=rules.merge.output.maps,
         masks=rules.refine.output.masks,
         scores=rules.score_images.output.table,
+        archives=archives("evaluate"),
     output:
         metrics=results.METRICS,
         curves=results.CURVES,

@@ -9,6 +9,7 @@ rule infer:
         text=of_stage("winclip_embed_prompts", results.PROMPT_FEATURES),
         shards=shards_of_run(results.SHARD_MAPS),
         shard_tables=shards_of_run(results.SHARD_TABLE),
+        archives=archives("infer"),
     output:
         maps=results.TILE_MAPS,
         table=results.TILE_MAP_TABLE,

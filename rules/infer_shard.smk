@@ -5,6 +5,7 @@ rule infer_shard:
         tiles=tiles_of(results.TILES),
         table=tiles_of(results.TILE_TABLE),
         model=model_of_run,
+        archives=archives("infer_shard"),
     output:
         maps=temp(results.SHARD_MAPS),
         table=temp(results.SHARD_TABLE),

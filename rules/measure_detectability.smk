@@ -4,6 +4,7 @@ rule measure_detectability:
     input:
         pack=rules.pack.output.pack,
         samples=results.of_split(results.SAMPLES, "validation"),
+        archives=archives("measure_detectability"),
     output:
         folder=directory(results.DETECTABILITY),
     log:

@@ -5,6 +5,7 @@ rule pack:
         unpack(readable_errors()(lambda job: pack_inputs(project, job.detector, job.category))),
         text=of_stage("winclip_embed_prompts", results.PROMPT_FEATURES),
         reference=of_stage("embed_references", results.REFERENCE),
+        archives=archives("pack"),
     output:
         pack=directory(results.PACK),
     log:

@@ -5,6 +5,7 @@ rule refine:
         samples=rules.index.output.table,
         coarse=rules.binarize.output.masks,
         verdicts=where(project.empties_masks, results.VERDICTS),
+        archives=archives("refine"),
     output:
         masks=directory(results.MASKS),
     log:

@@ -22,6 +22,7 @@ rule report:
         evidence=reported("evidence"),
         clusters=reported("clusters"),
         audit=lambda job: reported_audits(project),
+        archives=archives("report"),
     output:
         page=results.REPORT,
         assets=directory(results.REPORT_ASSETS),

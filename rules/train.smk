@@ -4,6 +4,7 @@ rule train:
     input:
         tiles=tiles_of(results.TILES),
         table=tiles_of(results.TILE_TABLE),
+        archives=archives("train"),
     output:
         model=results.MODEL,
         history=results.HISTORY,

@@ -1,6 +1,8 @@
 rule winclip_embed_prompts:
     params:
         settings=settings("winclip_embed_prompts"),
+    input:
+        archives=archives("winclip_embed_prompts"),
     output:
         features=results.PROMPT_FEATURES,
     log:

@@ -4,6 +4,7 @@ rule winclip_embed_tiles:
     input:
         tiles=tiles_of(results.TILES, "winclip_embed_tiles"),
         table=tiles_of(results.TILE_TABLE, "winclip_embed_tiles"),
+        archives=archives("winclip_embed_tiles"),
     output:
         features=results.TILE_FEATURES,
     log:

@@ -6,7 +6,7 @@ from robis.packs.write import PackedRun, RunFiles, write_pack
 from robis.workflow.jobs import detector_inputs, job
 
 REFERENCE = ("range_maps", "range_table", "reference_samples", "reference_maps")
-OF_RUN = ("samples", "maps", "masks", "scores", "verdicts", "metrics", *REFERENCE)
+OF_RUN = ("samples", "maps", "masks", "scores", "verdicts", "metrics", "archives", *REFERENCE)
 
 with job(snakemake) as options:
     files = snakemake.input

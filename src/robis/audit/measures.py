@@ -10,6 +10,7 @@ import cv2
 import numpy as np
 from PIL import Image
 
+from robis.io.copies import copy_of
 from robis.io.ignored import filled
 from robis.io.image_headers import FORMATS
 from robis.io.images import read_image
@@ -110,5 +111,5 @@ def _blur(gray: np.ndarray, axis: int) -> float:
 
 
 def _mode(path: Path) -> str:
-    with Image.open(path, formats=list(FORMATS)) as image:
+    with Image.open(copy_of(path), formats=list(FORMATS)) as image:
         return image.mode

@@ -29,6 +29,12 @@ class Dataset(Section):
         "samples.csv, or split_csv/1cls.csv for visa.",
     )
     allow_outside_root: bool = Field(False, description="Whether this file may list images outside the root.")
+    archive: bool = Field(
+        False,
+        description="Whether the machine that starts robis puts images, masks and local weights into archives below "
+        "results/NAME/inputs/, which all other jobs read: these may run on machines that see neither the data set nor "
+        "the weights.",
+    )
     bit_depth: Annotated[int, at_most(16, "Files of more than 16 bits are not read.", least=8)] | None = Field(
         None,
         description="Number of bits that images in PNG and TIFF files of 16 bits really have, such as 12 with many "

@@ -15,6 +15,7 @@ import numpy as np
 
 from robis.arrays.shapes import smooth_path, wavy_patch
 from robis.errors import DataError
+from robis.io.copies import copy_of
 
 # Shapes are drawn this many times finer than the image, and averaged: edges cover pixels in part.
 FINER = 8
@@ -255,7 +256,8 @@ def read_crops(files: Sequence[Path]) -> list[np.ndarray]:
     """
     crops = []
     for file in files:
-        pixels = cv2.imdecode(np.fromfile(file, np.uint8), cv2.IMREAD_UNCHANGED) if file.stat().st_size else None
+        data = np.frombuffer(copy_of(file).read_bytes(), np.uint8)
+        pixels = cv2.imdecode(data, cv2.IMREAD_UNCHANGED) if data.size else None
         if pixels is None or pixels.dtype != np.uint8 or pixels.ndim != 3 or pixels.shape[2] != 4:
             raise DataError(
                 f"{file}: expected a PNG of 8 bits with colors and an alpha channel, which is opaque on the defect. "

@@ -24,6 +24,7 @@ from robis.encoders.unfilled import ZerosForRandom
 from robis.encoders.weights import first_line, read_state
 from robis.encoders.without_compiler import compiler_left_out
 from robis.errors import ConfigError, WeightsError, one_of
+from robis.io.copies import copy_of
 from robis.io.weights import check_file
 
 with compiler_left_out():
@@ -310,8 +311,8 @@ def _name_for_a_file(name: str, *, quick_gelu: bool) -> str:
 
 def _read(file: Path, sha256: str | None) -> dict[str, Tensor]:
     check_file(file, "encoder.weights")
-    if zipfile.is_zipfile(file):
-        with zipfile.ZipFile(file) as archive:
+    if zipfile.is_zipfile(copy_of(file)):
+        with zipfile.ZipFile(copy_of(file)) as archive:
             holds_code = any(entry.endswith("/constants.pkl") for entry in archive.namelist())
         if holds_code:
             raise WeightsError(

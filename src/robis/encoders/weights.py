@@ -14,6 +14,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from robis.errors import WeightsError
+from robis.io.copies import copy_of
 from robis.io.weights import check_file, other_kind
 from robis.io.weights import sha256 as digest_of
 
@@ -49,7 +50,7 @@ def read_state(
     check_file(path, key, advice)
     path = path.expanduser()
     _check_digest(path, sha256, f"{key}: {path}", sha256_key or f"{key.rpartition('.')[0]}.sha256", advice)
-    content = _load(path, f"{key}: {path}", advice)
+    content = _load(copy_of(path), f"{key}: {path}", advice)
     for wrapper in _WRAPPERS:
         if isinstance(content, Mapping) and isinstance(content.get(wrapper), Mapping):
             content = content[wrapper]
@@ -62,7 +63,7 @@ def read_metadata(path: Path) -> dict[str, str]:
     """What a .safetensors file says of itself; nothing for other files."""
     if path.suffix != ".safetensors":
         return {}
-    with safe_open(path, framework="pt") as stream:
+    with safe_open(copy_of(path), framework="pt") as stream:
         return dict(stream.metadata() or {})
 
 

@@ -14,6 +14,7 @@ import numpy as np
 from PIL import Image
 
 from robis.errors import DataError
+from robis.io.copies import copy_of
 from robis.io.image_headers import Header, read_header
 from robis.io.png_parts import png_parts
 
@@ -53,7 +54,7 @@ def decoded(path: str | Path) -> tuple[Header, Iterator[np.ndarray]]:
         DataError: the file cannot be decoded, also while parts are.
     """
     try:
-        with open(path, "rb") as stream:
+        with copy_of(path).open("rb") as stream:
             header = read_header(path, stream)
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({error.strerror}).") from error
@@ -86,7 +87,7 @@ def _parts(path: Path, header: Header) -> Iterator[np.ndarray]:
         # Parts are files, which the decoder of whole files decodes: both are the same to the bit. What decoders raise
         # for damaged ones has no common type; reading the whole file says what is wrong.
         with suppress(Exception):
-            for part in header.parts(path, PART_PIXELS, partial(_decode_data, header=header)):
+            for part in header.parts(copy_of(path), PART_PIXELS, partial(_decode_data, header=header)):
                 row += len(part)
                 yield part
     if row < header.height:
@@ -99,9 +100,10 @@ def _is_large(header: Header, pixels: int) -> bool:
 
 def _decode(path: Path, header: Header) -> np.ndarray:
     """Decode a whole image as it is shown, uint8 or uint16 (H, W, 3) RGB. Raises DataError."""
+    file = copy_of(path)
     try:
-        pixels = _decode_large(path, header) if _is_large(header, LARGE_PIXELS) and not header.by_pillow else None
-        return _decode_data(path.read_bytes(), header) if pixels is None else pixels
+        pixels = _decode_large(file, header) if _is_large(header, LARGE_PIXELS) and not header.by_pillow else None
+        return _decode_data(file.read_bytes(), header) if pixels is None else pixels
     # What decoders raise for damaged files has no common type.
     except Exception as error:
         raise DataError(

@@ -12,6 +12,7 @@ import numpy as np
 from PIL import Image, TiffImagePlugin, UnidentifiedImageError, WebPImagePlugin
 
 from robis.errors import DataError
+from robis.io.copies import copy_of
 from robis.io.png_parts import png_parts
 from robis.io.signatures import content_kind
 from robis.io.tiff_parts import tiff_parts
@@ -147,7 +148,7 @@ def _numbers(value: Any) -> tuple[int, ...]:
 
 def is_lossy_webp(path: Path) -> bool:
     """Whether a file is a WebP whose pixels, behind chunks of metadata and alpha, are compressed with loss."""
-    with open(path, "rb") as stream:
+    with copy_of(path).open("rb") as stream:
         begin = stream.read(12)
         if begin[:4] != b"RIFF" or begin[8:] != b"WEBP":
             return False
@@ -158,7 +159,7 @@ def is_lossy_webp(path: Path) -> bool:
 
 
 def _why(path: str | Path, error: Exception) -> str:
-    path = Path(path)
+    path = copy_of(path)
     if not path.exists():
         return "no such file"
     if path.stat().st_size == 0:

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from robis.errors import DataError
+from robis.io.copies import copy_of
 from robis.io.decoding import WHITE, blocks, decoded, joined
 from robis.io.image_headers import FORMATS, Header, is_lossy_webp, read_header
 
@@ -28,7 +29,7 @@ def image_size(path: str | Path) -> tuple[int, int]:
 
     Raises DataError when the file is empty, no image, or of a kind that `read_image` refuses.
     """
-    header = read_header(path, path)
+    header = read_header(path, copy_of(path))
     return header.height, header.width
 
 
@@ -146,10 +147,11 @@ def read_mask_content(path: str | Path) -> MaskContent:
 def mask_files(path: str | Path) -> list[Path]:
     """List the files of a mask: the file itself, or the images of a folder by name. Raises DataError for none."""
     path = Path(path)
-    if not path.is_dir():
+    folder = copy_of(path)
+    if not folder.is_dir():
         return [path]
-    if files := sorted(file for file in path.iterdir() if is_image(file.name)):
-        return files
+    if names := sorted(file.name for file in folder.iterdir() if is_image(file.name)):
+        return [path / name for name in names]
     raise DataError(f"{path}: holds no mask; expected at least one image in the folder.")
 
 

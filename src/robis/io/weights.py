@@ -6,6 +6,7 @@ import hashlib
 from pathlib import Path
 
 from robis.errors import WeightsError
+from robis.io.copies import copy_of
 
 # How files begin that are often saved in place of weights.
 _BEGINNINGS: tuple[tuple[bytes, str], ...] = (
@@ -31,7 +32,7 @@ def check_file(path: str | Path, key: str, advice: str = "") -> None:
         key: for messages.
         advice: what the message about another kind of file ends with, such as where the right one is published.
     """
-    file = Path(path).expanduser()
+    file = copy_of(Path(path).expanduser())
     if not file.is_file():
         state = "is a folder" if file.is_dir() else "does not exist"
         raise WeightsError(
@@ -56,5 +57,5 @@ def other_kind(path: Path) -> str | None:
 
 def sha256(path: str | Path) -> str:
     """Digest of a file's content, as 64 hexadecimal digits."""
-    with open(path, "rb") as stream:
+    with copy_of(path).open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()

@@ -21,6 +21,7 @@ from robis.detectors.registry import DETECTORS
 from robis.detectors.scorers import ImageTiles, RawMaps, Scorer
 from robis.encoders.names import is_pretrained_tag
 from robis.errors import ConfigError, DataError, WeightsError, one_of
+from robis.io.copies import copy_of
 from robis.io.ignored import covered_at, decode, filled
 from robis.io.images import read_image
 from robis.packs.exported import EXPORTED, load_exported
@@ -261,7 +262,7 @@ def _check_weights(folder: Path, encoder: Mapping[str, Any], given: str | Path |
     name, weights = str(encoder.get("name")), str(given or encoder.get("weights", "auto"))
     if weights in ("auto", "random") or (given is None and is_pretrained_tag(name, weights)):
         return
-    if not Path(weights).expanduser().is_file():
+    if not copy_of(Path(weights).expanduser()).is_file():
         raise WeightsError(
             f"{folder}: the weights of its encoder {name} are not at {weights}. Give their file with --encoder-weights."
         )

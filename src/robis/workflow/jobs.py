@@ -16,14 +16,16 @@ import cv2
 from robis.detectors.jobs import Compute, InferJob, MapScale, NormalImages, ScorerJob, Shard
 from robis.detectors.registry import DETECTORS
 from robis.errors import RobisError
+from robis.io.copies import copy_of
 from robis.io.disk import is_disk_full, reporting_full_disk
 from robis.io.reuse import Reuse
 from robis.tiles.files import TileMaps, TileStore
 from robis.workflow import results
+from robis.workflow.archives import reading_archives
 from robis.workflow.gpu_lock import gpu_of_job
 
 # Inputs of `infer` and `infer_shard` that every detector has; all others are the detector's own.
-TILES_AND_SHARDS = ("tiles", "table", "shards", "shard_tables")
+TILES_AND_SHARDS = ("tiles", "table", "shards", "shard_tables", "archives")
 # Libraries that decode images, resize them and compute: another version may give other bytes.
 COMPUTING = ("numpy", "open_clip_torch", "opencv-python-headless", "pillow", "tifffile", "timm", "torch")
 
@@ -43,8 +45,10 @@ def job(snakemake: Any) -> Iterator[dict[str, Any]]:
             _log_to(log_file, label_of(snakemake))
             _bound_threads(snakemake.threads)
             # torch may be imported by now, but asks for GPUs at its first use of one, which is in the block.
-            with gpu_of_job(snakemake.resources.get("gpu", 0), snakemake.resources.get("gpu_jobs", 1)):
-                yield snakemake.params.settings.options()
+            gpus = snakemake.resources.get("gpu", 0), snakemake.resources.get("gpu_jobs", 1)
+            options = snakemake.params.settings.options()
+            with reading_archives(options, snakemake), gpu_of_job(*gpus):
+                yield options
     except RobisError as error:
         logging.error("%s", error)
         sys.exit(1)
@@ -81,7 +85,7 @@ def scorer_job(snakemake: Any, options: dict[str, Any]) -> ScorerJob:
     scorer = dict(options.pop("scorer"))
     models = [*snakemake.input.get("model", []), *([options["model"]] if "model" in options else [])]
     return ScorerJob(
-        inputs={"model": Path(models[0])} if models else {},
+        inputs={"model": copy_of(models[0])} if models else {},
         encoder=scorer["encoder"],
         options=scorer["options"],
         compute=compute_of(scorer, snakemake.threads),
@@ -101,7 +105,7 @@ def detector_inputs(snakemake: Any, options: dict[str, Any], others: Collection[
 
     Takes that model out of the options.
     """
-    given = {"model": Path(options.pop("model"))} if "model" in options else {}
+    given = {"model": copy_of(options.pop("model"))} if "model" in options else {}
     own = {name: files for name, files in snakemake.input.items() if name not in others}
     return {**given, **{name: Path(files[0]) for name, files in own.items() if files}}
 

@@ -7,6 +7,14 @@ from collections.abc import Collection, Mapping
 from typing import Any
 
 
+def names_of_job(wildcards: Any) -> dict[str, str | None]:
+    """The run (or detector), category and split of a job, by its wildcards, as `Project.params` takes them."""
+    names = {kind: wildcards.get(kind) for kind in ("detector", "category", "split")}
+    # Tiles of one detector lie in its folder; other jobs that serve all of its runs belong to the stage's owner.
+    names["detector"] = names["detector"] or wildcards.get("owner", "").rstrip("/") or None
+    return names
+
+
 class Params(dict[str, Any]):
     """A job's parameters whose `repr` holds only what makes its result stale.
 

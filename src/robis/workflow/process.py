@@ -8,15 +8,20 @@ import sys
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from snakemake.dag import DAG
 from snakemake.executors.local import Executor as LocalExecutor
 from snakemake.script import ScriptBase
 from snakemake_interface_executor_plugins.executors.remote import RemoteExecutor
 
 from robis.config.settings import SharedSettings
 from robis.detectors.settings import load, parse
+from robis.workflow.checks import plan_warnings
+from robis.workflow.plan_file import read_plan, write_plan
 
 if TYPE_CHECKING:
     from snakemake.workflow import Workflow
+
+    from robis.workflow.project import Project
 
 
 def prepare_process() -> None:
@@ -40,6 +45,38 @@ def given_settings(workflow: Workflow, config: Mapping[str, Any], default: str) 
     if workflow.modifier.parent_modifier is not None:
         return parse(config)
     return load(*(workflow.overwrite_configfiles or [default]), changes=workflow.config_settings.config)
+
+
+def prepare_plan(project: Project, workflow: Workflow) -> list[str]:
+    """Check a plan; the sentences to warn of. A job that may not see the data set gets its plan from the main process.
+
+    Raises ConfigError, DataError or WeightsError, see `check_plan`.
+    """
+    archive = project.settings.dataset.archive
+    if archive and workflow.remote_exec:
+        project.plan = read_plan(project.results)
+    if project.plan.categories:
+        return []
+    # A data set that is not there is the first thing to say.
+    _ = project.categories
+    warnings = plan_warnings(project)
+    if archive and workflow.is_main_process:
+        _share_plan(project, workflow)
+    return warnings
+
+
+def _share_plan(project: Project, workflow: Workflow) -> None:
+    """Keep the jobs that read the data set in the main process, and send others what is known of it."""
+    local = ["index", "archive", "copy_file", *(["report"] if project.settings.report.compare else [])]
+    workflow.localrules(*local)
+    # A rule of a group is submitted with it.
+    groups = workflow.group_settings
+    kept = {rule: group for rule, group in groups.overwrite_groups.items() if rule not in local}
+    groups.overwrite_groups = kept
+    plan = str(write_plan(project))
+    sources = DAG.get_sources
+    # What Snakemake sends to machines without a shared file system.
+    DAG.get_sources = lambda self: sources(self) | {plan}
 
 
 def _quote_interpreter() -> None:

@@ -22,6 +22,7 @@ from robis.submission.upload import make_upload
 from robis.workflow import results
 from robis.workflow.advice import Advice, advice, advice_texts
 from robis.workflow.allowed import allowed_images
+from robis.workflow.archives import Archived, archived
 from robis.workflow.audit import audited_splits
 from robis.workflow.code_digest import code_digest
 from robis.workflow.compared import compared_runs
@@ -32,6 +33,7 @@ from robis.workflow.home import SCRIPTS
 from robis.workflow.image_facts import ImageFacts
 from robis.workflow.packs import frozen, pack_split
 from robis.workflow.params import Params
+from robis.workflow.plan_file import PlanFile
 from robis.workflow.planned import PlannedJob
 from robis.workflow.provenance import settings_record
 from robis.workflow.report_facts import (
@@ -50,6 +52,10 @@ class Project:
     """What a config asks for on the dataset that it names.
 
     What it finds out about images is remembered below `folder` if `remembers`.
+
+    Attributes:
+        plan: what is known of a data set that is not there; empty for one that is.
+        copied_files: digest -> path of each local file that some job reads as a copy.
 
     Raises ConfigError when the config names a split that the dataset does not have.
     """
@@ -72,6 +78,8 @@ class Project:
         self._effective: dict[tuple[str | None, ...], SharedSettings] = {}
         self._params: dict[tuple[str | None, ...], Params] = {}
         self._fingerprints: dict[tuple[str, str], str] = {}
+        self.plan = PlanFile()
+        self.copied_files: dict[str, str] = {}
         # The splits of a table are known once it is read; linting has no data.
         if isinstance(LAYOUTS[self.source.layout].splits, tuple):
             self.check_splits()
@@ -97,7 +105,7 @@ class Project:
             run = detector if rescore.embeddings == "own" else rescore.embeddings
             return results.place(results.TILE_MAP_TABLE, self.results, detector=run, category=category, split=split)
         path = Path(rescore.embeddings.replace("{category}", category).replace("{split}", split)).expanduser()
-        if not path.is_file():
+        if not self.plan.categories and not path.is_file():
             raise ConfigError(
                 f"rescore.embeddings: {path} does not exist. Expected a .npy (N, D) or Parquet file for "
                 f"{category}/{split}; {{category}} and {{split}} in the path are replaced."
@@ -110,11 +118,15 @@ class Project:
         """The settings that hold for a job: overrides applied, `auto` resolved."""
         key = (detector, category, split)
         if key not in self._effective:
-            shortest_side = partial(self.images.shortest_side, category) if category else None
+            shortest_side = partial(self.shortest_side, category) if category else None
             self._effective[key] = effective(
                 self.settings, detector=detector, category=category, split=split, shortest_side=shortest_side
             )
         return self._effective[key]
+
+    def shortest_side(self, category: str) -> int | None:
+        """The shortest side in pixels of the images that a category's tiles are cut from; None without images."""
+        return self.plan.sides[category] if category in self.plan.sides else self.images.shortest_side(category)
 
     def kind(self, run: str) -> str:
         """The name of a run's detector; a detector's own name stands for itself."""
@@ -196,6 +208,8 @@ class Project:
     @cached_property
     def categories(self) -> list[str]:
         """Categories to run, sorted as in the config or by name."""
+        if self.plan.categories:
+            return self.plan.categories
         existing = list_categories(self.source)
         wanted = self.settings.dataset.categories
         if wanted == "all":
@@ -219,7 +233,9 @@ class Project:
         """Samples of a split, from file names alone."""
         key = (category, split)
         if key not in self._samples:
-            if split in LEARNED and self.hold_out(category):
+            if (known := self.plan.samples_of(category, split)) is not None:
+                self._samples[key] = known
+            elif split in LEARNED and self.hold_out(category):
                 every = self.settings.dataset.hold_out_every
                 self._samples[key] = list_samples(self.source, category, split, hold_out=True, hold_out_every=every)
             else:
@@ -285,8 +301,18 @@ class Project:
         """One job's parameters: the settings its stage reads, after overrides, and digests of its code and files."""
         key = (stage, detector, category, split)
         if key not in self._params:
-            self._params[key] = self._make_params(*key)
+            self._params[key] = self.plan.params_of(key) or self._make_params(*key)
         return self._params[key]
+
+    def archived(
+        self, stage: str, *, detector: str | None = None, category: str | None = None, split: str | None = None
+    ) -> list[Archived]:
+        """What one job reads in place of images and local files; nothing unless the config says so."""
+        if not self.settings.dataset.archive:
+            return []
+        if (known := self.plan.archived_of((stage, detector, category, split))) is not None:
+            return [Archived(path, source) for path, source in known]
+        return archived(self, stage, {"detector": detector, "category": category, "split": split})
 
     def _make_params(self, name: str, detector: str | None, category: str | None, split: str | None) -> Params:
         detector = detector or owner_of(name) or (self.detectors[0] if name == "audit_images" else None)
@@ -296,14 +322,14 @@ class Project:
         if declared is None:
             raise ConfigError(f"{detector} has no stage {name}.")
         settings = self.effective(detector=detector, category=category, split=split)
-        job = PlannedJob(declared, settings, detector, category, split, self._file_digest)
+        job = PlannedJob(declared, settings, detector, category, split, self.file_digest)
         values, unwatched = job.options()
         identity: dict[str, object] = {}
         if declared.reads_images:
             values["root"] = str(self.root)
             unwatched.add("root")
             # Not `index` alone: a sample table that stays the same must not hide an image that changed.
-            identity["fingerprint"] = _joined(self._fingerprint(*part) for part in self._read_by(name, category, split))
+            identity["fingerprint"] = _joined(self.fingerprint(*part) for part in self.read_by(name, category, split))
         if declared.encoder:
             values["encoder"], of_encoder = job.encoder()
             identity |= of_encoder
@@ -321,7 +347,7 @@ class Project:
         identity["code"] = code_digest(*code, scripts=(SCRIPTS / f"{name}.py",))
         return Params.of(values, unwatched=unwatched, identity=identity)
 
-    def _read_by(self, name: str, category: str | None, split: str | None) -> list[tuple[str, str]]:
+    def read_by(self, name: str, category: str | None, split: str | None) -> list[tuple[str, str]]:
         """The categories and splits whose images a job opens."""
         if name == "audit_images" and category:
             learned, inspected = audited_splits(self, category)
@@ -346,7 +372,7 @@ class Project:
         if name == "describe_regions" and job.run and job.category and job.split:
             return described_regions(self, job.run, job.category, job.split)
         if name == "measure_detectability":
-            return tried(job.settings, self.root, self._file_digest)
+            return tried(job.settings, self.root, self.file_digest)
         if name == "report":
             values = {
                 "dataset": self.name,
@@ -384,7 +410,8 @@ class Project:
                     return True
         return False
 
-    def _fingerprint(self, category: str, split: str) -> str:
+    def fingerprint(self, category: str, split: str) -> str:
+        """Digest of the content of a split's images and masks, and of their labels."""
         key = (category, split)
         if key not in self._fingerprints:
             self._fingerprints[key] = self._make_fingerprint(category, split)
@@ -398,7 +425,7 @@ class Project:
         memory = results.place(results.FINGERPRINTS, self.results, category=category, split=split)
         return fingerprint(self.root, names, memory, extra=labels)
 
-    def _file_digest(self, path: str | Path | None) -> str | None:
+    def file_digest(self, path: str | Path | None) -> str | None:
         """Content digest of a local file; None where there is none (yet): its stage then says so."""
         file = Path(path or "").expanduser()
         if not file.is_file():

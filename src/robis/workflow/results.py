@@ -59,10 +59,15 @@ REPORT_WORKBOOK = "results/{dataset}/report/metrics.xlsx"
 REPORT_IMAGES = "results/{dataset}/report/images.csv"
 REPORT_SUMMARY = "results/{dataset}/report/summary.txt"
 
+# Copies of what jobs read of the data set, and of local files.
+ARCHIVE = "results/{dataset}/inputs/{kind}/{category}/{split}.tar"
+COPIED_FILE = "results/{dataset}/inputs/files/{digest}/{file}"
+
 FINGERPRINTS = "results/{dataset}/fingerprints/{category}/{split}.json"
 IMAGE_SIZES = "results/{dataset}/fingerprints/{category}/{split}.sizes.json"
 DEFECT_WIDTHS = "results/{dataset}/fingerprints/{category}/{split}.defects.json"
 WEIGHT_DIGESTS = "results/{dataset}/fingerprints/weights/{file}.json"
+PLAN = "results/{dataset}/fingerprints/plan.json.gz"
 
 
 # Below the folder of a job's results, what its next run takes over.

@@ -1,0 +1,136 @@
+"""What a plan knows of the data set, in a file: jobs on machines that do not see the data set take it from there."""
+
+from __future__ import annotations
+
+import ast
+import gzip
+import json
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from dataclasses import astuple, dataclass, field
+from itertools import product
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from robis.datasets.samples import LEARNED, Sample
+from robis.errors import RobisError
+from robis.io.atomic import atomic_file
+from robis.workflow import results
+from robis.workflow.params import Params
+from robis.workflow.stages import STAGES, stage
+
+if TYPE_CHECKING:
+    from robis.workflow.project import Project
+
+# Names of a job, as `Project.params` takes them.
+Key = tuple[str | None, ...]
+
+
+@dataclass(frozen=True)
+class PlanFile:
+    """What is known of the data set; empty where the data set itself is there.
+
+    Attributes:
+        categories: those of the config.
+        sides: category -> shortest side of its images in pixels.
+        samples: category and split -> the fields of each sample.
+        params: a job -> its parameters as text, and the names of those that are unwatched and identity.
+        archived: a job -> path and source of each archive and copied file that it reads.
+    """
+
+    categories: list[str] = field(default_factory=list)
+    sides: Mapping[str, int | None] = field(default_factory=dict)
+    samples: Mapping[str, list[list[Any]]] = field(default_factory=dict)
+    params: Mapping[str, list[Any]] = field(default_factory=dict)
+    archived: Mapping[str, list[list[str]]] = field(default_factory=dict)
+
+    def samples_of(self, category: str, split: str) -> list[Sample] | None:
+        """The samples of a split; None where they are not known."""
+        rows = self.samples.get(_text((category, split)))
+        return None if rows is None else [Sample(*row) for row in rows]
+
+    def params_of(self, key: Key) -> Params | None:
+        """The parameters of a job; None where they are not known."""
+        if (entry := self.params.get(_text(key))) is None:
+            return None
+        text, unwatched, identity = entry
+        params = Params(ast.literal_eval(text))
+        params.unwatched, params.identity = frozenset(unwatched), frozenset(identity)
+        return params
+
+    def archived_of(self, key: Key) -> list[list[str]] | None:
+        """Path and source of what a job reads; None where it is not known."""
+        return self.archived.get(_text(key))
+
+
+def plan_file(folder: Path) -> Path:
+    """Where the file is below results/NAME."""
+    return results.place(results.PLAN, folder)
+
+
+def read_plan(folder: Path) -> PlanFile:
+    """The plan below results/NAME; an empty one where there is none."""
+    try:
+        with gzip.open(plan_file(folder), "rt", encoding="utf-8") as stream:
+            return PlanFile(**json.load(stream))
+    except FileNotFoundError:
+        return PlanFile()
+
+
+def write_plan(project: Project) -> Path:
+    """Write what the jobs of a project need to know of its data set."""
+    places = list(product(project.categories, dict.fromkeys([*LEARNED, *project.splits])))
+    samples = {_text(place): [astuple(sample) for sample in project.samples(*place)] for place in places}
+    params: dict[str, list[Any]] = {}
+    archived: dict[str, list[list[str]]] = {}
+    for key in dict.fromkeys(_jobs(project)):
+        name, detector, category, split = key
+        # A job that cannot run is none of the plan, or says so itself.
+        with suppress(RobisError):
+            of_job = project.params(str(name), detector=detector, category=category, split=split)
+            text = repr(_plain(of_job))
+            params[_text(key)] = [text, sorted(of_job.unwatched), sorted(of_job.identity)]
+            entries = project.archived(str(name), detector=detector, category=category, split=split)
+            archived[_text(key)] = [[entry.path, entry.source] for entry in entries]
+    sides = {category: project.shortest_side(category) for category in project.categories}
+    content = {
+        "categories": project.categories,
+        "sides": sides,
+        "samples": samples,
+        "params": params,
+        "archived": archived,
+    }
+    path = plan_file(project.results)
+    with atomic_file(path, sole_writer=False) as partial, partial.open("wb") as file:
+        # Without a name and a time, equal plans are equal files.
+        with gzip.GzipFile("", "wb", fileobj=file, mtime=0) as stream:
+            stream.write(json.dumps(content).encode())
+    return path
+
+
+def _jobs(project: Project) -> Iterator[Key]:
+    """The names of all jobs, as rules ask for them; some of them may not exist."""
+    splits = dict.fromkeys([*LEARNED, *project.splits])
+    for name in (*STAGES, "infer_shard"):
+        for run in project.detectors:
+            kind = project.kind(run)
+            declared = stage("infer" if name == "infer_shard" else name, kind)
+            if declared is None:
+                continue
+            # Tiles are all detectors' or one's own.
+            detectors = [None, kind] if name == "crop" else [run] if "run" in declared.per else [None]
+            categories = project.category_names if "category" in declared.per else [None]
+            yield from product([name], detectors, categories, splits if "split" in declared.per else [None])
+
+
+def _plain(value: Any) -> Any:
+    """Parameters as plain literals of Python."""
+    if isinstance(value, Mapping):
+        return {name: _plain(entry) for name, entry in value.items()}
+    if isinstance(value, list | tuple):
+        return type(value)(_plain(entry) for entry in value)
+    return value
+
+
+def _text(key: Key) -> str:
+    return json.dumps(key)
