@@ -14,6 +14,7 @@ from typing import Any, Literal
 from robis.config.registry import Registry
 from robis.encoders.without_compiler import compiler_left_out
 from robis.errors import ConfigError
+from robis.io.copies import copy_of
 from robis.io.text import EncodingError, decoded
 
 Family = Literal["vit", "cnn", "clip"]
@@ -264,7 +265,7 @@ def clip_config(name: str) -> tuple[dict[str, Any], dict[str, Any]]:
         if not file.is_file():
             raise unknown_encoder(name)
     try:
-        content = json.loads(decoded(file.read_bytes()))
+        content = json.loads(decoded(copy_of(file).read_bytes()))
     except EncodingError as error:
         raise ConfigError(f"encoder.name: {error.at(name)}") from error
     except (OSError, ValueError) as error:

@@ -93,7 +93,7 @@ def _extract(archive: Path, folder: Path, root: str) -> None:
 
 
 def _absolute(path: str | PurePath) -> str:
-    return os.path.abspath(os.path.expanduser(path))
+    return os.path.normpath(Path(path).expanduser().absolute())
 
 
 def _below(folder: Path, place: str) -> Path:

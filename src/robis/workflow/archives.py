@@ -28,6 +28,8 @@ KINDS = {
     "evaluate": (MASKS,),
     "report": (IMAGES, MASKS),
 }
+# Stages that state settings and open no file that these name.
+STATING = ("evaluate", "report")
 # Parameters that name a file, wherever they are in a job's options.
 FILES = ("weights", "model", "crops", "image", "mask", "ignored")
 # What a job's parameters call the sources of its archives.
@@ -49,7 +51,7 @@ class Archived:
 
 def archived(project: Project, name: str, job: Mapping[str, str | None]) -> list[Archived]:
     """What a job reads instead of files of the data set and local weights."""
-    options = project.params(name, **job).options()
+    options = {} if name in STATING else project.params(name, **job).options()
     if name == "measure_detectability":
         # It loads the pack, which names weights by their paths.
         options = {**options, PARAMETER: project.params("pack", **job).options()}
@@ -145,7 +147,9 @@ def _local_files(options: object) -> Iterator[str]:
         if options.get("method") == "sam":
             yield options["checkpoint"] or default_checkpoint(options["model"])
         for name, value in options.items():
-            if name in FILES:
+            if name == "name" and str(value).endswith(".json"):
+                yield value
+            elif name in FILES:
                 yield from ([value] if isinstance(value, str) else value if isinstance(value, list) else [])
             else:
                 yield from _local_files(value)

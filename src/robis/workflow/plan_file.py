@@ -22,6 +22,8 @@ from robis.workflow.stages import STAGES, stage
 if TYPE_CHECKING:
     from robis.workflow.project import Project
 
+# Stands for Params in a literal.
+PARAMS = "<Params>"
 # Names of a job, as `Project.params` takes them.
 Key = tuple[str | None, ...]
 
@@ -34,14 +36,14 @@ class PlanFile:
         categories: those of the config.
         sides: category -> shortest side of its images in pixels.
         samples: category and split -> the fields of each sample.
-        params: a job -> its parameters as text, and the names of those that are unwatched and identity.
+        params: a job -> its parameters as a literal of Python, see `_written`.
         archived: a job -> path and source of each archive and copied file that it reads.
     """
 
     categories: list[str] = field(default_factory=list)
     sides: Mapping[str, int | None] = field(default_factory=dict)
     samples: Mapping[str, list[list[Any]]] = field(default_factory=dict)
-    params: Mapping[str, list[Any]] = field(default_factory=dict)
+    params: Mapping[str, str] = field(default_factory=dict)
     archived: Mapping[str, list[list[str]]] = field(default_factory=dict)
 
     def samples_of(self, category: str, split: str) -> list[Sample] | None:
@@ -51,12 +53,8 @@ class PlanFile:
 
     def params_of(self, key: Key) -> Params | None:
         """The parameters of a job; None where they are not known."""
-        if (entry := self.params.get(_text(key))) is None:
-            return None
-        text, unwatched, identity = entry
-        params = Params(ast.literal_eval(text))
-        params.unwatched, params.identity = frozenset(unwatched), frozenset(identity)
-        return params
+        text = self.params.get(_text(key))
+        return _read(ast.literal_eval(text)) if text else None
 
     def archived_of(self, key: Key) -> list[list[str]] | None:
         """Path and source of what a job reads; None where it is not known."""
@@ -81,15 +79,14 @@ def write_plan(project: Project) -> Path:
     """Write what the jobs of a project need to know of its data set."""
     places = list(product(project.categories, dict.fromkeys([*LEARNED, *project.splits])))
     samples = {_text(place): [astuple(sample) for sample in project.samples(*place)] for place in places}
-    params: dict[str, list[Any]] = {}
+    params: dict[str, str] = {}
     archived: dict[str, list[list[str]]] = {}
     for key in dict.fromkeys(_jobs(project)):
         name, detector, category, split = key
         # A job that cannot run is none of the plan, or says so itself.
         with suppress(RobisError):
             of_job = project.params(str(name), detector=detector, category=category, split=split)
-            text = repr(_plain(of_job))
-            params[_text(key)] = [text, sorted(of_job.unwatched), sorted(of_job.identity)]
+            params[_text(key)] = repr(_written(of_job))
             entries = project.archived(str(name), detector=detector, category=category, split=split)
             archived[_text(key)] = [[entry.path, entry.source] for entry in entries]
     sides = {category: project.shortest_side(category) for category in project.categories}
@@ -101,10 +98,9 @@ def write_plan(project: Project) -> Path:
         "archived": archived,
     }
     path = plan_file(project.results)
-    with atomic_file(path, sole_writer=False) as partial, partial.open("wb") as file:
-        # Without a name and a time, equal plans are equal files.
-        with gzip.GzipFile("", "wb", fileobj=file, mtime=0) as stream:
-            stream.write(json.dumps(content).encode())
+    with atomic_file(path, sole_writer=False) as partial:
+        # Without a time, equal plans are equal files.
+        partial.write_bytes(gzip.compress(json.dumps(content).encode(), mtime=0))
     return path
 
 
@@ -123,13 +119,25 @@ def _jobs(project: Project) -> Iterator[Key]:
             yield from product([name], detectors, categories, splits if "split" in declared.per else [None])
 
 
-def _plain(value: Any) -> Any:
-    """Parameters as plain literals of Python."""
-    if isinstance(value, Mapping):
-        return {name: _plain(entry) for name, entry in value.items()}
-    if isinstance(value, list | tuple):
-        return type(value)(_plain(entry) for entry in value)
-    return value
+def _written(value: Any) -> Any:
+    """A value of parameters as a plain literal: Params become a dict with the names that they leave out."""
+    if isinstance(value, Params):
+        return {PARAMS: (_written(dict(value)), sorted(value.unwatched), sorted(value.identity))}
+    if isinstance(value, dict):
+        return {name: _written(entry) for name, entry in value.items()}
+    return type(value)(map(_written, value)) if isinstance(value, list | tuple) else value
+
+
+def _read(value: Any) -> Any:
+    """The value that `_written` made a literal of."""
+    if isinstance(value, dict) and PARAMS in value:
+        entries, unwatched, identity = value[PARAMS]
+        params = Params(_read(entries))
+        params.unwatched, params.identity = frozenset(unwatched), frozenset(identity)
+        return params
+    if isinstance(value, dict):
+        return {name: _read(entry) for name, entry in value.items()}
+    return type(value)(map(_read, value)) if isinstance(value, list | tuple) else value
 
 
 def _text(key: Key) -> str:

@@ -6,9 +6,9 @@ import gc
 import shlex
 import sys
 from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from snakemake.dag import DAG
 from snakemake.executors.local import Executor as LocalExecutor
 from snakemake.script import ScriptBase
 from snakemake_interface_executor_plugins.executors.remote import RemoteExecutor
@@ -73,10 +73,15 @@ def _share_plan(project: Project, workflow: Workflow) -> None:
     groups = workflow.group_settings
     kept = {rule: group for rule, group in groups.overwrite_groups.items() if rule not in local}
     groups.overwrite_groups = kept
-    plan = str(write_plan(project))
-    sources = DAG.get_sources
+    plan, write_sources = str(write_plan(project)), workflow.write_source_archive
+
+    def write_with_plan(path: Path) -> None:
+        sources = workflow.dag.get_sources
+        workflow.dag.get_sources = lambda: sources() | {plan}
+        write_sources(path)
+
     # What Snakemake sends to machines without a shared file system.
-    DAG.get_sources = lambda self: sources(self) | {plan}
+    workflow.write_source_archive = write_with_plan
 
 
 def _quote_interpreter() -> None:

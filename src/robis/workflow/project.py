@@ -77,6 +77,7 @@ class Project:
         self._samples: dict[tuple[str, str], list[Sample]] = {}
         self._effective: dict[tuple[str | None, ...], SharedSettings] = {}
         self._params: dict[tuple[str | None, ...], Params] = {}
+        self._archived: dict[tuple[str | None, ...], list[Archived]] = {}
         self._fingerprints: dict[tuple[str, str], str] = {}
         self.plan = PlanFile()
         self.copied_files: dict[str, str] = {}
@@ -308,11 +309,14 @@ class Project:
         self, stage: str, *, detector: str | None = None, category: str | None = None, split: str | None = None
     ) -> list[Archived]:
         """What one job reads in place of images and local files; nothing unless the config says so."""
+        key = (stage, detector, category, split)
         if not self.settings.dataset.archive:
             return []
-        if (known := self.plan.archived_of((stage, detector, category, split))) is not None:
-            return [Archived(path, source) for path, source in known]
-        return archived(self, stage, {"detector": detector, "category": category, "split": split})
+        if key not in self._archived:
+            job = {"detector": detector, "category": category, "split": split}
+            known = self.plan.archived_of(key)
+            self._archived[key] = archived(self, stage, job) if known is None else [Archived(*one) for one in known]
+        return self._archived[key]
 
     def _make_params(self, name: str, detector: str | None, category: str | None, split: str | None) -> Params:
         detector = detector or owner_of(name) or (self.detectors[0] if name == "audit_images" else None)

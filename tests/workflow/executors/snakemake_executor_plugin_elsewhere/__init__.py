@@ -37,9 +37,7 @@ class Executor(RemoteExecutor):
         aux = {"process": process, "folder": folder}
         self.report_job_submission(SubmittedJobInfo(job, external_jobid=str(process.pid), aux=aux))
 
-    async def check_active_jobs(
-        self, active_jobs: list[SubmittedJobInfo]
-    ) -> AsyncGenerator[SubmittedJobInfo]:
+    async def check_active_jobs(self, active_jobs: list[SubmittedJobInfo]) -> AsyncGenerator[SubmittedJobInfo]:
         for info in active_jobs:
             process = info.aux["process"]
             if process.poll() is None:
