@@ -97,6 +97,13 @@ def test_without_archives_nothing_is_different(project: Callable[..., Project], 
     assert repr(job_params(project(), stage, job)) == repr(plain.params(stage, **job))
 
 
+def test_a_report_that_shows_training_images_reads_them(project: Callable[..., Project]) -> None:
+    splits = [IMAGES.format(split) for split in ("train", "validation")]
+    for shown in ("evidence", "audit"):
+        paths = archives_of(project(report={shown: True}), "report", {})
+        assert [path for path in paths if path in splits] == splits
+
+
 def test_masks_that_are_not_refined_need_no_image(project: Callable[..., Project]) -> None:
     assert archives_of(project(refine={"method": "none"}), "refine", JOB) == []
 

@@ -9,7 +9,7 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -193,6 +193,36 @@ class Workspace:
         files += (self.results / "inp_former" / "models").rglob("*.safetensors")
         kept = [file for file in files if file.name != ".snakemake_timestamp"]
         return {str(file.relative_to(self.results)): file.read_bytes() for file in sorted(kept)}
+
+
+# An executor of Snakemake whose jobs run in empty folders.
+EXECUTORS = Path(__file__).parent / "executors"
+
+
+def snakemake_elsewhere(workspace: Workspace, storage: Path, *targets: str, options: Sequence[str] = ()) -> str:
+    """Run Snakemake as on machines that share nothing but a storage; what it printed.
+
+    Args:
+        workspace: with relative paths in its config, and a copy of the code in its folder, which Snakemake sends.
+        storage: folder that is the storage, unless the options name another.
+        targets: of Snakemake.
+        options: of Snakemake.
+    """
+    provider = options or ("--default-storage-provider", "fs", "--default-storage-prefix", str(storage))
+    done = subprocess.run(
+        [
+            *(sys.executable, "-m", "snakemake", "--configfile", workspace.configfile.name, "--jobs", "2"),
+            *("--workflow-profile", "profiles/default", "--rerun-triggers", "mtime"),
+            *("--executor", "elsewhere", "--shared-fs-usage", "none", *provider, "--", *targets),
+        ],
+        cwd=workspace.folder,
+        capture_output=True,
+        text=True,
+        check=False,
+        env=os.environ | {"PYTHONPATH": os.pathsep.join([str(workspace.folder / "src"), str(EXECUTORS)])},
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout + done.stderr
 
 
 def changed_stages(workspace: Workspace, config: Path, run: str) -> set[str]:

@@ -113,6 +113,7 @@ CHANGES: dict[str, tuple[Any, set[str]]] = {
     "dataset.root": ("./data/../data", set()),
     "dataset.table": ("other.csv", set()),
     "dataset.allow_outside_root": (True, set()),
+    "dataset.archive": (True, {"crop", "evaluate", "refine", "report"}),
 }
 # Other names of results and other detectors are other runs, not changes of this one.
 OTHER_RUNS = {"dataset.name", "detectors", "winclip.shots", "winclip.seeds", "subspace.shots", "subspace.seeds"}
@@ -127,7 +128,12 @@ AUDITS = {"report.audit"}
 # Describe regions; test_superadd and test_clusters.
 REGIONS = {"report.evidence", "report.clusters"}
 # Thresholds from the validation split need that split's merged maps, which this run did not make.
-NEW_JOBS = {"binarize.calibrate": ["merge"], "infer.shards": ["infer_shard"] * 6}
+# An archive of the images of each split, and of the masks of the one that has some.
+NEW_JOBS = {
+    "binarize.calibrate": ["merge"],
+    "infer.shards": ["infer_shard"] * 6,
+    "dataset.archive": ["archive"] * 5,
+}
 # Held-out training images leave what is inspected as it is, two splits of the four.
 KEPT_JOBS = {
     "dataset.hold_out_every": ["index", "index", "crop", "crop"],
@@ -258,6 +264,19 @@ def test_a_test_image_concerns_its_own_split(copy: Workspace, kind: str) -> None
         (folder / "001_regular.png").unlink()
     expected = ["binarize", "crop", "index", "infer", "judge", "merge", "refine", "report", "score_images", "submit"]
     assert copy.planned(*TARGETS) == expected
+
+
+def test_a_test_image_in_an_archive_concerns_its_own_split(copy: Workspace) -> None:
+    """The same jobs as without archives, and that of the archive."""
+    copy.write_config({"dataset": {"archive": True}})
+    names = [f"inputs/images/nut/{split}.tar" for split in ("train", "validation", "test_public", "test_private")]
+    copy.snakemake(*(f"results/tiny/{name}" for name in (*names, "inputs/masks/nut/test_public.tar")))
+    copy.snakemake("--touch", *TARGETS)
+    assert copy.planned(*TARGETS) == []
+    image = copy.folder / "data" / "nut" / "test_private" / "000_regular.png"
+    Image.fromarray(255 - np.asarray(Image.open(image))).save(image)
+    expected = ["binarize", "crop", "index", "infer", "judge", "merge", "refine", "report", "score_images", "submit"]
+    assert copy.planned(*TARGETS) == ["archive", *expected]
 
 
 def test_a_mask_of_ignored_pixels_concerns_its_own_split(copy: Workspace) -> None:

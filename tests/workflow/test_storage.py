@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from pathlib import Path
 
 import pytest
 import yaml
 
-from tests.workflow.conftest import Workspace, write_tiny_dataset
+from tests.workflow.conftest import Workspace, copy_code, snakemake_elsewhere, write_tiny_dataset
 
 pytestmark = [
     pytest.mark.workflow,
@@ -67,6 +68,30 @@ def test_the_report_reads_declared_files_alone(stored: Workspace) -> None:
     output = run(stored, "all")
     assert "(Rule: report)" in output and "(Rule: evaluate)" not in output
     assert content(report) == before
+
+
+def test_jobs_on_other_machines_see_neither_images_nor_masks(finished: Workspace, tmp_path: Path) -> None:
+    """Each job runs in an empty folder and gets what Snakemake sends: the paths of the config lead nowhere there."""
+    code = copy_code(tmp_path / "code")
+    write_tiny_dataset(code / "data")
+    workspace = Workspace(code)
+    workspace.code = code
+    workspace.write_config({"dataset": {"archive": True}})
+    storage = tmp_path / "storage"
+    shutil.copytree(finished.results, storage / "results" / "tiny", symlinks=True)
+    lost = ["tiles/nut/validation.npy", "inp_former/metrics/nut/test_public.parquet"]
+    for name in lost:
+        (storage / "results" / "tiny" / name).unlink()
+
+    output = snakemake_elsewhere(workspace, storage, *(f"results/tiny/{name}" for name in lost))
+    assert sorted(re.findall(r"Finished jobid: \d+ \(Rule: (\w+)\)", output)) == [
+        "archive",
+        "archive",
+        "crop",
+        "evaluate",
+    ]
+    for name in lost:
+        assert (storage / "results" / "tiny" / name).read_bytes() == (finished.results / name).read_bytes()
 
 
 def content(folder: Path) -> dict[str, bytes]:

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from robis.datasets.samples import sample_files
+from robis.datasets.samples import LEARNED, sample_files
 from robis.errors import DataError
 from robis.io.atomic import atomic_file
 from robis.io.copies import reading_copies
@@ -138,7 +139,13 @@ def _places(project: Project, name: str, job: Mapping[str, str | None]) -> list[
         return [(category, pack_split(project, category))]
     if name == "measure_detectability" and category:
         return [(category, "validation")]
-    return project.read_by(name, category, job.get("split"))
+    places = project.read_by(name, category, job.get("split"))
+    shown = project.settings.report
+    if name == "report" and (shown.evidence or shown.audit):
+        # Beside the images that are inspected it shows those that they are compared with.
+        learned = product(project.categories, LEARNED)
+        places += [place for place in learned if project.samples(*place)]
+    return places
 
 
 def _local_files(options: object) -> Iterator[str]:
