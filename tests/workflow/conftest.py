@@ -208,6 +208,8 @@ def snakemake_elsewhere(workspace: Workspace, storage: Path, *targets: str, opti
         targets: of Snakemake.
         options: of Snakemake.
     """
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+    modules = os.pathsep.join([str(workspace.folder / "src"), str(EXECUTORS)])
     provider = options or ("--default-storage-provider", "fs", "--default-storage-prefix", str(storage))
     done = subprocess.run(
         [
@@ -219,7 +221,7 @@ def snakemake_elsewhere(workspace: Workspace, storage: Path, *targets: str, opti
         capture_output=True,
         text=True,
         check=False,
-        env=os.environ | {"PYTHONPATH": os.pathsep.join([str(workspace.folder / "src"), str(EXECUTORS)])},
+        env=os.environ | {"PYTHONPATH": modules, "PATH": path},
     )
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout + done.stderr
