@@ -9,7 +9,7 @@ from snakemake.settings.types import DeploymentMethod
 
 from robis.errors import RobisError
 from robis.workflow import results
-from robis.workflow.archives import archives_of, job_params
+from robis.workflow.archives import archives_of, embeddings_of, job_params
 from robis.workflow.home import CONTAINER
 from robis.workflow.packs import own_files, pack_inputs
 from robis.workflow.process import given_settings, prepare_plan, prepare_process
@@ -112,8 +112,7 @@ def from_its_place(path):
 @readable_errors()
 def embeddings_of_run(wildcards):
     """Image embeddings that re-score a run; none where nothing is re-scored."""
-    path = project.embeddings(**run_of_job(wildcards))
-    return [from_its_place(str(path))] if path else []
+    return [*map(from_its_place, embeddings_of(project, run_of_job(wildcards)))]
 
 
 def reference(key, pattern):

@@ -15,7 +15,15 @@ from PIL import Image
 
 from robis.detectors.settings import parse
 from robis.errors import DataError
-from robis.workflow.archives import archive_params, archives_of, copied, copy_file, copy_params, job_params
+from robis.workflow.archives import (
+    archive_params,
+    archives_of,
+    copied,
+    copy_file,
+    copy_params,
+    embeddings_of,
+    job_params,
+)
 from robis.workflow.plan_file import read_plan, write_plan
 from robis.workflow.process import prepare_plan
 from robis.workflow.project import Project
@@ -102,6 +110,21 @@ def test_a_report_that_shows_training_images_reads_them(project: Callable[..., P
     for shown in ("evidence", "audit"):
         paths = archives_of(project(report={shown: True}), "report", {})
         assert [path for path in paths if path in splits] == splits
+
+
+def test_embeddings_of_a_file_are_read_from_its_copy(project: Callable[..., Project]) -> None:
+    Path("nut_test_public.npy").write_bytes(b"embeddings")
+    Path("bolt_test_public.npy").write_bytes(b"of bolt")
+    given = {"method": "rscin", "embeddings": "{category}_{split}.npy", "neighborhood_sizes": [1]}
+    copy = f"results/demo/inputs/files/{digest(b'embeddings')}/nut_test_public.npy"
+    planned = project(rescore=given)
+    assert embeddings_of(planned, JOB) == [copy]
+    assert embeddings_of(project(rescore=given, archive=False), JOB) == ["nut_test_public.npy"]
+    write_plan(planned)
+    Path("nut_test_public.npy").unlink()
+    other = project(rescore=given)
+    other.plan = read_plan(planned.results)
+    assert embeddings_of(other, JOB) == [copy]
 
 
 def test_masks_that_are_not_refined_need_no_image(project: Callable[..., Project]) -> None:

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from robis.workflow.project import Project
 
 IMAGES, MASKS = "images", "masks"
+# In the place of a stage: the file of `rescore.embeddings`, which the rule names.
+EMBEDDINGS = "embeddings"
 # What stages read of the data set.
 KINDS = {
     **dict.fromkeys(("crop", "audit_images", "refine", "pack", "measure_detectability"), (IMAGES,)),
@@ -51,13 +53,24 @@ class Archived:
 
 
 def archived(project: Project, name: str, job: Mapping[str, str | None]) -> list[Archived]:
-    """What a job reads instead of files of the data set and local weights."""
+    """What a job reads instead of files of the data set and local weights; `name` is a stage, or EMBEDDINGS."""
+    if name == EMBEDDINGS:
+        path = project.embeddings(**{kind: str(value) for kind, value in job.items()})
+        return [copied(project, str(path))] if path and not path.is_relative_to(project.results) else []
     options = {} if name in STATING else project.params(name, **job).options()
     if name == "measure_detectability":
         # It loads the pack, which names weights by their paths.
         options = {**options, PARAMETER: project.params("pack", **job).options()}
     files = dict.fromkeys(path for path in _local_files(options) if Path(path).expanduser().is_file())
     return [*_of_images(project, name, job), *(copied(project, path) for path in files)]
+
+
+def embeddings_of(project: Project, job: Mapping[str, str]) -> list[str]:
+    """The file whose image embeddings re-score a run, or its copy; none where nothing is re-scored."""
+    if copies := project.archived(EMBEDDINGS, **job):
+        return [copies[0].path]
+    path = project.embeddings(**job)
+    return [str(path)] if path else []
 
 
 def copied(project: Project, path: str) -> Archived:

@@ -16,6 +16,7 @@ from robis.datasets.samples import LEARNED, Sample
 from robis.errors import RobisError
 from robis.io.atomic import atomic_file
 from robis.workflow import results
+from robis.workflow.archives import EMBEDDINGS
 from robis.workflow.params import Params
 from robis.workflow.stages import STAGES, stage
 
@@ -87,8 +88,9 @@ def write_plan(project: Project) -> Path:
         with suppress(RobisError):
             of_job = project.params(str(name), detector=detector, category=category, split=split)
             params[_text(key)] = repr(_written(of_job))
-            entries = project.archived(str(name), detector=detector, category=category, split=split)
-            archived[_text(key)] = [[entry.path, entry.source] for entry in entries]
+            for kind in (str(name), *([EMBEDDINGS] if name == "score_images" else [])):
+                entries = project.archived(kind, detector=detector, category=category, split=split)
+                archived[_text((kind, *key[1:]))] = [[entry.path, entry.source] for entry in entries]
     sides = {category: project.shortest_side(category) for category in project.categories}
     content = {
         "categories": project.categories,
