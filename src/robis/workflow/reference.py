@@ -137,6 +137,7 @@ def rerun_text(key: str, detectors: Iterable[str] = tuple(DETECTORS)) -> str:
         "dataset.root": "nothing while the images have the same content",
         "dataset.layout": "nothing for images that keep their names, labels and masks",
         "dataset.table": "nothing for splits whose rows stay the same",
+        "dataset.archive": "every stage that reads local weights",
         "dataset.categories": "nothing for the categories that stay",
         "dataset.splits": "nothing for the splits that stay",
         "detectors": "nothing for the detectors that stay",

@@ -28,6 +28,8 @@ _SAM = When("refine.method", ("sam",))
 _BOXES = When("refine.method", ("sam", "grabcut"))
 _EMPTIES = When("verdict.normal_masks", ("empty",))
 _RSCIN = When("rescore.method", ("rscin",))
+# By reading archives.
+_ARCHIVE = Option("dataset.archive", passed=False)
 # Options of the report that count by reading what their stages write.
 BY_FILES = ("packs", "detectability", "audit", "evidence", "clusters")
 
@@ -69,6 +71,7 @@ SHARED: dict[str, Stage] = {
     "crop": Stage(
         "robis.tiles.store:crop_split",
         reads=(
+            _ARCHIVE,
             Option("dataset.bit_depth"),
             Option("tiling.window"),
             *options("tiling.overlap", "tiling.edge", when=WINDOWS),
@@ -89,6 +92,7 @@ SHARED: dict[str, Stage] = {
     "audit_images": Stage(
         "robis.audit.stage:audit_category",
         reads=(
+            _ARCHIVE,
             Option("dataset.bit_depth"),
             *options("infer.batch_size", "infer.precision"),
             Option("dataset.splits", passed=False),
@@ -144,6 +148,7 @@ SHARED: dict[str, Stage] = {
             *options("verdict.limit", "verdict.allowed_false_alarms", when=_EMPTIES, passed=False),
             Option("score_images.top_fraction", when=_EMPTIES, passed=False),
             Option("refine.method"),
+            *options("dataset.archive", when=_BOXES, passed=False),
             Option("dataset.bit_depth", when=_BOXES),
             Option("refine.max_boxes", when=_BOXES),
             *options("refine.multimask", "refine.model", "refine.checkpoint", "refine.precision", when=_SAM),
@@ -178,7 +183,7 @@ SHARED: dict[str, Stage] = {
     ),
     "evaluate": Stage(
         "robis.evaluation.stage:evaluate_split",
-        reads=section("evaluate", Evaluate),
+        reads=(_ARCHIVE, *section("evaluate", Evaluate)),
         after=("index", "merge", "refine", "score_images"),
         reads_images=True,
     ),
@@ -202,6 +207,7 @@ SHARED: dict[str, Stage] = {
     "report": Stage(
         "robis.report.page:build_report",
         reads=(
+            _ARCHIVE,
             *section("report", Report, but=(*BY_FILES, "compare", "cluster_count")),
             Option("dataset.bit_depth"),
             *options("report.compare", *(f"report.{name}" for name in BY_FILES), passed=False),
