@@ -24,7 +24,7 @@ from robis.workflow.archives import (
     embeddings_of,
     job_params,
 )
-from robis.workflow.plan_file import read_plan, write_plan
+from robis.workflow.plan_file import plan_file, read_plan, write_plan
 from robis.workflow.process import prepare_plan
 from robis.workflow.project import Project
 
@@ -123,7 +123,7 @@ def test_embeddings_of_a_file_are_read_from_its_copy(project: Callable[..., Proj
     write_plan(planned)
     Path("nut_test_public.npy").unlink()
     other = project(rescore=given)
-    other.plan = read_plan(planned.results)
+    other.plan = read_plan(planned)
     assert embeddings_of(other, JOB) == [copy]
 
 
@@ -172,7 +172,7 @@ def test_without_the_data_set_a_job_knows_the_same_from_the_plan(project: Callab
     places = list(itertools.product(("nut", "bolt"), ("train", "validation", "test_public")))
     samples = {place: planned.samples(*place) for place in places}
     write_plan(planned)
-    plan = read_plan(planned.results)
+    plan = read_plan(planned)
     for folder in ("data", "weights"):
         Path(folder).rename(f"moved {folder}")
 
@@ -214,7 +214,8 @@ def test_what_reads_the_data_set_runs_where_it_is(
     assert main.local == ["index", "archive", "copy"]
     assert main.group_settings.overwrite_groups == {"crop": "prepare"}
     main.write_source_archive(Path("sources.tar.xz"))
-    assert main.sent == {"Snakefile", "results/demo/fingerprints/plan.json.gz"}
+    assert main.sent == {"Snakefile", str(plan_file(planned))}
+    assert plan_file(planned) == plan_file(project()) != plan_file(project(refine={"method": "none"}))
     assert prepare_plan(project(), workflow(remote=True)) == []
 
     plain = workflow(remote=False)

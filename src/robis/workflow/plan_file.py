@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import gzip
+import hashlib
 import json
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
@@ -62,15 +63,16 @@ class PlanFile:
         return self.archived.get(_text(key))
 
 
-def plan_file(folder: Path) -> Path:
-    """Where the file is below results/NAME."""
-    return results.place(results.PLAN, folder)
+def plan_file(project: Project) -> Path:
+    """Where the file is: every config has its own, since several may run at the same time."""
+    config = hashlib.sha256(project.settings.model_dump_json().encode()).hexdigest()[:8]
+    return results.place(results.PLAN, project.results, config=config)
 
 
-def read_plan(folder: Path) -> PlanFile:
-    """The plan below results/NAME; an empty one where there is none."""
+def read_plan(project: Project) -> PlanFile:
+    """The plan of a project's config; an empty one where there is none."""
     try:
-        with gzip.open(plan_file(folder), "rt", encoding="utf-8") as stream:
+        with gzip.open(plan_file(project), "rt", encoding="utf-8") as stream:
             return PlanFile(**json.load(stream))
     except FileNotFoundError:
         return PlanFile()
@@ -99,7 +101,7 @@ def write_plan(project: Project) -> Path:
         "params": params,
         "archived": archived,
     }
-    path = plan_file(project.results)
+    path = plan_file(project)
     with atomic_file(path, sole_writer=False) as partial:
         # Without a time, equal plans are equal files.
         partial.write_bytes(gzip.compress(json.dumps(content).encode(), mtime=0))

@@ -54,7 +54,7 @@ def prepare_plan(project: Project, workflow: Workflow) -> list[str]:
     """
     archive = project.settings.dataset.archive
     if archive and workflow.remote_exec:
-        project.plan = read_plan(project.results)
+        project.plan = read_plan(project)
     if project.plan.categories:
         return []
     # A data set that is not there is the first thing to say.

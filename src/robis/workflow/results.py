@@ -67,7 +67,7 @@ FINGERPRINTS = "results/{dataset}/fingerprints/{category}/{split}.json"
 IMAGE_SIZES = "results/{dataset}/fingerprints/{category}/{split}.sizes.json"
 DEFECT_WIDTHS = "results/{dataset}/fingerprints/{category}/{split}.defects.json"
 WEIGHT_DIGESTS = "results/{dataset}/fingerprints/weights/{file}.json"
-PLAN = "results/{dataset}/fingerprints/plan.json.gz"
+PLAN = "results/{dataset}/fingerprints/plan.{config}.json.gz"
 
 
 # Below the folder of a job's results, what its next run takes over.
