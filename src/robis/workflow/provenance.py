@@ -22,8 +22,8 @@ from robis.workflow.stages import stages
 
 LAST = "evaluate"
 _COLUMNS = dict.fromkeys(("detector", "category", "split"), "text") | dict.fromkeys(METRICS, "numbers")
-# Re-runs inference, with the same results to the bit.
-SAME_RESULTS = ("infer.shards",)
+# Re-run stages, with the same results to the bit.
+SAME_RESULTS = ("infer.shards", "dataset.archive")
 
 
 def settings_record(settings: SharedSettings, *, run: str, category: str, split: str) -> dict[str, Any]:
