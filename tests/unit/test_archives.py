@@ -7,7 +7,7 @@ import itertools
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
@@ -200,6 +200,7 @@ def workflow(*, remote: bool) -> Any:
         is_main_process=not remote,
         localrules=lambda *rules: local.extend(rules),
         local=local,
+        storage_settings=SimpleNamespace(default_storage_provider=None),
         group_settings=SimpleNamespace(overwrite_groups={"index": "prepare", "crop": "prepare"}),
     )
 
@@ -221,3 +222,31 @@ def test_what_reads_the_data_set_runs_where_it_is(
     plain = workflow(remote=False)
     assert prepare_plan(project(archive=False), plain) == ["a warning"]
     assert plain.local == []
+
+
+def test_a_folder_that_another_machine_has_stored_is_found(
+    project: Callable[..., Project], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The class is like that of the storage plugin for S3, whose objects remember what is no folder."""
+
+    class Stored:
+        folders: ClassVar[set[str]] = set()
+
+        def __init__(self) -> None:
+            self._is_dir: bool | None = None
+
+        def exists(self) -> bool:
+            if self._is_dir is None:
+                self._is_dir = "maps" in self.folders
+            return self._is_dir
+
+    monkeypatch.setattr("robis.workflow.process.plan_warnings", lambda project: [])
+    main = workflow(remote=False)
+    main.storage_settings.default_storage_provider = "s3"
+    provider = SimpleNamespace(get_storage_object_cls=lambda: Stored)
+    main.storage_registry = SimpleNamespace(default_storage_provider=provider)
+    prepare_plan(project(), main)
+    maps = Stored()
+    assert not maps.exists()
+    Stored.folders.add("maps")
+    assert maps.exists()

@@ -73,6 +73,8 @@ def _share_plan(project: Project, workflow: Workflow) -> None:
     groups = workflow.group_settings
     kept = {rule: group for rule, group in groups.overwrite_groups.items() if rule not in local}
     groups.overwrite_groups = kept
+    if workflow.storage_settings.default_storage_provider == "s3":
+        _look_again_for_folders(workflow.storage_registry.default_storage_provider.get_storage_object_cls())
     plan, write_sources = str(write_plan(project)), workflow.write_source_archive
 
     def write_with_plan(path: Path) -> None:
@@ -82,6 +84,21 @@ def _share_plan(project: Project, workflow: Workflow) -> None:
 
     # What Snakemake sends to machines without a shared file system.
     workflow.write_source_archive = write_with_plan
+
+
+def _look_again_for_folders(stored: Any) -> None:
+    """Find folders in S3 that a job on another machine has written: the plugin (0.3.6) remembers that they are missing.
+
+    Args:
+        stored: its class of files and folders.
+    """
+    exists = stored.exists
+
+    def exists_by_now(self: Any) -> bool:
+        self._is_dir = self._is_dir or None
+        return exists(self)
+
+    stored.exists = exists_by_now
 
 
 def _quote_interpreter() -> None:
