@@ -22,7 +22,7 @@ if not workflow.overwrite_configfiles:
 
 
 for rule_name in (
-    "index archive copy crop winclip_embed_prompts winclip_embed_tiles train infer_shard infer merge binarize "
+    "index archive copy_file crop winclip_embed_prompts winclip_embed_tiles train infer_shard infer merge binarize "
     "judge refine describe_regions cluster_regions score_images evaluate audit_images embed_references pack "
     "measure_detectability report submit"
 ).split():

@@ -212,7 +212,7 @@ def test_what_reads_the_data_set_runs_where_it_is(
     monkeypatch.setattr("robis.workflow.process.plan_warnings", lambda project: ["a warning"])
     main, planned = workflow(remote=False), project()
     assert prepare_plan(planned, main) == ["a warning"]
-    assert main.local == ["index", "archive", "copy"]
+    assert main.local == ["index", "archive", "copy_file"]
     assert main.group_settings.overwrite_groups == {"crop": "prepare"}
     main.write_source_archive(Path("sources.tar.xz"))
     assert main.sent == {"Snakefile", str(plan_file(planned))}

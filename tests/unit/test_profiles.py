@@ -20,7 +20,7 @@ WITHOUT_MODELS = {
     *("report", "score_images", "submit"),
 }
 # Run where Snakemake runs: no profile gives them anything.
-LOCAL = {"archive", "copy"}
+LOCAL = {"archive", "copy_file"}
 
 
 def profile(name: str) -> dict[str, Any]:

@@ -67,7 +67,7 @@ def prepare_plan(project: Project, workflow: Workflow) -> list[str]:
 
 def _share_plan(project: Project, workflow: Workflow) -> None:
     """Keep the jobs that read the data set in the main process, and send others what is known of it."""
-    local = ["index", "archive", "copy", *(["report"] if project.settings.report.compare else [])]
+    local = ["index", "archive", "copy_file", *(["report"] if project.settings.report.compare else [])]
     workflow.localrules(*local)
     # A rule of a group is submitted with it.
     groups = workflow.group_settings

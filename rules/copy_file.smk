@@ -1,19 +1,19 @@
 from robis.workflow.archives import copy_params
 
 
-rule copy:
+rule copy_file:
     params:
         settings=lambda job: copy_params(project, job.digest),
     output:
         file=results.COPIED_FILE,
     log:
-        results.log("copy/{digest}/{file}", results.OF_DATASET),
+        results.log("copy_file/{digest}/{file}", results.OF_DATASET),
     benchmark:
-        results.benchmark("copy/{digest}/{file}", results.OF_DATASET)
+        results.benchmark("copy_file/{digest}/{file}", results.OF_DATASET)
     threads: 1
     resources:
         mem_mb=500,
     message:
         "Copy {wildcards.file} for jobs on other machines"
     script:
-        "../workflow_scripts/copy.py"
+        "../workflow_scripts/copy_file.py"
