@@ -15,6 +15,7 @@ from safetensors.torch import save_file
 
 from robis.encoders.weights import read_state
 from robis.errors import DataError, WeightsError
+from robis.io import decoding
 from robis.io.copies import copy_of, reading_copies, write_archive
 from robis.io.images import image_size, read_image, read_mask
 
@@ -63,6 +64,20 @@ def test_images_are_read_from_an_archive_in_place_of_their_paths(
             read_image(root / "nut" / "9.png")
     with pytest.raises(DataError, match=r"data/nut/0\.png: cannot be read"):
         read_image(root / "nut" / "0.png")
+
+
+@pytest.mark.parametrize("suffix", [".png", ".tif", ".jpg"])
+def test_large_images_are_read_from_an_archive(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, suffix: str) -> None:
+    """In parts, or by OpenCV from the file."""
+    monkeypatch.setattr(decoding, "LARGE_PIXELS", 0)
+    monkeypatch.setattr(decoding, "LARGE_PNG_PIXELS", 0)
+    image = tmp_path / f"0{suffix}"
+    write_image(image, 100, size=(64, 64))
+    expected = read_image(image)
+    write_archive(tmp_path / "images.tar", tmp_path, [image.name])
+    image.unlink()
+    with reading_copies({}, [tmp_path / "images.tar"], str(tmp_path)):
+        assert np.array_equal(read_image(image), expected)
 
 
 def test_weights_are_read_from_their_copy_and_named_by_their_path(tmp_path: Path) -> None:
