@@ -69,6 +69,7 @@ BENCHMARKS = {
     "incremental": Benchmark("one new image among 200, through the real workflow"),
     "latency": Benchmark("one image by a pack: the library, ONNX Runtime and OpenVINO, first and next images"),
     "end_to_end": Benchmark("a folder of images to metrics, beside anomalib: time, memory, disk"),
+    "published": Benchmark("stages beside the published RoBiS code, --set code=FOLDER: time, memory, values"),
     "cluster": Benchmark("the categories and splits of MVTec AD 2 on a SLURM of this machine, by groups of jobs"),
     "growth": Benchmark("CPU time and memory of every stage without a model for 10 to 1,000 images"),
     "large": Benchmark("peak memory of every stage without a model on one image of 14,000 x 14,000 pixels"),

@@ -62,7 +62,7 @@ class Pair:
         encoder = build_vit(Choice(size.encoder, "random", input_size=size.side, blocks=size.blocks))
         self.ours = InpFormer(encoder)
         initialize(self.ours, 0)
-        _make_everything_count(self.ours)
+        make_everything_count(self.ours)
         self.ours.to(device).eval()
         self.plain = PlainInpFormer(
             self.ours.state_dict(), blocks=encoder.blocks, heads=encoder.heads, mean=encoder.mean, std=encoder.std
@@ -132,7 +132,7 @@ class Pair:
 
 
 @torch.no_grad()
-def _make_everything_count(model: InpFormer) -> None:
+def make_everything_count(model: InpFormer) -> None:
     """Random biases and scales: start values of 0 or 0.00001 would hide errors in what they multiply."""
     generator = torch.Generator().manual_seed(2)
     for name, p in model.named_parameters():
