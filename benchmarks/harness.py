@@ -252,6 +252,9 @@ def run_alone(call: Call, threads: int, result: Path | None = None) -> Measured:
     folders = [str(REPOSITORY / "src"), str(REPOSITORY), environment.get("PYTHONPATH", "")]
     environment["PYTHONPATH"] = os.pathsep.join(filter(None, folders))
     command = [sys.executable, "-m", "benchmarks.child", json.dumps(job)]
+    if result:
+        # That of an earlier call would pass for this one's.
+        result.unlink(missing_ok=True)
     done = subprocess.run(command, capture_output=True, text=True, env=environment)
     if done.returncode:
         raise RuntimeError(f"{call.target} failed: {done.stderr[-2000:]}")

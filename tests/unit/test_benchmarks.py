@@ -171,6 +171,12 @@ def test_an_array_comes_back_from_a_process(tmp_path: Path) -> None:
     assert isinstance(measured, Measured)
 
 
+def test_an_earlier_array_does_not_pass_for_a_result(tmp_path: Path) -> None:
+    np.save(tmp_path / "result.npy", np.zeros(2))
+    call = Call("benchmarks.child:imports", {"modules": ["json"]})
+    assert harness.run_alone(call, 1, tmp_path / "result.npy").result == {"torch": False}
+
+
 def test_results_may_differ_by_rounding_only(tmp_path: Path) -> None:
     values = np.array([0.0, 1.0, 2.0], np.float32)
     assert musc.agree(values, values + 1e-6).startswith("differ by at most")
