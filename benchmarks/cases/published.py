@@ -85,8 +85,9 @@ def rows(options: harness.Options, sizes: Sizes) -> Iterator[harness.Row | harne
     run = _Run(options, replace(sizes, code=str(Path(sizes.code).resolve())), options.folder)
     if {"train", "infer"} & set(stages) and "crop" not in stages:
         run.cut()
-    for name in stages:
-        yield STAGES[name](run)
+    for name, stage in STAGES.items():
+        if name in stages:
+            yield stage(run)
 
 
 @dataclass(frozen=True)
