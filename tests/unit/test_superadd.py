@@ -48,8 +48,9 @@ def exact_distances(queries: Tensor, bank: Tensor) -> Tensor:
 @pytest.fixture
 def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     """Several blocks in both directions, the last of them not full."""
-    monkeypatch.setattr(memory_bank, "QUERIES_AT_ONCE", 7)
-    monkeypatch.setattr(memory_bank, "BANK_AT_ONCE", 11)
+    monkeypatch.setattr(memory_bank, "CPU_QUERIES_AT_ONCE", 7)
+    monkeypatch.setattr(memory_bank, "CPU_BANK_AT_ONCE", 11)
+    monkeypatch.setattr(memory_bank, "CPU_ROWS_AT_ONCE", 6)
 
 
 # Distances between tokens are about 1: float32's share of the offset's square is what is left of plain products.

@@ -9,6 +9,10 @@ from torch import Tensor
 
 # Distances are computed for so many tokens at a time, and with so many of the bank: 64 MB of products.
 QUERIES_AT_ONCE, BANK_AT_ONCE = 2048, 8192
+# The same on a CPU: 2 MB of products, which stay in the cache of a core until their minima are found.
+CPU_QUERIES_AT_ONCE, CPU_BANK_AT_ONCE = 512, 1024
+# Most tokens at a time whose distances to all others are computed on a CPU.
+CPU_ROWS_AT_ONCE = 64
 
 
 @dataclass(frozen=True)
@@ -51,15 +55,17 @@ class Bank:
         Returns:
             float32 (Q,), and int64 (Q,), numbers of the bank's tokens.
         """
-        parts = [self._search(part - self.center) for part in queries.split(QUERIES_AT_ONCE)]
+        at_once = CPU_QUERIES_AT_ONCE if queries.device.type == "cpu" else QUERIES_AT_ONCE
+        parts = [self._search(part - self.center) for part in queries.split(at_once)]
         distances, numbers = (torch.cat(values) for values in zip(*parts, strict=True))
         return distances, numbers
 
     def _search(self, queries: Tensor) -> tuple[Tensor, Tensor]:
         best = queries.new_full((len(queries),), torch.inf)
         where = torch.zeros(len(queries), dtype=torch.long, device=queries.device)
-        for start in range(0, len(self.tokens), BANK_AT_ONCE):
-            chosen = slice(start, start + BANK_AT_ONCE)
+        at_once = CPU_BANK_AT_ONCE if queries.device.type == "cpu" else BANK_AT_ONCE
+        for start in range(0, len(self.tokens), at_once):
+            chosen = slice(start, start + at_once)
             # Without |a|^2, which is the same for the whole bank.
             found, index = torch.addmm(self.squares[chosen], queries, self.tokens[chosen].T, alpha=-2).min(1)
             nearer = found < best
@@ -98,11 +104,22 @@ def neighbor_distances(tokens: Tensor, neighbors: int) -> Tensor:
     count = len(tokens)
     distances = tokens.new_empty(count, min(neighbors, count - 1))
     step = max(1, QUERIES_AT_ONCE * BANK_AT_ONCE // count)
+    if tokens.device.type == "cpu":
+        step = min(step, CPU_ROWS_AT_ONCE)
     for start in range(0, count, step):
         rows = bank.tokens[start : start + step]
         squared = torch.addmm(bank.squares, rows, bank.tokens.T, alpha=-2)
         places = torch.arange(len(rows), device=rows.device)
         squared[places, start + places] = torch.inf
-        nearest = squared.topk(distances.shape[1], dim=1, largest=False, sorted=False).values
+        nearest = _smallest(squared, distances.shape[1])
         distances[start : start + step] = (nearest + bank.squares[start : start + step, None]).clamp_(min=0).sqrt_()
     return distances
+
+
+def _smallest(values: Tensor, count: int) -> Tensor:
+    """The smallest values (n, count) of rows (n, m), in no order. May reorder the rows."""
+    if values.device.type != "cpu":
+        return values.topk(count, dim=1, largest=False, sorted=False).values
+    # In place, by NumPy: in half of the time of `topk`, which also finds the numbers of the columns.
+    values.numpy().partition(count - 1, axis=1)
+    return values[:, :count]
