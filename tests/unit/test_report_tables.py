@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 import yaml
 from openpyxl import load_workbook
+from openpyxl.worksheet.worksheet import Worksheet
 
 from robis.config.settings import every_key
 from robis.detectors.settings import Settings, parse
@@ -173,6 +174,23 @@ def test_a_run_with_the_name_of_a_formula_is_neutral_in_headings(tmp_path: Path)
     write_tables(tmp_path, table, split_tables(table, no_metrics()))
     lines = (tmp_path / "test" / "seg_f1.csv").read_text().splitlines()
     assert lines == ["category,'=cmd()", "nut,-0.5", "mean,-0.5"], "a negative number stays one"
+
+
+def test_a_row_of_the_spreadsheet_does_not_look_at_the_rows_above(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Otherwise the time would grow with the square of the number of images."""
+    of_openpyxl, calls = Worksheet.max_row, []
+    monkeypatch.setattr(Worksheet, "max_row", property(lambda sheet: calls.append(1) or of_openpyxl.fget(sheet)))
+    numbers = []
+    for count in (10, 60):
+        images = pd.DataFrame({name: range(count) for name in NO_IMAGES.columns})
+        tables = split_tables(measured({("musc", f"c{number}"): 0.5 for number in range(count)}), no_metrics())
+        calls.clear()
+        write_workbook(tmp_path / "metrics.xlsx", tables, images)
+        assert load_workbook(tmp_path / "metrics.xlsx")["images"].max_row == count + 1
+        numbers.append(len(calls))
+    assert numbers[0] == numbers[1]
 
 
 def test_the_spreadsheet_holds_numbers(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pandas as pd
 from openpyxl import Workbook
+from openpyxl.cell import Cell as SheetCell
 from openpyxl.cell.cell import ILLEGAL_CHARACTERS_RE
 from openpyxl.styles import Alignment, Font
 from openpyxl.utils import get_column_letter
@@ -70,12 +71,7 @@ def write_workbook(path: Path, tables: Sequence[SplitTables], images: pd.DataFra
 def _fill(sheet: Worksheet, keys: Sequence[str], rows: Iterable[tuple[Sequence[object], Sequence[Cell]]]) -> None:
     _head(sheet, [*keys, *METRICS])
     for texts, cells in rows:
-        _append(sheet, [*texts, *(cell.value for cell in cells)])
-        for cell in sheet[sheet.max_row][len(keys) :]:
-            cell.number_format = PERCENT
-        if texts[0] == MEAN:
-            for cell in sheet[sheet.max_row]:
-                cell.font = Font(bold=True)
+        _append_metrics(sheet, texts, [cell.value for cell in cells], bold=texts[0] == MEAN)
 
 
 def _fill_seeds(sheet: Worksheet, rows: Iterable[tuple[Column, str, Row]]) -> None:
@@ -83,12 +79,7 @@ def _fill_seeds(sheet: Worksheet, rows: Iterable[tuple[Column, str, Row]]) -> No
     _head(sheet, [*keys, *(name for metric in METRICS for name in (metric, f"{metric}_std"))])
     for column, split, row in rows:
         values = [number for cell in row.cells for number in (cell.value, cell.std)]
-        _append(sheet, [column.name, split, row.name, column.seeds, *values])
-        for cell in sheet[sheet.max_row][len(keys) :]:
-            cell.number_format = PERCENT
-        if row.name == MEAN:
-            for cell in sheet[sheet.max_row]:
-                cell.font = Font(bold=True)
+        _append_metrics(sheet, [column.name, split, row.name, column.seeds], values, bold=row.name == MEAN)
 
 
 def _fill_images(sheet: Worksheet, images: pd.DataFrame) -> None:
@@ -97,8 +88,7 @@ def _fill_images(sheet: Worksheet, images: pd.DataFrame) -> None:
     area = names.index("area")
     plain = images.astype(object).where(images.notna(), None)
     for row in plain.head(MOST_ROWS).itertuples(index=False, name=None):
-        _append(sheet, row)
-        sheet.cell(sheet.max_row, area + 1).number_format = "0.00%"
+        _append(sheet, row)[area].number_format = "0.00%"
     sheet.auto_filter.ref = sheet.dimensions
 
 
@@ -111,10 +101,25 @@ def _head(sheet: Worksheet, names: Sequence[str]) -> None:
     sheet.freeze_panes = "B2"
 
 
-def _append(sheet: Worksheet, values: Sequence[object]) -> None:
-    """Add a row; text stays text, even where it looks like a formula, without characters that .xlsx cannot hold."""
+def _append_metrics(sheet: Worksheet, keys: Sequence[object], values: Sequence[object], *, bold: bool) -> None:
+    """Add a row of keys and shares; the shares are shown in percent."""
+    cells = _append(sheet, [*keys, *values])
+    for cell in cells[len(keys) :]:
+        cell.number_format = PERCENT
+    for cell in cells if bold else []:
+        cell.font = Font(bold=True)
+
+
+def _append(sheet: Worksheet, values: Sequence[object]) -> list[SheetCell]:
+    """Add a row, and give its cells; text stays text, even where it looks like a formula.
+
+    Characters that .xlsx cannot hold become question marks.
+    """
     texts = [ILLEGAL_CHARACTERS_RE.sub("?", value) if isinstance(value, str) else value for value in values]
-    sheet.append([plain_text(value) for value in texts])
+    # To ask the sheet for its last row takes longer with every row.
+    cells = [SheetCell(sheet, value=plain_text(value)) for value in texts]
+    sheet.append(cells)
+    return cells
 
 
 def sheet_name(wanted: str, taken: list[str]) -> str:
