@@ -58,7 +58,7 @@ BENCHMARKS = {
     "metrics": Benchmark("pixel metrics, beside scikit-learn, adeval and anomalib", suite=True),
     "memory": Benchmark("peak memory of the stages without a model, few and many images", suite=True),
     "jobs": Benchmark("fixed cost of every job: imports and Snakemake's own part", suite=True),
-    "whole": Benchmark("the demo through the real workflow", suite=True),
+    "whole": Benchmark("the demo, or a folder of photos, through the real workflow", suite=True),
     "gpu": Benchmark("`make bench-gpu`: INP-Former's training and inference on a GPU"),
     "encoders_cpu": Benchmark("encoders on a CPU: weights channels-last, tiles in batches, bf16"),
     "musc": Benchmark("MuSc's scoring and neighborhoods, beside the published formulation"),
