@@ -23,7 +23,7 @@ from robis.tiles.files import TileMaps, TileStore
 from robis.tiles.merge import merge_split
 from robis.tiles.store import Cutting, crop_split
 from robis.workflow import results
-from robis.workflow.jobs import compute_of
+from robis.workflow.model_jobs import compute_of
 from robis.workflow.project import Project
 
 # Writes the tile maps of a job from the tiles of the normal images.

@@ -2,7 +2,8 @@ from pathlib import Path
 
 from robis.audit.stage import AuditFiles, audit_category
 from robis.tiles.files import TileStore
-from robis.workflow.jobs import compute_of, job
+from robis.workflow.jobs import job
+from robis.workflow.model_jobs import compute_of
 
 with job(snakemake) as options:
     files = {name: [Path(path) for path in paths] for name, paths in snakemake.input.items()}

@@ -3,7 +3,8 @@ from pathlib import Path
 from robis.detectors.registry import DETECTORS
 from robis.regions.stage import Inspected, RegionFiles, describe_regions
 from robis.tiles.files import TileStore
-from robis.workflow.jobs import job, normal_images, scorer_job
+from robis.workflow.jobs import job
+from robis.workflow.model_jobs import normal_images, scorer_job
 
 with job(snakemake) as options:
     files = {name: Path(path) for name, path in snakemake.output.items()}

@@ -2,7 +2,8 @@ from pathlib import Path
 
 from robis.detectors.registry import DETECTORS
 from robis.tiles.files import TileMaps
-from robis.workflow.jobs import infer_job, job
+from robis.workflow.jobs import job
+from robis.workflow.model_jobs import infer_job
 
 with job(snakemake) as options:
     detector = DETECTORS[snakemake.params.settings["detector"]]

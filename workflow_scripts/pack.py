@@ -3,7 +3,8 @@ from pathlib import Path
 from robis.binarization.stage import SplitMaps
 from robis.packs.format import PackSettings
 from robis.packs.write import PackedRun, RunFiles, write_pack
-from robis.workflow.jobs import detector_inputs, job
+from robis.workflow.jobs import job
+from robis.workflow.model_jobs import detector_inputs
 
 REFERENCE = ("range_maps", "range_table", "reference_samples", "reference_maps")
 OF_RUN = ("samples", "maps", "masks", "scores", "verdicts", "metrics", "archives", *REFERENCE)

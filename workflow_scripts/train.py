@@ -3,7 +3,8 @@ from pathlib import Path
 from robis.detectors.jobs import TrainJob
 from robis.detectors.registry import DETECTORS
 from robis.tiles.files import TileStore
-from robis.workflow.jobs import compute_of, job
+from robis.workflow.jobs import job
+from robis.workflow.model_jobs import compute_of
 
 with job(snakemake) as options:
     settings = snakemake.params.settings

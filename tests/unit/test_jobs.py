@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import ast
 import errno
 import logging
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -13,6 +16,9 @@ import pytest
 from robis.errors import DataError, DiskFullError
 from robis.workflow.jobs import job
 from robis.workflow.params import Params
+from tests.conftest import REPOSITORY
+
+SCRIPTS = REPOSITORY / "workflow_scripts"
 
 
 @pytest.fixture
@@ -108,3 +114,31 @@ def test_a_disk_without_room_for_a_log_is_named(
 def fill(disk: Path) -> None:
     with pytest.raises(OSError, match="No space"), (disk / "filled").open("wb") as stream:
         stream.write(bytes(1 << 21))
+
+
+# Scripts that many jobs run, each of which takes less than a second, and what they need of the slower libraries.
+LIGHT = {
+    "archive": set(),
+    "binarize": set(),
+    "crop": set(),
+    "evaluate": {"pandas"},
+    "index": set(),
+    "judge": {"pandas"},
+    "merge": set(),
+    "refine": set(),
+    "score_images": set(),
+    "submit": set(),
+}
+SLOW = {"matplotlib", "numba", "pandas", "pydantic", "scipy", "sklearn", "snakemake", "timm", "torch", "yaml"}
+
+
+@pytest.mark.parametrize("script", LIGHT)
+def test_jobs_without_a_model_import_little(script: str) -> None:
+    """What settings are made of, and detectors, are the plan's: they would double the time of the imports."""
+    tree = ast.parse((SCRIPTS / f"{script}.py").read_text(encoding="utf-8"))
+    imports = [ast.unparse(line) for line in tree.body if isinstance(line, ast.Import | ast.ImportFrom)]
+    code = "\n".join([*imports, "import sys", "print(*sys.modules)"])
+    modules = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout.split()
+    assert "robis.workflow.jobs" in modules and "numpy" in modules
+    assert set(modules) & SLOW == LIGHT[script]
+    assert not [name for name in modules if name.startswith(("robis.config", "robis.detectors"))]

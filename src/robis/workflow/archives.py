@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
@@ -12,12 +11,11 @@ from typing import TYPE_CHECKING, Any
 from robis.datasets.samples import LEARNED, sample_files
 from robis.errors import DataError
 from robis.io.atomic import atomic_file
-from robis.io.copies import reading_copies
 from robis.io.weights import sha256
 from robis.refinement.methods import default_checkpoint
 from robis.workflow import results
 from robis.workflow.packs import pack_split
-from robis.workflow.params import Params, names_of_job
+from robis.workflow.params import ARCHIVED, Params, names_of_job
 
 if TYPE_CHECKING:
     from robis.workflow.project import Project
@@ -35,8 +33,6 @@ KINDS = {
 STATING = ("evaluate", "report")
 # Parameters that name a file, wherever they are in a job's options.
 FILES = ("weights", "model", "crops", "image", "mask", "ignored")
-# What a job's parameters call the sources of its archives.
-PARAMETER = "archived"
 
 
 @dataclass(frozen=True)
@@ -60,7 +56,7 @@ def archived(project: Project, name: str, job: Mapping[str, str | None]) -> list
     options = {} if name in STATING else project.params(name, **job).options()
     if name == "measure_detectability":
         # It loads the pack, which names weights by their paths.
-        options = {**options, PARAMETER: project.params("pack", **job).options()}
+        options = {**options, ARCHIVED: project.params("pack", **job).options()}
     files = dict.fromkeys(path for path in _local_files(options) if Path(path).expanduser().is_file())
     return [*_of_images(project, name, job), *(copied(project, path) for path in files)]
 
@@ -115,24 +111,9 @@ def job_params(project: Project, name: str, wildcards: Any) -> Params:
     entries = project.archived(name, **job)
     if not entries:
         return params
-    sources = Params({**params, PARAMETER: [entry.source for entry in entries]})
-    sources.unwatched, sources.identity = params.unwatched | {PARAMETER}, params.identity
+    sources = Params({**params, ARCHIVED: [entry.source for entry in entries]})
+    sources.unwatched, sources.identity = params.unwatched | {ARCHIVED}, params.identity
     return sources
-
-
-def reading_archives(options: dict[str, Any], snakemake: Any) -> AbstractContextManager[None]:
-    """Let a job read its archives; takes their sources out of its options.
-
-    Args:
-        options: of the job.
-        snakemake: the job, whose input `archives` are in the order of the sources.
-    """
-    sources = options.pop(PARAMETER, [])
-    if not sources:
-        return nullcontext()
-    pairs = [(source, Path(path)) for source, path in zip(sources, snakemake.input.archives, strict=True)]
-    archives = [path for source, path in pairs if not source]
-    return reading_copies({source: path for source, path in pairs if source}, archives, options.get("root", ""))
 
 
 def _of_images(project: Project, name: str, job: Mapping[str, str | None]) -> Iterator[Archived]:

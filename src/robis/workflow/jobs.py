@@ -1,31 +1,29 @@
-"""What every script of the workflow does around its one call: options, log file, threads, GPU, readable errors."""
+"""What every script of the workflow does around its one call: options, log file, threads, GPU, readable errors.
+
+Imported by every job: nothing here imports what only some jobs need.
+"""
 
 from __future__ import annotations
 
 import logging
 import sys
 import traceback
-from collections.abc import Collection, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 import cv2
 
-from robis.detectors.jobs import Compute, InferJob, MapScale, NormalImages, ScorerJob, Shard
-from robis.detectors.registry import DETECTORS
 from robis.errors import RobisError
-from robis.io.copies import copy_of
+from robis.io.copies import reading_copies
 from robis.io.disk import is_disk_full, reporting_full_disk
 from robis.io.reuse import Reuse
-from robis.tiles.files import TileMaps, TileStore
 from robis.workflow import results
-from robis.workflow.archives import reading_archives
 from robis.workflow.gpu_lock import gpu_of_job
+from robis.workflow.params import ARCHIVED
 
-# Inputs of `infer` and `infer_shard` that every detector has; all others are the detector's own.
-TILES_AND_SHARDS = ("tiles", "table", "shards", "shard_tables", "archives")
 # Libraries that decode images, resize them and compute: another version may give other bytes.
 COMPUTING = ("numpy", "open_clip_torch", "opencv-python-headless", "pillow", "tifffile", "timm", "torch")
 
@@ -47,7 +45,7 @@ def job(snakemake: Any) -> Iterator[dict[str, Any]]:
             # torch may be imported by now, but asks for GPUs at its first use of one, which is in the block.
             gpus = snakemake.resources.get("gpu", 0), snakemake.resources.get("gpu_jobs", 1)
             options = snakemake.params.settings.options()
-            with reading_archives(options, snakemake), gpu_of_job(*gpus):
+            with _reading_archives(options, snakemake), gpu_of_job(*gpus):
                 yield options
     except RobisError as error:
         logging.error("%s", error)
@@ -57,57 +55,19 @@ def job(snakemake: Any) -> Iterator[dict[str, Any]]:
         sys.exit(1)
 
 
-def compute_of(options: dict[str, Any], threads: int) -> Compute:
-    """How a job's model computes; takes batch size and precision out of its options."""
-    values = {name: options.pop(name) for name in ("batch_size", "precision") if name in options}
-    return Compute(**values, threads=threads)
+def _reading_archives(options: dict[str, Any], snakemake: Any) -> AbstractContextManager[None]:
+    """Let a job read its archives; takes their sources out of its options.
 
-
-def infer_job(snakemake: Any, options: dict[str, Any], shard: Shard | None = None) -> InferJob:
-    """The inference that a job of `infer` or `infer_shard` does."""
-    options.pop("shards", None)
-    detector = DETECTORS[snakemake.params.settings["detector"]]
-    return InferJob(
-        store=TileStore(Path(snakemake.input.tiles[0]), Path(snakemake.input.table[0])),
-        output=TileMaps(Path(snakemake.output.maps), Path(snakemake.output.table)),
-        inputs=detector_inputs(snakemake, options, TILES_AND_SHARDS),
-        encoder=options.pop("encoder", {}),
-        compute=compute_of(options, snakemake.threads),
-        size=MapScale(options.pop("window"), options.pop("scale")),
-        shard=shard or Shard(),
-        reuse=None if detector.compares_tiles else reuse_of(snakemake, snakemake.output.maps, "tile_maps"),
-        options=options,
-    )
-
-
-def scorer_job(snakemake: Any, options: dict[str, Any]) -> ScorerJob:
-    """The detector of a job that scores as `infer` does, from its option `scorer` and its model."""
-    scorer = dict(options.pop("scorer"))
-    models = [*snakemake.input.get("model", []), *([options["model"]] if "model" in options else [])]
-    return ScorerJob(
-        inputs={"model": copy_of(models[0])} if models else {},
-        encoder=scorer["encoder"],
-        options=scorer["options"],
-        compute=compute_of(scorer, snakemake.threads),
-        size=MapScale(**scorer["size"]),
-    )
-
-
-def normal_images(snakemake: Any) -> NormalImages | None:
-    """The normal images that a job compares with; None without any."""
-    names = ("normal_samples", "normal_tiles", "normal_table")
-    paths = [Path(path) for name in names for path in snakemake.input.get(name, [])]
-    return NormalImages(paths[0], TileStore(*paths[1:])) if paths else None
-
-
-def detector_inputs(snakemake: Any, options: dict[str, Any], others: Collection[str]) -> dict[str, Path]:
-    """The files that a detector reads, by name: the job's inputs without `others`, and a model that the config gives.
-
-    Takes that model out of the options.
+    Args:
+        options: of the job.
+        snakemake: the job, whose input `archives` are in the order of the sources.
     """
-    given = {"model": copy_of(options.pop("model"))} if "model" in options else {}
-    own = {name: files for name, files in snakemake.input.items() if name not in others}
-    return {**given, **{name: Path(files[0]) for name, files in own.items() if files}}
+    sources = options.pop(ARCHIVED, [])
+    if not sources:
+        return nullcontext()
+    pairs = [(source, Path(path)) for source, path in zip(sources, snakemake.input.archives, strict=True)]
+    archives = [path for source, path in pairs if not source]
+    return reading_copies({source: path for source, path in pairs if source}, archives, options.get("root", ""))
 
 
 def label_of(snakemake: Any) -> str:

@@ -6,6 +6,9 @@ import hashlib
 from collections.abc import Collection, Mapping
 from typing import Any
 
+# What a job's parameters call the sources of its archives (`robis.workflow.archives`).
+ARCHIVED = "archived"
+
 
 def names_of_job(wildcards: Any) -> dict[str, str | None]:
     """The run (or detector), category and split of a job, by its wildcards, as `Project.params` takes them."""
