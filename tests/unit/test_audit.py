@@ -18,9 +18,11 @@ from robis.audit.findings import Audited, find, in_words, order
 from robis.audit.measures import Measures, measure, sharpness, shrunk
 from robis.audit.outliers import robust_z
 from robis.audit.stage import COLUMNS, AuditFiles, audit_category
-from robis.audit.unlike import Unlikeness, beyond_usual
+from robis.audit.unlike import Unlikeness, beyond_usual, find_unlike
 from robis.detectors.jobs import Compute
 from robis.errors import DataError
+from robis.io.ignored import encode, filled
+from robis.io.tables import write_table
 from robis.tiles.files import TileStore
 from robis.tiles.store import Cutting, crop_split
 from tests.unit.trees import index
@@ -160,6 +162,33 @@ def test_the_usual_score_of_a_place_does_not_count() -> None:
     beyond = beyond_usual(scores, rows)
     assert np.unravel_index(beyond.argmax(), beyond.shape) == (4, 1, 1)
     assert beyond.max() == pytest.approx(0.3)
+
+
+def test_ignored_pixels_are_not_unlike_the_others(tmp_path: Path) -> None:
+    """One of eight images has a painted area, and another one a defect: the place that is marked is the defect's."""
+    rng = np.random.default_rng(0)
+    tiles = np.stack([cv2.GaussianBlur(rng.integers(0, 255, (64, 64, 3), dtype=np.uint8), (3, 3), 1)] * 8)
+    ignored = np.zeros((64, 64), bool)
+    ignored[:, :32] = True
+    tiles[3] = filled(tiles[3], ignored)
+    np.save(tmp_path / "t.npy", tiles)
+    place = {"row": 0, "col": 0, "x": 0, "y": 0, "width": 64, "height": 64}
+    table = pd.DataFrame({"tile": range(8), "sample_id": list("abcdefgh"), **place})
+    encoder = {"name": "vit_tiny_patch16_224", "weights": "random", "input_size": 64, "blocks": [1, 5]}
+    scores = []
+    for region in (encode(ignored), None):
+        write_table(tmp_path / "t.parquet", table.assign(ignored=[region if n == 3 else None for n in range(8)]))
+        store = TileStore(tmp_path / "t.npy", tmp_path / "t.parquet")
+        unlike = find_unlike([store], 64, encoder=encoder, compute=Compute(4), scratch=tmp_path / "scratch")
+        scores.append(unlike[0, "d"])
+    kept, painted = scores
+    assert kept.box[0] >= 32 and painted.box[0] < 32
+    assert kept.score < painted.score
+    # A tile without any score, and a place with too few of them.
+    values = np.full((6, 1, 2), 0.5, np.float32)
+    values[0], values[1:3, 0, 1], values[5, 0, 1] = np.nan, np.nan, 0.7
+    beyond = beyond_usual(values, pd.DataFrame({"row": [0] * 6, "col": [0] * 6}))
+    assert np.isnan(beyond[0]).all() and np.nanmax(beyond) == beyond[5, 0, 1] == pytest.approx(0.2)
 
 
 USUAL = Measures("", np.zeros((8, 8), np.float16), 100, 200, "RGB", 120.0, 0.001, 0.001, 0.6)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -34,9 +35,9 @@ from robis.detectors.subspace.train import train_category as subspace
 from robis.detectors.superadd.train import train_category as superadd
 from robis.detectors.winclip.scores import score as winclip_score
 from robis.errors import ConfigError, DataError
-from robis.evaluation.counts import resize_map
+from robis.evaluation.counts import PixelCounts, resize_map
 from robis.evaluation.stage import EvaluatedRun, SplitFiles, evaluate_split
-from robis.io.ignored import covered, decode, encode, filled
+from robis.io.ignored import covered, decode, encode, filled, left_out, left_out_at
 from robis.io.maps import read_map, read_written_mask, write_map, write_mask
 from robis.io.samples import IndexedSample, read_samples, write_samples
 from robis.io.tables import write_table
@@ -46,7 +47,7 @@ from robis.report.page import build_report
 from robis.scoring.image_scores import Scoring, image_score, score_images
 from robis.scoring.judge import HeldOut, Judging, judge_split
 from robis.tiles.files import TileMaps, TileStore
-from robis.tiles.merge import merge_split
+from robis.tiles.merge import merge_split, scaling_of
 from robis.tiles.store import Cutting, crop_split, open_tiles
 from robis.workflow import results
 from robis.workflow.checks import check_plan
@@ -83,6 +84,17 @@ def test_cells_smaller_than_a_pixel_are_as_the_pixel_at_their_center() -> None:
     ignored = np.array([[True, False]])
     assert covered(ignored, 2, 4).tolist() == [[True, True, False, False]] * 2
     assert covered(ignored, 1, 3)[0].tolist() == [True, False, False]
+
+
+def test_what_counts_leaves_at_least_one_cell() -> None:
+    """Of a strip of one pixel in cells of four, a quarter counts: less than half, but nothing else does."""
+    ignored = np.ones((8, 8), bool)
+    ignored[:, 7] = False
+    assert covered(ignored, 2, 2).all()
+    assert left_out(ignored, 2, 2).tolist() == [[True, False]] * 2
+    assert left_out(corner(8, 8, (8, 3)), 2, 2).tolist() == [[True, False]] * 2
+    assert left_out(np.ones((8, 8), bool), 2, 2).all()
+    assert left_out_at(encode(ignored), 2, 2).tolist() == [[True, False]] * 2  # type: ignore[union-attr]
 
 
 def test_ignored_pixels_are_painted_with_the_mean_of_the_others() -> None:
@@ -341,9 +353,36 @@ def test_the_range_is_that_of_the_pixels_that_count(tmp_path: Path) -> None:
     assert (first[3, 3], second[2, 2], first[3, 0]) == (255, 0, 51)
 
 
+def test_the_narrow_rest_of_a_tile_does_not_set_the_range(tmp_path: Path) -> None:
+    """Of the second tile less than half of each map pixel counts; of the last images that is so everywhere."""
+    rest = np.ones((4, 4), bool)
+    rest[:, 3] = False
+    values = np.stack([np.linspace(10, 20, 4).reshape(2, 2), np.full((2, 2), 1.0), np.full((2, 2), 99.0)])
+    maps = raw_maps(tmp_path, "maps", values, None)
+    regions = [encode(corner(4, 4, (2, 2))), encode(rest), None]
+    write_table(maps.table, pd.read_parquet(maps.table).assign(ignored=regions)[:2])
+    np.save(maps.maps, values[:2].astype(np.float32))
+    scaling = scaling_of(maps.maps, maps.table)
+    assert (scaling.low, scaling.factor) == pytest.approx((10 + 10 / 3, 255 / (20 - 10 - 10 / 3)))
+    write_table(maps.table, pd.read_parquet(maps.table).assign(ignored=encode(rest)))
+    values[:, :, 1] = [[3, 4], [5, 7], [0, 0]]
+    np.save(maps.maps, values[:2].astype(np.float32))
+    scaling = scaling_of(maps.maps, maps.table)
+    assert (scaling.low, scaling.factor) == pytest.approx((3, 255 / 4))
+
+
+def test_a_map_of_which_hardly_anything_is_left_keeps_it(tmp_path: Path) -> None:
+    # Three quarters of each pixel of the first column are ignored, and all of the second.
+    ignored = np.ones((4, 4), bool)
+    ignored[::2, 0] = False
+    write_samples(tmp_path / "s.parquet", [sample("a", ignored)])
+    maps = raw_maps(tmp_path, "maps", np.arange(1, 5).reshape(1, 2, 2), ignored)
+    merge_split(tmp_path / "s.parquet", maps, None, tmp_path / "out", scale=0.5, blend="mean")
+    assert read_map(tmp_path / "out" / "a.tiff").tolist() == [[1, 0], [3, 0]]
+
+
 def test_a_map_of_which_nothing_is_left_is_an_error(tmp_path: Path) -> None:
-    # Every map pixel is half ignored.
-    ignored = np.indices((4, 4)).sum(0) % 2 == 0
+    ignored = np.ones((4, 4), bool)
     write_samples(tmp_path / "s.parquet", [sample("a", ignored)])
     maps = raw_maps(tmp_path, "maps", np.ones((1, 2, 2)), ignored)
     with pytest.raises(DataError, match=r"a\.png: dataset\.ignore leaves none of its 2 x 2 map pixels"):
@@ -522,6 +561,15 @@ def test_a_region_that_is_cut_up_stays_one(tmp_path: Path) -> None:
     row = pd.read_parquet(tmp_path / "m.parquet").iloc[0]
     assert row["defects"] == 1
     assert row["aupro_0.30"] == pytest.approx(0.5)
+
+
+def test_a_region_that_is_ignored_beside_another_divides_nothing_by_zero() -> None:
+    mask = np.array([[True, False, True, True]])
+    counts = PixelCounts()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        counts.add(np.array([[1, 2, 3, 3]], np.float16), mask, np.array([[True, False, False, False]]))
+    assert (counts.regions, counts.coverage.sum()) == (1, 1.0)
 
 
 # The report.
@@ -739,6 +787,14 @@ def test_winclip_takes_no_score_and_no_reference_from_ignored_tokens(tmp_path: P
     # Half of one minus the cosine, of (0, 1, 0, 0) and of (1, 0, 0, 0) with (0.5, 1.5, 0.5, 0.5).
     near, far = ((1 - value / 3**0.5) / 2 for value in (1.5, 0.5))
     assert scores == pytest.approx([(normal + far) / 2, (normal + near) / 2], abs=1e-5)
+
+
+def test_a_tile_that_is_ignored_completely_has_no_score_by_winclip() -> None:
+    features = {"image": torch.tensor([[0.0, 1.0], [0.0, 1.0]])}
+    text = {"normal": torch.tensor([1.0, 0.0]), "anomalous": torch.tensor([0.0, 1.0])}
+    ignored = torch.tensor([[[True, True], [True, True]], [[True, True], [True, False]]])
+    scores, _ = winclip_score(features, text, grid=2, scales=[], temperature=1.0, ignored=ignored)
+    assert scores.tolist() == pytest.approx([0, np.e / (1 + np.e)])
 
 
 # A whole run.

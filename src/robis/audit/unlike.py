@@ -87,9 +87,11 @@ def find_unlike(
     """
     tiles = Squares(stores, size)
     images, names = pd.factorize(pd.MultiIndex.from_frame(tiles.rows[["store", "sample_id"]]))
-    scores = mutual_token_scores(tiles, images, encoder=encoder, compute=compute, scratch=scratch)
+    scores = mutual_token_scores(tiles, images, encoder=encoder, compute=compute, scratch=scratch, rows=tiles.rows)
     scores = beyond_usual(scores, tiles.rows)
-    best = pd.Series(scores.reshape(len(scores), -1).max(1)).groupby(images).idxmax()
+    # Ignored tokens have no score.
+    highest = np.nan_to_num(scores, nan=-np.inf).reshape(len(scores), -1).max(1)
+    best = pd.Series(highest).groupby(images).idxmax()
     return {
         (int(store), str(sample_id)): _of_tile(scores[tile], tiles.rows.iloc[tile])
         for (store, sample_id), tile in zip(names, best, strict=True)
@@ -97,20 +99,27 @@ def find_unlike(
 
 
 def beyond_usual(scores: np.ndarray, rows: pd.DataFrame) -> np.ndarray:
-    """Scores (N, g, g) less the median at the same place of the same tile in all images, where there are enough."""
-    beyond = scores - np.median(scores)
+    """Scores (N, g, g) less the median at the same place of the same tile in all images, where there are enough.
+
+    NaN stands for no score, and is no part of a median.
+    """
+    beyond = scores - np.nanmedian(scores)
     for tiles in rows.groupby(["row", "col"], sort=False).indices.values():
-        if len(tiles) >= FEWEST:
-            beyond[tiles] = scores[tiles] - np.median(scores[tiles], axis=0)
+        of_place = scores[tiles]
+        enough = np.isfinite(of_place).sum(0) >= FEWEST
+        beyond[tiles] = np.where(enough, of_place - np.nanmedian(np.where(enough, of_place, 0), axis=0), beyond[tiles])
     return beyond
 
 
 def _of_tile(scores: np.ndarray, row: Mapping[Any, Any] | pd.Series) -> Unlikeness:
-    """The highest score of a tile's tokens (g, g), and the box of the tokens around it that reach half of it."""
-    highest = float(scores.max())
+    """The highest score of a tile's tokens (g, g), and the box of the tokens around it that reach half of it.
+
+    NaN stands for no score.
+    """
+    highest = float(np.nanmax(scores))
     raised = (scores >= highest - abs(highest) / 2).astype(np.uint8)
     _, labels, boxes, _ = cv2.connectedComponentsWithStats(raised, connectivity=8)
-    top, left = np.unravel_index(int(scores.argmax()), scores.shape)
+    top, left = np.unravel_index(int(np.nanargmax(scores)), scores.shape)
     x, y, width, height = (int(value) for value in boxes[labels[top, left]][:4])
     across, down = row["width"] / scores.shape[1], row["height"] / scores.shape[0]
     box = (row["x"] + x * across, row["y"] + y * down, width * across, height * down)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -30,6 +30,10 @@ from robis.encoders.build import build_encoder
 from robis.encoders.devices import autocast, compute_type, pick_device
 from robis.encoders.names import quarter_blocks
 from robis.io.arrays import scratch_array
+from robis.tiles.ignored import has_ignored, ignored_cells
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 # Tokens and distances on the computing device; what does not fit goes to temporary files.
 MEMORY = 2_000_000_000
@@ -41,7 +45,13 @@ MOST_COMPARED = 200
 
 @torch.inference_mode()
 def mutual_token_scores(
-    tiles: Tiles, images: np.ndarray, *, encoder: Mapping[str, Any], compute: Compute, scratch: Path
+    tiles: Tiles,
+    images: np.ndarray,
+    *,
+    encoder: Mapping[str, Any],
+    compute: Compute,
+    scratch: Path,
+    rows: pd.DataFrame | None = None,
 ) -> np.ndarray:
     """How unlike the tokens of the other images each token is; with the published fraction of MuSc.
 
@@ -53,9 +63,11 @@ def mutual_token_scores(
         encoder: arguments of `build_encoder`.
         compute: how to compute.
         scratch: a path on the disk where temporary files may lie.
+        rows: the tiles' table, whose ignored tokens are compared with no other; None: none is ignored.
 
     Returns:
-        float32 (N, g, g), range 0..2: mean distance of a token to its nearest token in the most similar images.
+        float32 (N, g, g), range 0..2: mean distance of a token to its nearest token in the most similar images. NaN
+        for ignored tokens.
 
     Raises:
         DataError: tokens that are not finite.
@@ -68,8 +80,12 @@ def mutual_token_scores(
         with autocast(device, compute.precision):
             layers = model(batch)
         _keep(tokens, layers, start, scratch)
-    scores = mean_scores(mutual_scores(tokens, images, model.grid, scoring))
-    return scores.unflatten(1, (model.grid, model.grid)).numpy()
+    grid = (model.grid, model.grid)
+    ignored = None if rows is None or not has_ignored(rows) else ignored_cells(rows, grid).reshape(len(tiles), -1)
+    scores = mean_scores(mutual_scores(tokens, images, model.grid, scoring, ignored=ignored)).numpy()
+    if ignored is not None:
+        scores[ignored] = np.nan
+    return scores.reshape(len(tiles), *grid)
 
 
 def _keep(tokens: Sequence[Tensor], layers: Sequence[Tensor], start: int, place: Path) -> None:

@@ -10,7 +10,7 @@ import numpy as np
 from robis.detectors.few_shot import choose_references
 from robis.detectors.jobs import TrainJob
 from robis.io.arrays import release
-from robis.io.ignored import covered
+from robis.io.ignored import left_out
 from robis.tiles.ignored import has_ignored, ignored_cells
 from robis.tiles.store import open_tiles
 
@@ -62,7 +62,7 @@ class RotatedTiles:
     def _turned(self, pixels: np.ndarray, place: int, copy: int, grid: int) -> np.ndarray:
         """The ignored tokens of a copy, whose ignored pixels are turned as its others are."""
         mask = np.dstack([pixels[place].astype(np.uint8) * 255] * 3)
-        return covered(self.rotate(mask, int(self.numbers[place]), copy)[..., 0] > HALF, grid, grid)
+        return left_out(self.rotate(mask, int(self.numbers[place]), copy)[..., 0] > HALF, grid, grid)
 
     def _tile(self, place: int, copy: int) -> np.ndarray:
         number = int(self.numbers[place])

@@ -84,7 +84,8 @@ class PixelCounts:
         defects = np.bincount(value, minlength=FINITE_VALUES)
         self.anomalous += defects
         self.normal -= defects
-        self.coverage += np.bincount(value, weights=(1.0 / area)[region], minlength=FINITE_VALUES)
+        # Of a region that is ignored completely the area is 0, and no pixel is left.
+        self.coverage += np.bincount(value, weights=1.0 / area[region], minlength=FINITE_VALUES)
         self.regions += int(np.count_nonzero(area))
 
     def merge(self, other: PixelCounts) -> None:

@@ -1,6 +1,7 @@
 """Ignored pixels of an image: how they are stored, which cells of a coarser grid they cover, and painting them over.
 
 The one rule: a cell of any grid, be it a pixel of a map or a token, is ignored where at least half of its area is.
+Where this would leave none of a grid although some pixel counts, the cells with such a pixel stay.
 """
 
 from __future__ import annotations
@@ -36,11 +37,27 @@ def decode(png: bytes) -> np.ndarray:
 @lru_cache(maxsize=64)
 def covered_at(png: bytes | None, height: int, width: int) -> np.ndarray | None:
     """`covered` of an encoded region, not to be written to; None where nothing is ignored."""
-    if png is None:
-        return None
-    cells = covered(decode(png), height, width)
+    return None if png is None else _frozen(covered(decode(png), height, width))
+
+
+@lru_cache(maxsize=64)
+def left_out_at(png: bytes | None, height: int, width: int) -> np.ndarray | None:
+    """`left_out` of an encoded region, as `covered_at`."""
+    return None if png is None else _frozen(left_out(decode(png), height, width))
+
+
+def _frozen(cells: np.ndarray) -> np.ndarray | None:
     cells.setflags(write=False)
     return cells if cells.any() else None
+
+
+def left_out(ignored: np.ndarray, height: int, width: int) -> np.ndarray:
+    """The ignored cells of a grid: those that are `covered`, unless these are all cells although some pixel counts.
+
+    Then only those without such a pixel: the narrow rest of a tile is scored, rather than taken for normal.
+    """
+    cells = covered(ignored, height, width)
+    return ~touched(~ignored, height, width) if cells.all() else cells
 
 
 def covered(ignored: np.ndarray, height: int, width: int) -> np.ndarray:

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from robis.io.ignored import covered_at, decode
+from robis.io.ignored import decode, left_out_at
 from robis.io.tables import make_table, read_table, write_table
 
 if TYPE_CHECKING:
@@ -48,8 +48,8 @@ class IndexedSample:
         return None if self.ignored is None else decode(self.ignored)
 
     def ignored_at(self, shape: tuple[int, ...]) -> np.ndarray | None:
-        """The ignored cells of a grid (H, W) over the image, bool, see `robis.io.ignored.covered`; None: none is."""
-        return covered_at(self.ignored, *shape)
+        """The ignored cells of a grid (H, W) over the image, bool, see `robis.io.ignored.left_out`; None: none is."""
+        return left_out_at(self.ignored, *shape)
 
 
 COLUMNS = tuple(IndexedSample.__dataclass_fields__)

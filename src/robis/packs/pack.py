@@ -22,7 +22,7 @@ from robis.detectors.scorers import ImageTiles, RawMaps, Scorer
 from robis.encoders.names import is_pretrained_tag
 from robis.errors import ConfigError, DataError, WeightsError, one_of
 from robis.io.copies import copy_of
-from robis.io.ignored import covered_at, decode, filled
+from robis.io.ignored import decode, filled, left_out_at
 from robis.io.images import read_image
 from robis.packs.exported import EXPORTED, load_exported
 from robis.packs.format import (
@@ -102,7 +102,7 @@ class Pack:
         places = None if raw.covers_image else [(w.x, w.y, w.width, w.height) for w in windows]
         merging = settings.merge.model_dump()
         merged = merged_map(list(raw.maps), places, sides, self.manifest.scaling, **merging)
-        ignored = covered_at(self.ignored, *merged.shape)
+        ignored = left_out_at(self.ignored, *merged.shape)
         anomaly_map = with_ignored(merged, ignored, name)
         clock.step("merge")
         score = self._score(raw, anomaly_map, ignored)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from robis.io.ignored import covered_at, decode, encode
+from robis.io.ignored import decode, encode, left_out_at
 from robis.tiles.windows import Window
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ def ignored_of(rows: pd.DataFrame, number: int) -> bytes | None:
 
 
 def ignored_cells(rows: pd.DataFrame, shape: tuple[int, int], numbers: Sequence[int] | None = None) -> np.ndarray:
-    """The ignored cells of a grid over each of some tiles, see `robis.io.ignored.covered`.
+    """The ignored cells of a grid over each of some tiles, see `robis.io.ignored.left_out`.
 
     Args:
         rows: the tile table.
@@ -70,6 +70,6 @@ def kept_tokens(rows: pd.DataFrame, grid: int) -> np.ndarray | None:
 
 def cells_of(pngs: Iterable[bytes | None], shape: tuple[int, int]) -> np.ndarray:
     """The same for encoded regions."""
-    parts = [covered_at(png, *shape) if isinstance(png, bytes) else None for png in pngs]
+    parts = [left_out_at(png, *shape) if isinstance(png, bytes) else None for png in pngs]
     nothing = np.zeros(shape, bool)
     return np.array([nothing if part is None else part for part in parts], bool).reshape(-1, *shape)

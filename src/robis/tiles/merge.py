@@ -15,14 +15,14 @@ from robis.errors import DataError
 from robis.io.arrays import blocks, release
 from robis.io.atomic import atomic_folder
 from robis.io.damage import damaged
-from robis.io.ignored import require_kept
+from robis.io.ignored import covered_at, left_out_at, require_kept
 from robis.io.maps import write_map
 from robis.io.progress import tracked
 from robis.io.samples import IndexedSample, read_samples
 from robis.io.tables import read_table
 from robis.io.threads import threaded
 from robis.tiles.files import TileMaps
-from robis.tiles.ignored import has_ignored, ignored_cells
+from robis.tiles.ignored import has_ignored, ignored_of
 from robis.tiles.places import Place, band_of, feather, fill_gaps, merged_size
 from robis.tiles.store import map_sizes, open_maps, open_tile_maps
 
@@ -59,13 +59,18 @@ def _kept_range(maps: TileMaps) -> tuple[float, float]:
     """Smallest and largest of the values of raw maps that are not ignored. Raises DataError as `finite_range`."""
     raw, rows = open_tile_maps(maps.maps, maps.table)
     sizes = map_sizes(rows) or [(raw.shape[1], raw.shape[2])] * len(rows)
-    ranges = []
-    for tile, size in enumerate(sizes):
-        values = _finite_map(raw, tile, maps.maps)[: size[0], : size[1]]
-        if (kept := values[~ignored_cells(rows, size, [tile])[0]]).size:
-            ranges.append(value_range(kept[np.newaxis]))
-        release(raw)
-    low, high = np.array(ranges).T
+
+    def ranges(rule: Callable[..., np.ndarray | None]) -> Iterator[tuple[float, float]]:
+        for tile, size in enumerate(sizes):
+            values = _finite_map(raw, tile, maps.maps)[: size[0], : size[1]]
+            ignored = rule(ignored_of(rows, tile), *size)
+            if (kept := values[... if ignored is None else ~ignored]).size:
+                yield value_range(kept[np.newaxis])
+            release(raw)
+
+    # What is left of a tile may be less than half of each of its pixels. Others then say more.
+    of_tiles = list(ranges(covered_at)) or list(ranges(left_out_at))
+    low, high = np.array(of_tiles).T
     return float(low.min()), float(high.max())
 
 

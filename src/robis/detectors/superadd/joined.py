@@ -15,7 +15,7 @@ from robis.detectors.jobs import Compute
 from robis.encoders.devices import autocast
 from robis.encoders.encoder import Encoder
 from robis.errors import ConfigError
-from robis.io.ignored import covered
+from robis.io.ignored import left_out
 from robis.tiles.even import even_spans
 
 
@@ -37,14 +37,14 @@ class Joining:
         return rows, columns
 
     def cells(
-        self, pixels: np.ndarray, step: int, rule: Callable[[np.ndarray, int, int], np.ndarray] = covered
+        self, pixels: np.ndarray, step: int, rule: Callable[[np.ndarray, int, int], np.ndarray] = left_out
     ) -> np.ndarray:
         """The tokens of an image that a rule of `robis.io.ignored` chooses by their pixels.
 
         Args:
             pixels: bool (H, W).
             step: see `grid`.
-            rule: `covered` for ignored tokens, `touched` for those that hold any marked pixel.
+            rule: `left_out` for ignored tokens, `touched` for those that hold any marked pixel.
 
         Returns:
             bool (rows, columns).

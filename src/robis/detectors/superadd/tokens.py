@@ -18,7 +18,7 @@ from robis.detectors.normal_tokens import Features, TileTokens, Tokens, require_
 from robis.detectors.superadd.joined import Joining, joined_tokens, token_side
 from robis.encoders.encoder import Encoder
 from robis.io.arrays import release
-from robis.io.ignored import covered, decode
+from robis.io.ignored import decode, left_out
 from robis.io.progress import tracked
 from robis.tiles.ignored import ignored_of, kept_tokens
 from robis.tiles.store import open_tiles
@@ -111,7 +111,7 @@ class _JoinedTokens(Tokens):
         """Factor of an image's brightness."""
         return 1.0
 
-    def cells(self, pixels: np.ndarray, rule: Callable[[np.ndarray, int, int], np.ndarray] = covered) -> np.ndarray:
+    def cells(self, pixels: np.ndarray, rule: Callable[[np.ndarray, int, int], np.ndarray] = left_out) -> np.ndarray:
         """Tokens that a rule chooses by their pixels, bool (H, W) -> bool (rows, columns)."""
         return self.joining.cells(pixels, self.step, rule)
 

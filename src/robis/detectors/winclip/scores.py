@@ -130,9 +130,12 @@ def score(
     """Image scores (B,) and token maps (B, grid, grid), 0..1: zero-shot, or the mean with few-shot (section 4.3).
 
     Arguments as in `zero_shot` and `few_shot`; without references it is zero-shot. Ignored tokens, bool (B, grid,
-    grid), are never those whose distance counts for an image.
+    grid), are never those whose distance counts for an image, and the score of a tile without any other is 0.
     """
     whole, maps = zero_shot(features, text, grid=grid, scales=scales, temperature=temperature)
+    if ignored is not None:
+        # The text score of a tile that is painted over says nothing.
+        whole = whole.masked_fill(ignored.flatten(1).all(1), 0)
     if references is None:
         return whole, maps
     by_example = few_shot(features, references, grid=grid, scales=scales)

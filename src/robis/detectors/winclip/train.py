@@ -68,7 +68,8 @@ def _features(tiles: np.ndarray, rows: pd.DataFrame, job: TrainJob) -> dict[str,
     require_kept_tokens(int(kept.sum()), job)
     chosen = {"patches": torch.from_numpy(kept)}
     for scale in job.options["scales"]:
-        # As for every cell: a window is ignored where at least half of it is.
-        ignored = ~chosen["patches"][:, window_tokens(encoder.grid, scale)]
-        chosen[field_of(scale)] = ignored.float().mean(-1) < COVERED
+        # As for every cell: a window is ignored where at least half of it is, unless this leaves none.
+        share = (~chosen["patches"][:, window_tokens(encoder.grid, scale)]).float().mean(-1)
+        windows = share < COVERED
+        chosen[field_of(scale)] = windows if windows.any() else share < 1
     return {name: values[chosen[name]] for name, values in features.items()}
