@@ -44,11 +44,13 @@ from robis.io.tables import write_table
 from robis.refinement.methods import Refining
 from robis.refinement.stage import refine_split
 from robis.report.page import build_report
-from robis.scoring.image_scores import Scoring, image_score, score_images
+from robis.scoring.image_scores import Scoring, detector_scores, image_score, score_images
 from robis.scoring.judge import HeldOut, Judging, judge_split
 from robis.tiles.files import TileMaps, TileStore
+from robis.tiles.ignored import speaking, tile_ignored
 from robis.tiles.merge import merge_split, scaling_of
 from robis.tiles.store import Cutting, crop_split, open_tiles
+from robis.tiles.windows import Window
 from robis.workflow import results
 from robis.workflow.checks import check_plan
 from robis.workflow.packs import check_pack
@@ -369,6 +371,47 @@ def test_the_narrow_rest_of_a_tile_does_not_set_the_range(tmp_path: Path) -> Non
     np.save(maps.maps, values[:2].astype(np.float32))
     scaling = scaling_of(maps.maps, maps.table)
     assert (scaling.low, scaling.factor) == pytest.approx((3, 255 / 4))
+
+
+STRIP = np.ones((4, 6), bool)
+STRIP[:, 3:] = False
+
+
+def two_tiles(folder: Path, ignored: np.ndarray) -> TileMaps:
+    """Two tiles of 4 x 4 pixels that overlap by two, with raw maps of 1, and from 10 to 20."""
+    maps = TileMaps(folder / "two.npy", folder / "two.parquet")
+    values = np.stack([np.ones((4, 4)), np.tile([10, 20, 10, 10], (4, 1))]).astype(np.float32)
+    np.save(maps.maps, values)
+    windows = [Window(0, col, 2 * col, 0, 4, 4) for col in (0, 1)]
+    rows = {"tile": range(2), "sample_id": "a", "row": 0, "col": range(2), "x": [0, 2], "y": 0, "width": 4, "height": 4}
+    regions = [tile_ignored(encode(ignored), window) for window in windows]
+    write_table(maps.table, pd.DataFrame(rows).assign(ignored=regions, score=[30.0, 20.0]))
+    return maps
+
+
+def test_other_tiles_speak_for_the_narrow_rest_of_a_tile(tmp_path: Path) -> None:
+    """Of the first of two tiles one column counts, which the second one sees too: map, range and score are its."""
+    ignored = STRIP
+    write_samples(tmp_path / "s.parquet", [sample("a", ignored, (4, 6))])
+    maps = two_tiles(tmp_path, ignored)
+    merge_split(
+        tmp_path / "s.parquet", maps, maps.maps, tmp_path / "out", scale=1.0, blend="mean", range_table=maps.table
+    )
+    assert read_map(tmp_path / "out" / "a.tiff").tolist() == [[0, 0, 0, 255, 0, 0]] * 4
+    assert detector_scores(maps.table, ["a"]) == [20]
+    # With half of its columns, or with one that no other tile sees, it speaks for itself.
+    half = ignored.copy()
+    half[:, 2] = False
+    half[0, 1] = False
+    maps = two_tiles(tmp_path, half)
+    assert scaling_of(maps.maps, maps.table).low == 1 and detector_scores(maps.table, ["a"]) == [30]
+    places = ((0, 0, 4, 4), (2, 0, 4, 4))
+    regions = [tile_ignored(encode(ignored), Window(0, 0, *place)) for place in places]
+    assert speaking(places, tuple(regions)) == (False, True)
+    assert speaking(((0, 0, 4, 4), (4, 0, 4, 4)), (regions[0], None)) == (True, True)
+    # Of two that see the same, one stays; of one that is ignored completely nothing does.
+    assert speaking((places[0],) * 2, (regions[0],) * 2) == (True, False)
+    assert speaking(((0, 0, 4, 4), (8, 0, 4, 4)), (encode(np.ones((4, 4), bool)), None)) == (False, True)
 
 
 def test_a_map_of_which_hardly_anything_is_left_keeps_it(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ import os
 import threading
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -38,8 +39,9 @@ from robis.packs.format import (
 from robis.packs.inspection import Inspection, regions_of
 from robis.refinement.stage import final_mask
 from robis.scoring.image_scores import image_score
-from robis.tiles.ignored import tile_ignored
+from robis.tiles.ignored import speaking, tile_ignored
 from robis.tiles.merge import merged_map, with_ignored
+from robis.tiles.places import Place
 
 # What can compute raw maps: the library, and ONNX Runtime.
 RUNTIMES = ("torch", "onnx")
@@ -100,6 +102,8 @@ class Pack:
             raw = self.scorer.raw_maps(ImageTiles(tiles, name, of_tiles), self.compute, settings.scorer.size)
         clock.step("infer")
         places = None if raw.covers_image else [(w.x, w.y, w.width, w.height) for w in windows]
+        if places and of_tiles:
+            raw, places = _speaking(raw, places, of_tiles)
         merging = settings.merge.model_dump()
         merged = merged_map(list(raw.maps), places, sides, self.manifest.scaling, **merging)
         ignored = left_out_at(self.ignored, *merged.shape)
@@ -281,6 +285,13 @@ def _checked_array(image: np.ndarray, name: str) -> np.ndarray:
             f"or (H, W) in gray."
         )
     return np.dstack([image] * 3) if gray else np.ascontiguousarray(image)
+
+
+def _speaking(raw: RawMaps, places: list[Place], ignored: list[bytes | None]) -> tuple[RawMaps, list[Place]]:
+    """The maps, scores and places of the tiles that make the image's map."""
+    chosen = np.flatnonzero(speaking(tuple(places), tuple(ignored)))
+    scores = None if raw.scores is None else raw.scores[chosen]
+    return replace(raw, maps=raw.maps[chosen], scores=scores), [places[tile] for tile in chosen]
 
 
 class _Clock:
