@@ -267,6 +267,29 @@ def test_of_two_copies_the_one_to_take_out_is_named() -> None:
     }
 
 
+def test_every_copy_across_splits_is_named_however_often_the_image_is_there() -> None:
+    images = audited()
+    same = replace(USUAL, digest="same")
+    for n in (2, 9):
+        images[n] = replace(images[n], measures=same)
+    images += [Audited(f"{split}/0.png", split, same) for split in ("validation", "test")]
+    images[20] = replace(images[20], unlike=Unlikeness(0.2, (0, 0, 1, 1)))
+    found = reasons(images, [Pair(2, 9, 0.0), Pair(2, 20, 0.0), Pair(2, 21, 0.0)])
+    assert found == {
+        "train/02.png": "same pixels as validation/0.png, which is in validation",
+        "train/09.png": "same pixels as validation/0.png, which is in validation; same pixels as train/02.png",
+        "validation/0.png": "same pixels as test/0.png, which is in test",
+    }
+
+
+def test_rounding_makes_no_image_unlike_the_others() -> None:
+    images = [replace(image, unlike=Unlikeness(0.0, (0, 0, 1, 1))) for image in audited()]
+    images[4] = replace(images[4], unlike=Unlikeness(1e-6, (0, 0, 1, 1)))
+    assert reasons(images) == {}
+    images[4] = replace(images[4], unlike=Unlikeness(0.02, (0, 0, 1, 1)))
+    assert reasons(images)["train/04.png"].startswith("unlike the others: 0.02, most others 0.00 to 0.00")
+
+
 def test_the_most_severe_findings_come_first_then_the_least_alike() -> None:
     images = audited()
     images[5] = replace(images[5], unlike=Unlikeness(0.9, (0, 0, 5, 5)))

@@ -49,7 +49,7 @@ def find_copies(digests: Sequence[str], small: Sequence[np.ndarray], threads: in
     """Pairs of images that are copies or near copies, the closest first.
 
     Of several images with the same pixels each is paired with the first of them, and only that one is compared with
-    others.
+    others: `robis.audit.findings.find` knows their splits.
 
     Args:
         digests: of the pixels of each image.

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import product
 
 import numpy as np
 
@@ -21,8 +22,8 @@ FEWEST = 8
 # Most images agree in a size or mode where so many do.
 MOST = 0.9
 # Differences that matter whatever the others' spread is: of brightness in gray values, of clipped pixels and of
-# sharpness as shares.
-LEAST_BRIGHTNESS, LEAST_CLIPPED, LEAST_SHARPNESS = 10.0, 0.02, 0.05
+# sharpness as shares, of unlikeness as distance.
+LEAST_BRIGHTNESS, LEAST_CLIPPED, LEAST_SHARPNESS, LEAST_UNLIKE = 10.0, 0.02, 0.05, 0.01
 
 
 @dataclass(frozen=True)
@@ -60,7 +61,7 @@ def find(images: Sequence[Audited], pairs: Sequence[Pair]) -> dict[int, Finding]
     """
     learned = [number for number, image in enumerate(images) if image.split in LEARNED]
     findings = {number: Finding() for number in learned}
-    for pair in pairs:
+    for pair in [*_same_in_other_splits(images, pairs), *pairs]:
         _add_pair(images, pair, findings)
     measured = [images[number] for number in learned]
     for kind, reasons in _outliers(measured).items():
@@ -68,6 +69,21 @@ def find(images: Sequence[Audited], pairs: Sequence[Pair]) -> dict[int, Finding]
             if reason:
                 findings[number].reasons[kind] = reason
     return findings
+
+
+def _same_in_other_splits(images: Sequence[Audited], pairs: Sequence[Pair]) -> Iterator[Pair]:
+    """Each of the images with the same pixels, paired with the first of them in every other split."""
+    same: dict[int, set[int]] = {}
+    for pair in pairs:
+        if images[pair.first].measures.digest == images[pair.second].measures.digest:
+            same.setdefault(pair.first, {pair.first}).add(pair.second)
+    for group in same.values():
+        first_of: dict[str, int] = {}
+        for number in sorted(group):
+            first_of.setdefault(images[number].split, number)
+        for number, other in product(sorted(group), first_of.values()):
+            if images[number].split != images[other].split:
+                yield Pair(min(number, other), max(number, other), 0.0)
 
 
 def order(images: Sequence[Audited], findings: Mapping[int, Finding]) -> list[int]:
@@ -117,7 +133,7 @@ def _outliers(images: Sequence[Audited]) -> dict[str, list[str | None]]:
 
 def _unlike(scores: Sequence[float]) -> list[str | None]:
     values = np.array(scores)
-    far = robust_z(values) > FAR
+    far = _far(values, LEAST_UNLIKE, upper_only=True)
     low, high = np.percentile(values[~far], (5, 95))
     return [
         f"unlike the others: {value:.2f}, most others {low:.2f} to {high:.2f}; look at the marked place"
