@@ -83,6 +83,11 @@ def test_photos_of_alike_parts_are_no_copies_however_few(rng: np.random.Generato
         assert find_copies([str(n) for n in range(count)], [shrunk(image, 256) for image in images]) == []
 
 
+def test_blank_images_are_no_copies_of_others() -> None:
+    blank = [np.full((64, 96), value, np.float16) for value in (100, 106.5, 118)]
+    assert find_copies(["a", "b", "c"], blank) == []
+
+
 def test_every_copy_is_paired_with_the_first() -> None:
     flat = np.zeros((20, 30), np.float32)
     assert find_copies(["a", "b", "a", "a"], [flat, flat + 1, flat, flat])[:2] == [Pair(0, 2, 0.0), Pair(0, 3, 0.0)]

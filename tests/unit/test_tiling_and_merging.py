@@ -252,6 +252,17 @@ def test_a_flat_reference_of_another_split_is_refused(tmp_path: Path) -> None:
     assert not (tmp_path / "out").exists()
 
 
+def test_a_reference_that_differs_by_rounding_alone_is_refused(tmp_path: Path) -> None:
+    """The maps of copies of training images: distances of 1e-9. A single pixel on the scale makes it one."""
+    raw, reference = np.full((2, 16, 16), 2000.0), np.array([[[1e-9, 2e-9]]])
+    why = r"all maps of the split range have nearly the same value, 1e-09 to 2e-09, so that .* are copies of training"
+    with pytest.raises(DataError, match=why):
+        merge(tmp_path, raw, [(32, 64)], reference, dtype=np.float32)
+    assert not (tmp_path / "out").exists()
+    raw[1, 0, 0] = 0
+    assert merge(tmp_path, raw, [(32, 64)], reference, dtype=np.float32)[0].max() == 65504
+
+
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
 @pytest.mark.parametrize("where", ["maps", "range"])
 def test_a_map_that_is_not_finite_is_refused(tmp_path: Path, where: str, value: float) -> None:

@@ -32,6 +32,8 @@ MOST_SHIFT = 0.25
 MARGIN = 4
 LEAST_SIDE = 16
 TINY = 1e-6
+# Mean square of a texture, in gray values, up to which it is rounding.
+FLAT = 1e-4
 # Spectra that are compared with all others at the same time.
 ROWS_AT_ONCE = 128
 
@@ -156,7 +158,7 @@ def _correlation(first: np.ndarray, second: np.ndarray, x: float, y: float) -> f
     rows, columns = _shared(height, y), _shared(width, x)
     a, b = first[rows, columns].astype(np.float64), moved[rows, columns].astype(np.float64)
     norm = np.sqrt((a * a).sum() * (b * b).sum())
-    return float((a * b).sum() / norm) if norm > 0 else 0.0
+    return float((a * b).sum() / norm) if norm > FLAT * a.size else 0.0
 
 
 def _shared(side: int, shift: float) -> slice:

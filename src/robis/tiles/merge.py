@@ -177,22 +177,25 @@ def merge_split(
 
     Raises:
         DataError: a file is damaged, a map is not finite, an image has no tile maps, or the maps of another split
-            are flat, so that they give no scale.
+            are flat, or differ by rounding alone, so that they give no scale.
         DiskFullError: there is no room for the maps.
     """
     images = read_samples(samples)
     scaling = scaling_of(range_maps, range_table)
     if range_maps and not scaling.factor and range_maps != maps.maps:
-        raise _no_range(range_maps, scaling.low, maps.maps.stem)
+        raise _no_range(range_maps, scaling, maps.maps.stem)
     anomaly_map = map_maker(images, maps, scaling, scale=scale, blend=blend)
 
     with atomic_folder(folder) as partial:
 
-        def write(image: IndexedSample) -> None:
-            write_map(partial / f"{image.sample_id}.tiff", anomaly_map(image))
+        def write(image: IndexedSample) -> bool:
+            values = anomaly_map(image)
+            write_map(partial / f"{image.sample_id}.tiff", values)
+            return _is_beyond(values, image.ignored_at(values.shape))
 
-        for _ in tracked(threaded(write, images, threads), len(images), "images"):
-            pass
+        beyond = list(tracked(threaded(write, images, threads), len(images), "images"))
+        if range_maps and range_maps != maps.maps and beyond and all(beyond):
+            raise _no_range(range_maps, scaling, maps.maps.stem)
 
 
 def map_maker(
@@ -320,9 +323,18 @@ def scaling_of(range_maps: Path | None, table: Path | None = None) -> Scaling:
     return Scaling(low, FULL_RANGE / (high - low) if high - low > FLAT else 0.0)
 
 
-def _no_range(range_maps: Path, low: float, split: str) -> DataError:
+def _is_beyond(values: np.ndarray, ignored: np.ndarray | None) -> bool:
+    """Whether all that counts of a map has the largest value that a map can have."""
+    return values.max() == MAX_VALUE and bool(((values == MAX_VALUE) | (False if ignored is None else ignored)).all())
+
+
+def _no_range(range_maps: Path, scaling: Scaling, split: str) -> DataError:
+    same, low = "have the same value", f"{scaling.low:g}"
+    if scaling.factor:
+        same = "have nearly the same value"
+        low += f" to {scaling.low + FULL_RANGE / scaling.factor:g}"
     return DataError(
-        f"{range_maps}: all maps of the split {range_maps.stem} have the same value, {low:g}, so that there is no "
+        f"{range_maps}: all maps of the split {range_maps.stem} {same}, {low}, so that there is no "
         f"range to scale the maps of {split} by. This happens where the images of {range_maps.stem} are "
         f"copies of training images, or the model scores nothing. Give {range_maps.stem} normal images of its "
         f"own, or set merge.normalize and binarize.calibrate to split."
