@@ -32,7 +32,7 @@ MOST_SHIFT = 0.25
 MARGIN = 4
 LEAST_SIDE = 16
 TINY = 1e-6
-# Mean square of a texture, in gray values, up to which it is rounding.
+# Mean square of textures, in gray values, up to which they are rounding.
 FLAT = 1e-4
 # Spectra that are compared with all others at the same time.
 ROWS_AT_ONCE = 128
