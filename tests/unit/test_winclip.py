@@ -27,6 +27,7 @@ from robis.detectors.winclip.windows import window_tokens
 from robis.encoders.clip import ClipEncoder, build_clip, build_clip_encoder, embed_sentences
 from robis.encoders.weights import read_metadata
 from robis.errors import ConfigError, DataError, WeightsError
+from robis.io.ignored import encode
 from robis.io.tables import read_table, write_table
 from robis.tiles.store import TILE_COLUMNS
 from tests.detector_jobs import embedding, inferring, training
@@ -248,6 +249,22 @@ def infer(stored: dict[str, Path], folder: Path, encoder: dict, **changes: objec
     maps, table = folder / "maps.npy", folder / "maps.parquet"
     infer_split(stored["tiles"], stored["table"], maps, table, encoder=encoder, **(inputs | options | changes))
     return np.load(maps), read_table(table)
+
+
+def test_references_of_which_one_token_counts_have_the_windows_that_hold_it(
+    stored: dict[str, Path], tmp_path: Path, encoder_options: dict
+) -> None:
+    """At least half of every window is ignored. Without any window, maps by example had nothing to compare with."""
+    ignored = np.ones((SIZE, SIZE), bool)
+    ignored[: SIZE // GRID, : SIZE // GRID] = False
+    table = tmp_path / "ignored.parquet"
+    write_table(table, read_table(stored["train_table"]).assign(ignored=encode(ignored)))
+    model = tmp_path / "model.safetensors"
+    features = train(stored | {"train_table": table}, model, encoder_options)
+    # Two images of two tiles. The upper left token is in one window of each scale.
+    assert {name: len(values) for name, values in features.items()} == dict.fromkeys(features, 4)
+    maps, _ = infer(stored, tmp_path, encoder_options, model=model)
+    assert np.isfinite(maps).all()
 
 
 def test_text_features_are_unit_means(stored: dict[str, Path], text: dict[str, Tensor]) -> None:
