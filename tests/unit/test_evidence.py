@@ -131,6 +131,30 @@ class Case:
 # The table.
 
 
+def test_a_region_belongs_to_no_tile_that_has_no_part_in_the_map(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first tile holds the region farther inside than the second, but more than half of it is ignored."""
+    case = Case(tmp_path, SIDE)
+    ignored = np.zeros((HEIGHT, WIDTH), bool)
+    ignored[:, :40] = True
+    case.mark({"20": (slice(4, 20), slice(42, 47)), "21": None})
+    train, options, _, explain, scoring = BANKS["patchcore"]
+    case.learn(train.train_category, options | {"window": SIDE})
+    explainer = explain.load_explainer(case.scorer(**scoring), case.normal)
+    encoded, seen = type(explainer).encoded, []
+
+    def noted(self: Any, store: TileStore, tiles: list[int]) -> Any:
+        seen.append(list(tiles))
+        return encoded(self, store, tiles)
+
+    monkeypatch.setattr(type(explainer), "encoded", noted)
+    case.describe(explainer)
+    case.test = make_split(tmp_path, "test", noise(2, 2), SIDE, ignored=encode(ignored))
+    case.describe(explainer)
+    assert seen == [[0], [1]]
+
+
 def test_regions_are_numbered_by_size_and_measured_in_image_pixels() -> None:
     mask = np.zeros((4, 6), bool)
     mask[0, 0], mask[2:4, 1:3], mask[1, 5] = True, True, True
