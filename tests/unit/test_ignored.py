@@ -47,7 +47,7 @@ from robis.report.page import build_report
 from robis.scoring.image_scores import Scoring, detector_scores, image_score, score_images
 from robis.scoring.judge import HeldOut, Judging, judge_split
 from robis.tiles.files import TileMaps, TileStore
-from robis.tiles.ignored import speaking, tile_ignored
+from robis.tiles.ignored import contributing, tile_ignored
 from robis.tiles.merge import merge_split, scaling_of
 from robis.tiles.store import Cutting, crop_split, open_tiles
 from robis.tiles.windows import Window
@@ -389,7 +389,7 @@ def two_tiles(folder: Path, ignored: np.ndarray) -> TileMaps:
     return maps
 
 
-def test_other_tiles_speak_for_the_narrow_rest_of_a_tile(tmp_path: Path) -> None:
+def test_other_tiles_show_the_narrow_rest_of_a_tile(tmp_path: Path) -> None:
     """Of the first of two tiles one column counts, which the second one sees too: map, range and score are its."""
     ignored = STRIP
     write_samples(tmp_path / "s.parquet", [sample("a", ignored, (4, 6))])
@@ -399,7 +399,7 @@ def test_other_tiles_speak_for_the_narrow_rest_of_a_tile(tmp_path: Path) -> None
     )
     assert read_map(tmp_path / "out" / "a.tiff").tolist() == [[0, 0, 0, 255, 0, 0]] * 4
     assert detector_scores(maps.table, ["a"]) == [20]
-    # With half of its columns, or with one that no other tile sees, it speaks for itself.
+    # With half of its columns, or with one that no other tile sees, it has a part in the map.
     half = ignored.copy()
     half[:, 2] = False
     half[0, 1] = False
@@ -407,11 +407,11 @@ def test_other_tiles_speak_for_the_narrow_rest_of_a_tile(tmp_path: Path) -> None
     assert scaling_of(maps.maps, maps.table).low == 1 and detector_scores(maps.table, ["a"]) == [30]
     places = ((0, 0, 4, 4), (2, 0, 4, 4))
     regions = [tile_ignored(encode(ignored), Window(0, 0, *place)) for place in places]
-    assert speaking(places, tuple(regions)) == (False, True)
-    assert speaking(((0, 0, 4, 4), (4, 0, 4, 4)), (regions[0], None)) == (True, True)
+    assert contributing(places, tuple(regions)) == (False, True)
+    assert contributing(((0, 0, 4, 4), (4, 0, 4, 4)), (regions[0], None)) == (True, True)
     # Of two that see the same, one stays; of one that is ignored completely nothing does.
-    assert speaking((places[0],) * 2, (regions[0],) * 2) == (True, False)
-    assert speaking(((0, 0, 4, 4), (8, 0, 4, 4)), (encode(np.ones((4, 4), bool)), None)) == (False, True)
+    assert contributing((places[0],) * 2, (regions[0],) * 2) == (True, False)
+    assert contributing(((0, 0, 4, 4), (8, 0, 4, 4)), (encode(np.ones((4, 4), bool)), None)) == (False, True)
 
 
 def test_a_map_of_which_hardly_anything_is_left_keeps_it(tmp_path: Path) -> None:

@@ -39,7 +39,7 @@ from robis.packs.format import (
 from robis.packs.inspection import Inspection, regions_of
 from robis.refinement.stage import final_mask
 from robis.scoring.image_scores import image_score
-from robis.tiles.ignored import speaking, tile_ignored
+from robis.tiles.ignored import contributing, tile_ignored
 from robis.tiles.merge import merged_map, with_ignored
 from robis.tiles.places import Place
 
@@ -103,7 +103,7 @@ class Pack:
         clock.step("infer")
         places = None if raw.covers_image else [(w.x, w.y, w.width, w.height) for w in windows]
         if places and of_tiles:
-            raw, places = _speaking(raw, places, of_tiles)
+            raw, places = _contributing(raw, places, of_tiles)
         merging = settings.merge.model_dump()
         merged = merged_map(list(raw.maps), places, sides, self.manifest.scaling, **merging)
         ignored = left_out_at(self.ignored, *merged.shape)
@@ -287,9 +287,9 @@ def _checked_array(image: np.ndarray, name: str) -> np.ndarray:
     return np.dstack([image] * 3) if gray else np.ascontiguousarray(image)
 
 
-def _speaking(raw: RawMaps, places: list[Place], ignored: list[bytes | None]) -> tuple[RawMaps, list[Place]]:
+def _contributing(raw: RawMaps, places: list[Place], ignored: list[bytes | None]) -> tuple[RawMaps, list[Place]]:
     """The maps, scores and places of the tiles that make the image's map."""
-    chosen = np.flatnonzero(speaking(tuple(places), tuple(ignored)))
+    chosen = np.flatnonzero(contributing(tuple(places), tuple(ignored)))
     scores = None if raw.scores is None else raw.scores[chosen]
     return replace(raw, maps=raw.maps[chosen], scores=scores), [places[tile] for tile in chosen]
 

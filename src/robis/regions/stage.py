@@ -27,7 +27,7 @@ from robis.io.tables import write_table
 from robis.io.threads import threaded
 from robis.regions.cells import best_tiles, covered_cells
 from robis.tiles.files import TileStore
-from robis.tiles.ignored import has_ignored, speaking_rows
+from robis.tiles.ignored import has_ignored, contributing_rows
 from robis.tiles.store import open_tiles
 from robis.tiles.windows import Window
 
@@ -115,7 +115,7 @@ def _places(inspected: Inspected, explainer: Explainer, threads: int) -> Iterato
     samples = read_samples(inspected.samples)
     _, rows = open_tiles(inspected.store.tiles, inspected.store.table)
     numbers = rows.groupby("sample_id", sort=False).indices
-    speak = speaking_rows(rows)
+    used = contributing_rows(rows)
 
     def of_image(sample: IndexedSample) -> list[_Place]:
         mask = read_written_mask(inspected.masks / f"{sample.sample_id}.png", stage="refine")
@@ -124,7 +124,7 @@ def _places(inspected: Inspected, explainer: Explainer, threads: int) -> Iterato
         if sample.sample_id not in numbers:
             raise damaged(inspected.store.table, f"no tiles of {sample.sample_id}", "crop")
         anomaly_map = read_map(inspected.maps / f"{sample.sample_id}.tiff")
-        tiles = {int(tile): window_of(rows.iloc[tile]) for tile in numbers[sample.sample_id] if speak[tile]}
+        tiles = {int(tile): window_of(rows.iloc[tile]) for tile in numbers[sample.sample_id] if used[tile]}
         return [
             _without_ignored(place, rows, explainer) for place in _of_mask(sample, mask, anomaly_map, tiles, explainer)
         ]

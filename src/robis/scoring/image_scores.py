@@ -16,7 +16,7 @@ from robis.io.samples import IndexedSample, read_samples
 from robis.io.tables import make_table, read_table, write_table
 from robis.io.threads import threaded
 from robis.scoring.rscin import read_embeddings, rscin
-from robis.tiles.ignored import speaking_rows
+from robis.tiles.ignored import contributing_rows
 
 # Pixels from which on values are counted instead of sorted, which takes a fiftieth of the memory.
 LARGE_PIXELS = 2**20
@@ -127,7 +127,7 @@ def _map_score(image: IndexedSample, maps: Path, top_fraction: float) -> float:
 def detector_scores(tiles: Path, names: Sequence[str]) -> list[float]:
     """The highest of the scores that the detector gives the tiles of each image. Raises DataError."""
     rows = read_table(tiles, stage="infer", columns={"sample_id": "text"})
-    rows = rows[speaking_rows(rows)]
+    rows = rows[contributing_rows(rows)]
     if "score" not in rows:
         raise DataError(
             f"{tiles}: no column 'score'; this detector gives none. Set score_images.top_fraction to a number."

@@ -40,7 +40,7 @@ def tile_ignored(png: bytes | None, window: Window) -> bytes | None:
 
 # As above.
 @lru_cache(maxsize=64)
-def speaking(places: tuple[Place, ...], pngs: tuple[bytes | None, ...]) -> tuple[bool, ...]:
+def contributing(places: tuple[Place, ...], pngs: tuple[bytes | None, ...]) -> tuple[bool, ...]:
     """Which tiles of an image make its map and score: all but those that are mostly ignored where others show the rest.
 
     What counts of such a tile is a narrow rest that its tokens hardly see, and that other tiles see better.
@@ -50,7 +50,7 @@ def speaking(places: tuple[Place, ...], pngs: tuple[bytes | None, ...]) -> tuple
         pngs: the ignored pixels of each, encoded; None without any.
     """
     counting = [None if png is None else ~decode(png) for png in pngs]
-    speak = [True] * len(places)
+    used = [True] * len(places)
     # The emptiest first; of equal ones the last.
     for tile in sorted(range(len(places)), key=lambda tile: (_area(counting[tile]), -tile)):
         rest = counting[tile]
@@ -59,26 +59,26 @@ def speaking(places: tuple[Place, ...], pngs: tuple[bytes | None, ...]) -> tuple
         x, y, width, height = places[tile]
         alone = np.array(rest)
         for other, (left, top, across, down) in enumerate(places):
-            if other != tile and speak[other]:
+            if other != tile and used[other]:
                 alone[max(0, top - y) : max(0, top + down - y), max(0, left - x) : max(0, left + across - x)] = False
-        speak[tile] = bool(alone[:height, :width].any())
-    return tuple(speak) if any(speak) else (True,) * len(places)
+        used[tile] = bool(alone[:height, :width].any())
+    return tuple(used) if any(used) else (True,) * len(places)
 
 
 def _area(counting: np.ndarray | None) -> float:
     return np.inf if counting is None else float(counting.sum())
 
 
-def speaking_rows(rows: pd.DataFrame) -> np.ndarray:
-    """`speaking` of all rows of a tile table, bool (N,)."""
+def contributing_rows(rows: pd.DataFrame) -> np.ndarray:
+    """`contributing` of all rows of a tile table, bool (N,)."""
     if not has_ignored(rows):
         return np.ones(len(rows), bool)
-    speak = np.zeros(len(rows), bool)
+    used = np.zeros(len(rows), bool)
     columns = [rows[name].tolist() for name in ("x", "y", "width", "height")]
     places, pngs = list(zip(*columns, strict=True)), [ignored_of(rows, number) for number in range(len(rows))]
     for numbers in rows.groupby("sample_id", sort=False).indices.values():
-        speak[numbers] = speaking(tuple(places[n] for n in numbers), tuple(pngs[n] for n in numbers))
-    return speak
+        used[numbers] = contributing(tuple(places[n] for n in numbers), tuple(pngs[n] for n in numbers))
+    return used
 
 
 def has_ignored(rows: pd.DataFrame) -> bool:

@@ -22,7 +22,7 @@ from robis.io.samples import IndexedSample, read_samples
 from robis.io.tables import read_table
 from robis.io.threads import threaded
 from robis.tiles.files import TileMaps
-from robis.tiles.ignored import has_ignored, ignored_of, speaking_rows
+from robis.tiles.ignored import has_ignored, ignored_of, contributing_rows
 from robis.tiles.places import Place, band_of, feather, fill_gaps, merged_size
 from robis.tiles.store import map_sizes, open_maps, open_tile_maps
 
@@ -59,7 +59,7 @@ def _kept_range(maps: TileMaps) -> tuple[float, float]:
     """Smallest and largest of the values of raw maps that are not ignored. Raises DataError as `finite_range`."""
     raw, rows = open_tile_maps(maps.maps, maps.table)
     sizes = map_sizes(rows) or [(raw.shape[1], raw.shape[2])] * len(rows)
-    chosen = np.flatnonzero(speaking_rows(rows)).tolist()
+    chosen = np.flatnonzero(contributing_rows(rows)).tolist()
 
     def ranges(rule: Callable[..., np.ndarray | None]) -> Iterator[tuple[float, float]]:
         for tile, size in ((tile, sizes[tile]) for tile in chosen):
@@ -290,7 +290,7 @@ Tile = tuple[int, int, int, int, int]
 def _tiles_by_image(rows: pd.DataFrame, images: Sequence[IndexedSample], maps: TileMaps) -> dict[str, list[Tile]]:
     """Number, x, y, width and height of the tiles that make each image's map. Raises DataError where it has none."""
     tiles_of: dict[str, list[Tile]] = {}
-    rows = rows[speaking_rows(rows)]
+    rows = rows[contributing_rows(rows)]
     columns = [rows[name].tolist() for name in ("sample_id", "tile", "x", "y", "width", "height")]
     for sample_id, *tile in zip(*columns, strict=True):
         tiles_of.setdefault(str(sample_id), []).append(tuple(tile))
