@@ -48,7 +48,7 @@ from robis.scoring.image_scores import Scoring, detector_scores, image_score, sc
 from robis.scoring.judge import HeldOut, Judging, judge_split
 from robis.tiles.files import TileMaps, TileStore
 from robis.tiles.ignored import contributing, tile_ignored
-from robis.tiles.merge import merge_split, scaling_of
+from robis.tiles.merge import Scaling, merge_split, merged_map, scaling_of
 from robis.tiles.store import Cutting, crop_split, open_tiles
 from robis.tiles.windows import Window
 from robis.workflow import results
@@ -412,6 +412,18 @@ def test_other_tiles_show_the_narrow_rest_of_a_tile(tmp_path: Path) -> None:
     # Of two that see the same, one stays; of one that is ignored completely nothing does.
     assert contributing((places[0],) * 2, (regions[0],) * 2) == (True, False)
     assert contributing(((0, 0, 4, 4), (8, 0, 4, 4)), (encode(np.ones((4, 4), bool)), None)) == (False, True)
+
+
+def test_a_hole_between_tiles_is_filled_from_the_nearest_tile() -> None:
+    """The fourth tile of a 2 x 2 grid is missing; tiles of 5 pixels have 2 x 2 map pixels, the map 5 x 5."""
+    places = [(0, 0, 5, 5), (5, 0, 5, 5), (0, 5, 5, 5)]
+    maps = [np.full((2, 2), value, np.float16) for value in (1, 2, 3)]
+    merged = merged_map(maps, places, (10, 10), Scaling(0.0, 1.0), scale=0.5, blend="mean")
+    # Rounding leaves the last row and the last column without a tile.
+    assert merged[:2].tolist() == [[1, 1, 2, 2, 2]] * 2
+    assert merged[2:, :2].tolist() == [[3, 3]] * 3
+    assert (merged[2, 3:] == 2).all() and (merged[3:, 2] == 3).all(), "next to one of the tiles"
+    assert np.isin(merged[2:, 2:], (2, 3)).all()
 
 
 def test_a_map_of_which_hardly_anything_is_left_keeps_it(tmp_path: Path) -> None:

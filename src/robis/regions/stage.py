@@ -27,7 +27,7 @@ from robis.io.tables import write_table
 from robis.io.threads import threaded
 from robis.regions.cells import best_tiles, covered_cells
 from robis.tiles.files import TileStore
-from robis.tiles.ignored import has_ignored, contributing_rows
+from robis.tiles.ignored import contributing_rows, has_ignored
 from robis.tiles.store import open_tiles
 from robis.tiles.windows import Window
 

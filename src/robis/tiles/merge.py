@@ -22,7 +22,7 @@ from robis.io.samples import IndexedSample, read_samples
 from robis.io.tables import read_table
 from robis.io.threads import threaded
 from robis.tiles.files import TileMaps
-from robis.tiles.ignored import has_ignored, ignored_of, contributing_rows
+from robis.tiles.ignored import contributing_rows, has_ignored, ignored_of
 from robis.tiles.places import Place, band_of, feather, fill_gaps, merged_size
 from robis.tiles.store import map_sizes, open_maps, open_tile_maps
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from functools import lru_cache
 
+import cv2
 import numpy as np
 
 # x, y, width and height of a window in image pixels.
@@ -92,16 +93,35 @@ def _with_owners(parts: list[Part], shape: tuple[int, ...]) -> list[Part]:
 
 
 def fill_gaps(merged: np.ndarray, windows: tuple[Place, ...], scale: float) -> np.ndarray:
-    """Fill rows and columns that rounding left without a tile with their nearest neighbor, in place.
+    """Fill pixels that rounding left without a tile with their nearest neighbor, in place.
 
-    Windows form a grid: a pixel without a tile lies in a row or a column without any.
+    In a grid of windows such a pixel lies in a row or a column without any tile. Where windows are missing in the grid,
+    their places are filled as well.
     """
-    for axis, nearest in enumerate(_nearest(windows, *merged.shape, scale)):
+    _fill_lines(merged, windows, scale)
+    if len(windows) < len({window[0] for window in windows}) * len({window[1] for window in windows}):
+        covered = np.zeros(merged.shape, bool)
+        for window in windows:
+            (height, width), top, left = _in_map(window, scale)
+            covered[top : top + height, left : left + width] = True
+        _fill_lines(covered, windows, scale)
+        # Every covered pixel has a label, which the pixels around it share.
+        labels = cv2.distanceTransformWithLabels(
+            (~covered).astype(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_5, labelType=cv2.DIST_LABEL_PIXEL
+        )[1]
+        values = np.zeros(int(labels.max()) + 1, merged.dtype)
+        values[labels[covered]] = merged[covered]
+        merged[~covered] = values[labels[~covered]]
+    return merged
+
+
+def _fill_lines(values: np.ndarray, windows: tuple[Place, ...], scale: float) -> None:
+    """Fill rows and columns without a tile with the nearest that has one, in place."""
+    for axis, nearest in enumerate(_nearest(windows, *values.shape, scale)):
         if nearest is not None:
-            lines = merged.swapaxes(0, axis)
+            lines = values.swapaxes(0, axis)
             gaps = np.flatnonzero(nearest != np.arange(len(nearest)))
             lines[gaps] = lines[nearest[gaps]]
-    return merged
 
 
 @lru_cache(maxsize=4)
