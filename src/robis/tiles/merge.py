@@ -69,7 +69,7 @@ def _kept_range(maps: TileMaps) -> tuple[float, float]:
                 yield value_range(kept[np.newaxis])
             release(raw)
 
-    # What is left of a tile may be less than half of each of its pixels. Others then say more.
+    # A tile whose map pixels are all at least half ignored counts only where every tile is like that.
     of_tiles = list(ranges(covered_at)) or list(ranges(left_out_at))
     low, high = np.array(of_tiles).T
     return float(low.min()), float(high.max())
