@@ -11,6 +11,8 @@ import pytest
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 # Tests run side by side, one process per core: more threads than cores would make each other wait.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+# Jobs take the threads that they are given; those that wait sleep, so that other tests have the cores.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 REPOSITORY = Path(__file__).parents[1]
 # The presets that come with robis; a user's own configs may lie beside them.
