@@ -263,7 +263,7 @@ def _show_config(options: argparse.Namespace) -> None:
     settings = _settings(options)
     kinds = ("category", "split", "detector")
     chosen = {kind: composed(getattr(options, kind)) for kind in kinds if getattr(options, kind)}
-    known = [*DETECTORS, *runs_of(settings)]
+    known = list(dict.fromkeys([*DETECTORS, *runs_of(settings)]))
     if options.detector and options.detector not in known:
         raise ConfigError(
             f"--detector: unknown detector or run {options.detector!r}. {one_of(options.detector, known)}"

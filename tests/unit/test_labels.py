@@ -274,7 +274,13 @@ COCO_MISTAKES = [
     (lambda file: file["annotations"][0].update(segmentation=[[1, 2, 3, 4]]), "a polygon of 4 numbers"),
     (lambda file: file["annotations"][0]["segmentation"].update(size=[4, 4]), "run lengths of size"),
     (lambda file: file["annotations"][0]["segmentation"].update(counts=[1, 2]), "run lengths of 3 pixels"),
+    (lambda file: file["annotations"][0]["segmentation"].update(counts=""), "run lengths of 0 pixels"),
+    (lambda file: file["annotations"][0]["segmentation"].update(counts="0z"), "run lengths with 'z'"),
+    (lambda file: file["annotations"][0]["segmentation"].update(counts="0o"), "run lengths that end too early"),
+    (lambda file: file["annotations"][0]["segmentation"].update(counts=[-1, 2561]), "the shortest -1"),
     (lambda file: file["images"][0].update(height="high"), "images.0.height: .*found 'high'"),
+    (lambda file: file["images"][1].update(id=1), "`images`: several entries have the id 1"),
+    (lambda file: file["categories"][1].update(id=1), "`categories`: several entries have the id 1"),
 ]
 
 
@@ -316,6 +322,46 @@ def test_what_is_no_mask_is_named(kind: str, file: str, old: str, new: str, mess
     )
     with pytest.raises(DataError, match=message):
         list(FORMATS[kind].read(target, known()))
+
+
+@pytest.mark.parametrize(
+    ("kind", "change", "message"),
+    [
+        ("labelme", {"mask": "ü"}, "shapes.0: its mask is not a readable PNG"),
+        ("labelme", {"points": [[float("nan"), 1], [2, 2]]}, r"shapes.0: its mask lies at \(nan, 1.0\)"),
+        ("label-studio", {"rle": [0, 1, 300]}, "result 0: a brush stroke that cannot be read"),
+    ],
+)
+def test_damaged_pictures_are_named(kind: str, change: dict, message: str, tmp_path: Path) -> None:
+    target = written(kind, MASKS, tmp_path)
+    path = target / "nut/test/a b.json" if kind == "labelme" else target
+    edit_json(path, lambda file: (file["shapes"][0] if kind == "labelme" else _first(file)["value"]).update(change))
+    with pytest.raises(DataError, match=message):
+        list(FORMATS[kind].read(target, known()))
+
+
+def _first(tasks: list[dict]) -> dict:
+    return tasks[0]["annotations"][0]["result"][0]
+
+
+@pytest.mark.parametrize("kind", ["coco", "cvat", "label-studio"])
+def test_an_image_that_is_there_twice_is_named(kind: str, tmp_path: Path) -> None:
+    """As in joined exports of two people: neither labels replace the others."""
+    images = known()
+    list(FORMATS[kind].read(written(kind, MASKS, tmp_path, [*labeled(), labeled()[0]]), images))
+    with pytest.raises(DataError, match="each once, with their sizes.\n  nut/test/a b.png is there twice"):
+        images.check("labels")
+
+
+def test_addresses_that_are_none_are_names() -> None:
+    assert image_name("http://[a.png") == "http://[a.png"
+
+
+def test_names_of_yolo_classes_are_text(tmp_path: Path) -> None:
+    target = written("yolo-seg", POLYGONS, tmp_path)
+    (target / "data.yaml").write_text("names: [7, 1.5]")
+    names = {region.name for image in FORMATS["yolo-seg"].read(target, known()) for region in image.regions}
+    assert names == {"7", "1.5"}
 
 
 @pytest.mark.parametrize("kind", ["yolo-seg", "labelme"])
@@ -562,6 +608,40 @@ def test_what_the_file_does_not_name_stays(tmp_path: Path) -> None:
         ("nut/test/cut/0.png", "normal", None),
         ("nut/test/cut/1.png", "anomalous", "nut/masks/cut/1.png"),
     }
+
+
+def test_defective_images_that_need_a_mask_now_are_listed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    root = tmp_path / "parts"
+    for name in ("train/0.png", "test/good/0.png", "test/cut/0.png", "test/cut/1.png"):
+        write_image(root / "nut" / name)
+    (tmp_path / "config.yaml").write_text(f"dataset: {{name: parts, layout: folder, root: {root}, splits: [test]}}\n")
+    image = LabeledImage("cut/0.png", 6, 8, tuple(connected("crack", np.ones((6, 8), bool))))
+    assert imported(written("coco", MASKS, tmp_path, [image]), root, root / "labels") == 0
+    printed = capsys.readouterr().out
+    assert "\n1 defective image without a mask, though others" in printed
+    assert printed.endswith(":\n  nut/test/cut/1.png\n")
+
+
+@pytest.mark.parametrize("inside", [True, False])
+def test_masks_of_a_linked_data_set_are_found(
+    inside: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """`dataset.root` is a link to a folder elsewhere, as on machines with a disk for data."""
+    disk = tmp_path / "disks/big/parts"
+    for name in ("train/0.png", "test/0.png"):
+        write_image(disk / "nut" / name)
+    root = tmp_path / "work/data/parts"
+    root.parent.mkdir(parents=True)
+    root.symlink_to(disk)
+    (root.parent / "config.yaml").write_text(f"dataset: {{name: parts, layout: folder, root: {root}, splits: [test]}}")
+    mask = np.eye(6, 8, dtype=bool)
+    labels = written("coco", MASKS, tmp_path, [LabeledImage("nut/test/0.png", 6, 8, tuple(connected("crack", mask)))])
+    out = disk / "next" if inside else root.parent / "next"
+    assert imported(labels, root, out) == 0
+    table = "next/samples.csv" if inside else str(out / "samples.csv")
+    assert f"table: {table}\n" in capsys.readouterr().out
+    (sample,) = list_samples(Source("table", root, table, allow_outside_root=not inside), "nut", "test")
+    np.testing.assert_array_equal(read_mask(root / str(sample.mask)), mask)
 
 
 def test_names_that_begin_with_a_blank_stay(tmp_path: Path) -> None:

@@ -89,12 +89,20 @@ def test_files_of_spreadsheets_are_read(tmp_path: Path) -> None:
         read_verdicts(path)
 
 
+def test_a_verdict_without_a_box_is_on_the_image_whatever_its_run(tmp_path: Path) -> None:
+    path = tmp_path / "verdicts.csv"
+    path.write_text(f"{','.join(COLUMNS)}\nnut,test,a,superadd,,,,,good,,\nnut,test,a,,,,,,defect,,\n")
+    decisions = decide(read_verdicts(path))
+    assert decisions.open == {("nut", "test", "a"): "reviewers differ: defect and good"} and not decisions.good
+
+
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [
         ("defect", "defekt", "line 2: verdict 'defekt'.*Did you mean 'defect'"),
         ("superadd,4,", "superadd,-4,", "line 3: found the box -4, 4, 8, 8; expected four whole numbers"),
         ("superadd,4,", "superadd,,", "line 3: found the box , 4, 8, 8"),
+        ("superadd,4,", ",4,", "line 3: a box, but the column run is empty; expected the run whose mask"),
         ("sample_id", "image", "no column 'sample_id'; found .* Expected verdicts.csv, saved in a report"),
     ],
 )
@@ -233,6 +241,27 @@ def test_a_split_has_masks_of_all_defective_images_or_of_none(run: Path, capsys:
     }
 
 
+def test_labeled_images_that_need_a_mask_now_are_listed(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The first mask of a split: its other defective images need one too, also those that nobody judged."""
+    for number in range(5):
+        folder = "cut" if number == 3 else "unknown"
+        (run / f"parts/nut/test/{folder}").mkdir(exist_ok=True)
+        shutil.move(run / f"parts/nut/test/{number}.png", run / f"parts/nut/test/{folder}/{number}.png")
+    write(run / "a.csv", ("unknown/0", "defect"), ("unknown/1", "good"))
+    assert apply("a.csv", "--dry-run", "--masks", "superadd") == 0
+    printed = capsys.readouterr().out
+    assert "1 image unchanged:\n  nut/test/cut/3: is labeled defective and needs a mask, since other" in printed
+    assert apply("a.csv", "--dry-run") == 0
+    assert "unchanged" not in capsys.readouterr().out
+
+
+def test_masks_may_be_those_of_a_run_that_left_the_config(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    shutil.copytree(run / "results/parts/superadd", run / "results/parts/earlier")
+    write(run / "a.csv", ("0", "defect"))
+    assert apply("a.csv", "--out", "next", "--masks", "earlier") == 0
+    assert samples("test")["0"][3] is not None
+
+
 @pytest.mark.parametrize(
     ("lines", "arguments", "message"),
     [
@@ -253,7 +282,12 @@ def test_a_split_has_masks_of_all_defective_images_or_of_none(run: Path, capsys:
             ["--out", "next", "--allow", "musc"],
             "--allow: found 'musc'; expected a run with a memory bank",
         ),
-        ([("0", "defect")], ["--out", "next", "--masks", "musc"], "musc/anomaly_images_thresholded/nut/test/0.png"),
+        ([("0", "defect")], ["--dry-run", "--masks", "superad"], "--masks: found 'superad'; expected a run with final"),
+        (
+            [("0", "defect")],
+            ["--out", "next", "--masks", "inp_former"],
+            "inp_former/anomaly_images_thresholded/nut/test/0.png",
+        ),
     ],
 )
 def test_reviews_that_cannot_be_applied_leave_nothing(

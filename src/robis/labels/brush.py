@@ -52,8 +52,8 @@ def decoded_brush(data: Sequence[int], height: int, width: int, where: str) -> n
 
     Raises DataError where the bytes are damaged or of an image of another size.
     """
-    stream = _Bits(data)
     try:
+        stream = _Bits(data)
         values = _decoded(stream, height * width * CHANNELS)
     except (IndexError, OverflowError, ValueError) as error:
         raise DataError(

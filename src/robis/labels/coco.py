@@ -1,11 +1,12 @@
-"""COCO instances: one JSON file; run lengths and areas through pycocotools.
+"""COCO instances: one JSON file; run lengths are written with pycocotools.
 
 https://cocodataset.org/#format-data
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from robis.errors import DataError
 from robis.labels.files import MASKS, POLYGONS, Drawing, Format, points_of, read_json, write_json
 from robis.labels.images import KnownImages
 from robis.labels.model import LabeledImage, Region, cut_out
-from robis.labels.shapes import mask_of, outline_of
+from robis.labels.shapes import from_runs, mask_of, outline_of
 
 
 class _Image(BaseModel):
@@ -92,6 +93,8 @@ def _run_lengths(image: LabeledImage, region: Region) -> dict[str, Any]:
 
 def _read(path: Path, images: KnownImages) -> Iterator[LabeledImage]:
     content = read_json(path, _Instances)
+    _check_ids((image.id for image in content.images), f"{path}: `images`")
+    _check_ids((category.id for category in content.categories), f"{path}: `categories`")
     names = {category.id: category.name for category in content.categories}
     of_image: dict[int, list[_Annotation]] = {image.id: [] for image in content.images}
     for annotation in content.annotations:
@@ -112,9 +115,15 @@ def _read(path: Path, images: KnownImages) -> Iterator[LabeledImage]:
         yield LabeledImage(image.file, image.height, image.width, tuple(filter(None, regions)))
 
 
-def _pixels(annotation: _Annotation, image: LabeledImage, path: Path) -> np.ndarray:
-    from pycocotools import mask as coco_mask
+def _check_ids(ids: Iterable[int], where: str) -> None:
+    if twice := [str(number) for number, count in Counter(ids).items() if count > 1]:
+        raise DataError(
+            f"{where}: several entries have the id {', '.join(twice[:3])}. Expected each id once; give "
+            f"files of several exports new ids before you join them."
+        )
 
+
+def _pixels(annotation: _Annotation, image: LabeledImage, path: Path) -> np.ndarray:
     where = f"{path}: annotation {annotation.id}"
     shapes = annotation.segmentation
     if not isinstance(shapes, _RunLengths):
@@ -124,13 +133,36 @@ def _pixels(annotation: _Annotation, image: LabeledImage, path: Path) -> np.ndar
         return np.logical_or.reduce(parts)
     if shapes.size != (image.height, image.width):
         raise DataError(f"{where}: run lengths of size {shapes.size}; expected {(image.height, image.width)}.")
-    encoded = {"size": list(shapes.size), "counts": shapes.counts}
-    if isinstance(shapes.counts, list):
-        if sum(shapes.counts) != image.height * image.width:
-            raise DataError(f"{where}: run lengths of {sum(shapes.counts)} pixels; the image has another number.")
-        encoded = coco_mask.frPyObjects(encoded, *shapes.size)
-    decoded: np.ndarray = coco_mask.decode(encoded).astype(bool)
-    return decoded
+    runs = shapes.counts if isinstance(shapes.counts, list) else _decompressed(shapes.counts, where)
+    if sum(runs) != image.height * image.width or min(runs) < 0:
+        raise DataError(
+            f"{where}: run lengths of {sum(runs)} pixels, the shortest {min(runs, default=0)}; expected lengths of "
+            f"0 or more, of {image.height * image.width} pixels in all. Export the labels again."
+        )
+    # Columns come first.
+    return np.ascontiguousarray(from_runs(runs).reshape(image.width, image.height).T)
+
+
+def _decompressed(text: str, where: str) -> list[int]:
+    """The run lengths in a text of pycocotools (`rleFrString`): numbers of 5 bits a letter, the lowest first.
+
+    The highest of 6 bits says that the number goes on; from the fourth on, numbers are differences to the second last.
+    """
+    runs: list[int] = []
+    number = shift = 0
+    for letter in text:
+        bits = ord(letter) - 48
+        if not 0 <= bits < 64:
+            raise DataError(f"{where}: run lengths with {letter!r}, which is no letter of them. Export them again.")
+        number |= (bits & 31) << shift
+        shift += 5
+        if not bits & 32:
+            number -= (1 << shift) if bits & 16 else 0
+            runs.append(number + (runs[-2] if len(runs) > 2 else 0))
+            number = shift = 0
+    if shift:
+        raise DataError(f"{where}: run lengths that end too early. Export them again.")
+    return runs
 
 
 COCO = Format(_write, _read, (MASKS, POLYGONS), "labels.json", "COCO instances, one .json")

@@ -31,6 +31,7 @@ class KnownImages:
         """
         self.problems: list[str] = []
         self._size = size
+        self._named: set[str] = set()
         self._by_name: dict[str, list[str]] = {}
         for file in files:
             for name in (PurePosixPath(composed(file)).name, PurePosixPath(composed(file)).stem):
@@ -60,6 +61,10 @@ class KnownImages:
             given = f"{size[1]} x {size[0]}" if size else ""
             self.problems.append(f"{fitting[0]} is {width} x {height} pixels; the labels are for {given}{turned}")
             return None
+        if fitting[0] in self._named:
+            self.problems.append(f"{fitting[0]} is there twice; keep the labels that count")
+            return None
+        self._named.add(fitting[0])
         return LabeledImage(fitting[0], height, width)
 
     def _fitting(self, parts: tuple[str, ...]) -> list[str]:
@@ -80,13 +85,16 @@ class KnownImages:
             count = len(self.problems)
             raise DataError(
                 f"{path}: {count} {'image does' if count == 1 else 'images do'} not fit the data set. Expected images "
-                f"of the config's data set, with their sizes.\n{first_few(self.problems)}"
+                f"of the config's data set, each once, with their sizes.\n{first_few(self.problems)}"
             )
 
 
 def image_name(address: str) -> str:
     """The path in an address of Label Studio: of a local or an uploaded file, or of a file in a bucket."""
-    split = urlsplit(address)
+    try:
+        split = urlsplit(address)
+    except ValueError:
+        return address
     local = parse_qs(split.query).get("d")
     path = local[0] if local else unquote(split.path)
     folder, _, name = path.rpartition("/")

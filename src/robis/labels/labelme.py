@@ -6,7 +6,6 @@ https://github.com/wkentaro/labelme
 from __future__ import annotations
 
 import base64
-import binascii
 from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -121,10 +120,12 @@ def _pixels(shape: _Shape, image: LabeledImage, where: str) -> np.ndarray:
     try:
         data = np.frombuffer(base64.b64decode(shape.mask, validate=True), np.uint8)
         picture = cv2.imdecode(data, cv2.IMREAD_UNCHANGED) if data.size else None
-    except (binascii.Error, cv2.error):
+    except (ValueError, cv2.error):
         picture = None
     if picture is None or picture.ndim != 2:
         raise DataError(f"{where}: its mask is not a readable PNG of one channel.")
+    if not np.isfinite(shape.points[0]).all():
+        raise DataError(f"{where}: its mask lies at {shape.points[0]}; expected numbers of pixels.")
     x, y = (int(value) for value in shape.points[0])
     whole = np.zeros((image.height, image.width), bool)
     window = whole[max(y, 0) : y + picture.shape[0], max(x, 0) : x + picture.shape[1]]

@@ -68,7 +68,11 @@ def _names(folder: Path) -> dict[int, str]:
         return dict(enumerate(name.strip() for name in read_text(folder / LINES).splitlines()))
     try:
         names = yaml.safe_load(read_text(path))["names"]
-        return dict(enumerate(names)) if isinstance(names, list) else {int(key): str(names[key]) for key in names}
+        return (
+            dict(enumerate(map(str, names)))
+            if isinstance(names, list)
+            else {int(key): str(names[key]) for key in names}
+        )
     except (yaml.YAMLError, KeyError, TypeError, ValueError) as error:
         raise DataError(f"{path}: no names of classes ({error}). Expected `names:` with a list or numbers.") from error
 

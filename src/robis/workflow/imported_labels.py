@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,16 @@ from robis.io.images import image_size
 from robis.labels.formats import FORMATS
 from robis.labels.images import KnownImages
 from robis.labels.model import LabeledImage
-from robis.workflow.sample_table import TABLE, Row, all_rows, dataset_options, source_of, write_mask_of, write_table
+from robis.workflow.sample_table import (
+    TABLE,
+    Row,
+    all_rows,
+    dataset_options,
+    source_of,
+    without_mask,
+    write_mask_of,
+    write_table,
+)
 
 
 @dataclass(frozen=True)
@@ -28,6 +37,7 @@ class Imported:
         defects: class -> number of images in which most marked pixels have it.
         good: number of images in the file without a region.
         unchanged: number of images of the data set that the file does not name.
+        without_mask: paths of defective images that lack a mask, though others of their split have one.
     """
 
     table: Path
@@ -35,6 +45,7 @@ class Imported:
     defects: Mapping[str, int]
     good: int
     unchanged: int
+    without_mask: Sequence[str]
 
 
 def import_labels(path: Path, kind: str, settings: SharedSettings, out: Path) -> Imported:
@@ -66,11 +77,13 @@ def import_labels(path: Path, kind: str, settings: SharedSettings, out: Path) ->
                 mask = write_mask_of(row_of[image.file], image.mask(), scratch, out, source)
                 labels[image.file] = (_most_marked(image), mask)
         images.check(path)
-        write_table(scratch, [_labeled(row, labels) for row in rows], path)
+        table = [_labeled(row, labels) for row in rows]
+        write_table(scratch, table, path)
     defects = Counter(label[0] for label in labels.values() if label)
     unchanged = sum(row.sample.image not in labels for row in rows)
     good = len(labels) - defects.total()
-    return Imported(out / TABLE, dataset_options(out, source), dict(defects.most_common()), good, unchanged)
+    lacking = [row.sample.image for row in without_mask(table)]
+    return Imported(out / TABLE, dataset_options(out, source), dict(defects.most_common()), good, unchanged, lacking)
 
 
 def _labeled(row: Row, labels: Mapping[str, tuple[str, str] | None]) -> Row:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from robis.errors import DataError
+from robis.errors import DataError, first_few
 from robis.io.names import composed, on_disk
 
 if TYPE_CHECKING:
@@ -125,6 +125,12 @@ def _import(options: argparse.Namespace, settings: SharedSettings) -> None:
         f"Wrote {written.table}: {_count(sum(written.defects.values()), 'defective image')}{named}, "
         f"{written.good} good, {written.unchanged} as before. {_use({'dataset': written.dataset})}"
     )
+    if written.without_mask:
+        print(
+            f"\n{_count(len(written.without_mask), 'defective image')} without a mask, though others of the same split "
+            f"have one. The next run needs all or none. Draw these too, and import them with the others:\n"
+            f"{first_few(written.without_mask)}"
+        )
 
 
 def _apply_review(options: argparse.Namespace, settings: SharedSettings) -> None:

@@ -14,15 +14,23 @@ from robis.config.settings import SharedSettings
 from robis.datasets.allowed import COLUMNS, Allowed, read_allowed
 from robis.datasets.layouts import list_categories
 from robis.datasets.samples import ANOMALOUS, LEARNED, Source
-from robis.errors import DataError, first_few
+from robis.errors import DataError, first_few, one_of
 from robis.io.atomic import atomic_folder
 from robis.io.images import image_size, read_mask
 from robis.io.maps import write_mask
 from robis.io.names import composed
 from robis.io.tables import write_csv
-from robis.workflow.review_masks import FinalMask
+from robis.workflow.review_masks import FinalMask, has_masks
 from robis.workflow.runs import effective, runs_of
-from robis.workflow.sample_table import Row, all_rows, dataset_options, source_of, write_mask_of, write_table
+from robis.workflow.sample_table import (
+    Row,
+    all_rows,
+    dataset_options,
+    source_of,
+    without_mask,
+    write_mask_of,
+    write_table,
+)
 from robis.workflow.verdict_files import Box, Decisions, Image, Regions, Verdict, decide, read_verdicts
 
 TRAIN = "train"
@@ -84,12 +92,15 @@ def plan_review(paths: Sequence[Path], settings: SharedSettings, wishes: Wishes)
     rows = {(row.category, row.split, row.sample.sample_id): row for row in all_rows(source)}
     _check_known(verdicts, rows)
     decisions = decide(verdicts)
-    masks = _masks(decisions, rows, wishes.masks_of) if wishes.masks_of else {}
+    masks = _masks(decisions, rows, settings, wishes.masks_of) if wishes.masks_of else {}
     _leave_out(decisions, rows, masks)
     allowed = _allowed(decisions, settings, wishes.allow_of, rows, source) if wishes.allow_of else {}
     changed = {image: rows[image].good() for image in decisions.good}
     changed |= {image: _defective(rows[image]) for image in decisions.defective}
     different = Counter(image[:2] for image, row in changed.items() if row != rows[image] or image in masks)
+    for row in without_mask((rows | changed).values(), masks):
+        reason = "is labeled defective and needs a mask, since other defective images of its split have one"
+        decisions.open.setdefault((row.category, row.split, row.sample.sample_id), reason)
     joined = decisions.good if wishes.to_train else []
     changed |= {image: _in_train(changed[image]) for image in joined}
     return Review(
@@ -108,8 +119,10 @@ def _check_known(verdicts: Sequence[Verdict], rows: Mapping[Image, Row]) -> None
         )
 
 
-def _masks(decisions: Decisions, rows: Mapping[Image, Row], run: str) -> dict[Image, Regions]:
+def _masks(decisions: Decisions, rows: Mapping[Image, Row], settings: SharedSettings, run: str) -> dict[Image, Regions]:
     """The regions of a run that become masks, for defective images without one."""
+    if run not in (runs := list(runs_of(settings))) and not has_masks(settings, run):
+        raise DataError(f"--masks: found {run!r}; expected a run with final masks. {one_of(run, runs)}")
     masks = {}
     for image in list(decisions.defective):
         regions = decisions.regions[image]

@@ -18,6 +18,12 @@ from robis.workflow.verdict_files import Box, Image, Regions
 SLACK = 2  # pixels by which a region's box may differ: the report's are of the mask before it is enlarged
 
 
+def has_masks(settings: SharedSettings, run: str) -> bool:
+    """Whether the results of a config have final masks of a run, be it in the config or not."""
+    folder = Path(results.FOLDER, settings.dataset.name)
+    return any(file.parts[-4] == run for file in results.places(results.MASKS, folder))
+
+
 class FinalMask:
     """The regions of an image's final mask, in pixels of the image. Raises DataError where there is no such mask."""
 

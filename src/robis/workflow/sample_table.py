@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import os
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -68,7 +68,26 @@ def write_mask_of(row: Row, mask: np.ndarray, scratch: Path, out: Path, source: 
     """
     place = Path("masks", row.category, row.split, f"{row.sample.sample_id}.png")
     write_mask(scratch / place, mask)
-    return Path(os.path.relpath(out / place, source.root)).as_posix()
+    return _below(out / place, source)
+
+
+def _below(path: Path, source: Source) -> str:
+    """A path relative to the data set's root. Links are followed: `..` leads from where a linked root lies."""
+    return Path(os.path.relpath(path.resolve(), source.root.resolve())).as_posix()
+
+
+def without_mask(rows: Iterable[Row], with_mask: Collection[tuple[str, str, str]] = ()) -> list[Row]:
+    """Defective images without a mask in splits where others have one, which no run accepts.
+
+    Args:
+        rows: the table.
+        with_mask: category, split and sample id of images that get a mask besides.
+    """
+    defective = [row for row in rows if row.sample.label == ANOMALOUS]
+    has = [bool(row.sample.mask) or (row.category, row.split, row.sample.sample_id) in with_mask for row in defective]
+    splits = {(row.category, row.split) for row, mask in zip(defective, has, strict=True) if mask}
+    pairs = zip(defective, has, strict=True)
+    return [row for row, mask in pairs if not mask and (row.category, row.split) in splits]
 
 
 def write_table(folder: Path, rows: Iterable[Row], origin: object) -> None:
@@ -97,5 +116,5 @@ def dataset_options(out: Path, source: Source) -> dict[str, Any]:
     """Options of the section `dataset` that use the table of a folder."""
     table = out / TABLE
     if out.resolve().is_relative_to(source.root.resolve()):
-        return {"layout": "table", "table": os.path.relpath(table, source.root)}
+        return {"layout": "table", "table": _below(table, source)}
     return {"layout": "table", "table": str(table.resolve()), "allow_outside_root": True}

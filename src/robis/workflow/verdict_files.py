@@ -54,7 +54,12 @@ def _verdict(cells: Mapping[str, str], place: str) -> Verdict:
         raise DataError(f"{place}: found the box {', '.join(sides)}; expected four whole numbers of pixels, or none.")
     x, y, width, height = (int(side or 0) for side in sides)
     image = (cells["category"], cells["split"], cells["sample_id"])
-    return Verdict(image, cells["run"], (x, y, width, height) if any(sides) else None, cells["verdict"], place)
+    if not any(sides):
+        # On the image, whatever run was shown.
+        return Verdict(image, "", None, cells["verdict"], place)
+    if not cells["run"]:
+        raise DataError(f"{place}: a box, but the column run is empty; expected the run whose mask has this region.")
+    return Verdict(image, cells["run"], (x, y, width, height), cells["verdict"], place)
 
 
 @dataclass
