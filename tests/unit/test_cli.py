@@ -47,16 +47,17 @@ def test_metrics_are_printed_in_percent_with_the_report(tmp_path: Path, capsys: 
     assert str(tmp_path / "report" / "index.html") in output
 
 
+@pytest.mark.parametrize("category", ["nut", "01", "NA", "-1"])
 def test_metrics_end_with_the_summary_of_the_report_unless_it_is_of_other_results(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    category: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "report").mkdir()
     (tmp_path / "report" / "summary.txt").write_text("musc judges 3 of 9 images anomalous.\n")
     assert main(["metrics", str(tmp_path)]) == 0
     assert capsys.readouterr().out == "musc judges 3 of 9 images anomalous.\n", "a run without labels"
-    keys = {"detector": "musc", "category": "nut", "split": "test"}
+    keys = {"detector": "musc", "category": category, "split": "test"}
     table = typed(pd.DataFrame([keys | {"images": 9, "defects": 3} | dict.fromkeys(METRICS, 1 / 3)]))
-    write_table(tmp_path / "musc" / "metrics" / "nut" / "test.parquet", table)
+    write_table(tmp_path / "musc" / "metrics" / category / "test.parquet", table)
     write_csv(tmp_path / "report" / "metrics.csv", table)
     assert main(["metrics", str(tmp_path)]) == 0
     assert capsys.readouterr().out.endswith("33.3\n\nmusc judges 3 of 9 images anomalous.\n")

@@ -7,12 +7,14 @@ import contextlib
 import io
 import json
 import re
+import shutil
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path, PurePosixPath
 from xml.etree import ElementTree
 
 import cv2
 import numpy as np
+import pandas as pd
 import pytest
 from PIL import Image
 from pycocotools.coco import COCO
@@ -349,7 +351,7 @@ def test_an_image_that_is_there_twice_is_named(kind: str, tmp_path: Path) -> Non
     """As in joined exports of two people: neither labels replace the others."""
     images = known()
     list(FORMATS[kind].read(written(kind, MASKS, tmp_path, [*labeled(), labeled()[0]]), images))
-    with pytest.raises(DataError, match="each once, with their sizes.\n  nut/test/a b.png is there twice"):
+    with pytest.raises(DataError, match=r"each once, with their sizes\.\n  nut/test/a b\.png is there twice"):
         images.check("labels")
 
 
@@ -519,6 +521,22 @@ def test_choices_that_cannot_be_exported(
     assert main(["export", "labels", str(run / "results/parts"), *arguments, "--out", str(out)]) == 1
     assert re.search(message, capsys.readouterr().err)
     assert not list(tmp_path.iterdir())
+
+
+def test_results_and_data_that_do_not_fit_are_named(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ["--format", "coco", "--out", str(tmp_path / "labels.json")]
+    folder = tmp_path / "parts"
+    shutil.copytree(run / "results/parts", folder)
+    file = folder / "superadd/image_scores/nut/test.parquet"
+    pd.read_parquet(file).iloc[:3].to_parquet(file)
+    assert main(["export", "labels", str(folder), *arguments, "--run", "superadd"]) == 1
+    assert f"{file}: it lacks 003, which is in the sample table. Make it again" in capsys.readouterr().err
+    truth = ["--ground-truth", "--root", str(run)]
+    assert main(["export", "labels", str(folder), *arguments, *truth]) == 1
+    assert f"--root: {run} has no nut/masks/test0.png. Expected the folder of the data" in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == ["parts"]
 
 
 def test_ground_truth_leaves_out_what_is_not_known(run: Path, tmp_path: Path) -> None:

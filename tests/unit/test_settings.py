@@ -51,6 +51,7 @@ def test_defaults_are_the_published_values() -> None:
             {"dataset": {"splits": []}},
             r"dataset\.splits: found \[\]; expected a list of one or more entries, each a name",
         ),
+        ({"detectability": {"contrasts": [40, 40]}}, r"detectability\.contrasts: found .*expected different numbers"),
         ({"dataset": {"splits": ["test", "test"]}}, r"dataset\.splits: found .*expected unique names"),
         ({"dataset": 3}, r"dataset: found 3; expected keys such as name: and layout:\.$"),
         ({"dataset": None}, r"dataset: found null; expected keys such as .*\. Remove the line, or give it keys\.$"),

@@ -64,6 +64,14 @@ class Detectability(Section):
         unique([str(kind) for kind in value])
         return value
 
+    @field_validator("contrasts")
+    @classmethod
+    def _each_contrast_once(cls, value: list[int]) -> list[int]:
+        # The same defects twice would count as more evidence.
+        if len(set(value)) < len(value):
+            raise ValueError("different numbers")
+        return value
+
     @field_validator("sizes")
     @classmethod
     def _ascend(cls, value: list[float] | None) -> list[float] | None:

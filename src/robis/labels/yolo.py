@@ -68,11 +68,8 @@ def _names(folder: Path) -> dict[int, str]:
         return dict(enumerate(name.strip() for name in read_text(folder / LINES).splitlines()))
     try:
         names = yaml.safe_load(read_text(path))["names"]
-        return (
-            dict(enumerate(map(str, names)))
-            if isinstance(names, list)
-            else {int(key): str(names[key]) for key in names}
-        )
+        pairs = enumerate(names) if isinstance(names, list) else [(key, names[key]) for key in names]
+        return {int(key): str(name) for key, name in pairs}
     except (yaml.YAMLError, KeyError, TypeError, ValueError) as error:
         raise DataError(f"{path}: no names of classes ({error}). Expected `names:` with a list or numbers.") from error
 

@@ -15,6 +15,7 @@ from robis.datasets.samples import NORMAL
 from robis.errors import DataError, one_of
 from robis.evaluation.counts import resize_mask
 from robis.io.atomic import atomic_file, atomic_folder
+from robis.io.damage import damaged
 from robis.io.images import read_mask
 from robis.io.maps import read_map, read_written_mask
 from robis.io.samples import IndexedSample, read_samples
@@ -169,13 +170,18 @@ def _labeled(sample: IndexedSample, root: Path | None) -> LabeledImage | None:
         raise DataError("--root: ground truth is read from the data set. Give its folder, dataset.root.")
     if sample.mask is None and sample.label != NORMAL:
         return None
+    if sample.mask and not (root / sample.mask).exists():
+        raise DataError(f"--root: {root} has no {sample.mask}. Expected the folder of the data set, dataset.root.")
     regions = connected(sample.defect or DEFECT, read_mask(root / sample.mask)) if sample.mask else ()
     return LabeledImage(sample.image, sample.height, sample.width, tuple(regions))
 
 
 def _found(part: Part, samples: Sequence[IndexedSample]) -> Iterator[LabeledImage]:
-    table = read_table(part.place(results.IMAGE_SCORES), stage="score_images", columns={"sample_id": "text"})
+    file = part.place(results.IMAGE_SCORES)
+    table = read_table(file, stage="score_images", columns={"sample_id": "text", "rescored": "numbers"})
     scores = dict(zip(table["sample_id"], table["rescored"], strict=True))
+    if without := [sample.sample_id for sample in samples if sample.sample_id not in scores]:
+        raise damaged(file, f"it lacks {without[0]}, which is in the sample table", "score_images")
     masks, maps = part.place(results.MASKS), part.place(results.ANOMALY_MAPS)
     for sample in samples:
         mask = read_written_mask(masks / f"{sample.sample_id}.png", stage="refine")

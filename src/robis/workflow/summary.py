@@ -11,6 +11,7 @@ from robis.binarization.promise import promises_in_words, read_promise
 from robis.errors import DataError
 from robis.evaluation.metrics import METRICS
 from robis.evaluation.tables import format_table
+from robis.io.tables import as_written
 from robis.report.detectability import sentences
 from robis.workflow import results
 from robis.workflow.provenance import metrics_and_settings
@@ -81,7 +82,8 @@ def _is_current(metrics: pd.DataFrame, reported: Path) -> bool:
     """Whether a report has the same metrics; it may lack runs that are no longer in the config."""
     if not reported.is_file():
         return False
-    there = pd.read_csv(reported).set_index(KEYS)
+    # As text: a category may be called 01.
+    there = pd.read_csv(reported, converters=dict.fromkeys(KEYS, as_written)).set_index(KEYS)
     here = metrics.set_index(KEYS).loc[lambda table: table.index.isin(there.index)]
     now, then = (table[list(METRICS)].to_numpy(float, na_value=np.nan) for table in (here, there.loc[here.index]))
     # Reading text may change the last digit.
