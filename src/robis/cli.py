@@ -93,7 +93,7 @@ def _parser() -> argparse.ArgumentParser:
     hardware = init.add_mutually_exclusive_group()
     hardware.add_argument("--gpu", action="store_true", default=None, help="choose settings for a GPU")
     hardware.add_argument("--cpu", dest="gpu", action="store_false", help="... for a CPU (default: what is here)")
-    init.add_argument("--out", type=Path, help="config to write (default: config/NAME.yaml)")
+    init.add_argument("--out", type=Path, help="config to write (default: config/NAME.yaml; NAME.yaml without config/)")
     init.add_argument("--overwrite", action="store_true", help="replace existing files")
     init.set_defaults(run=_init)
 

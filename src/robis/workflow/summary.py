@@ -84,7 +84,7 @@ def _is_current(metrics: pd.DataFrame, reported: Path) -> bool:
         return False
     # As text: a category may be called 01.
     text = dict.fromkeys(KEYS, as_written)
-    there = pd.read_csv(reported, converters=text, keep_default_na=False, na_values=dict.fromkeys(METRICS, [""]))
+    there = pd.read_csv(reported, converters=text, keep_default_na=False, na_values={key: [""] for key in METRICS})
     there = there.set_index(KEYS)
     here = metrics.set_index(KEYS).loc[lambda table: table.index.isin(there.index)]
     now, then = (table[list(METRICS)].to_numpy(float, na_value=np.nan) for table in (here, there.loc[here.index]))
