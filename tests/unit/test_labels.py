@@ -359,6 +359,13 @@ def test_addresses_that_are_none_are_names() -> None:
     assert image_name("http://[a.png") == "http://[a.png"
 
 
+def test_yolo_needs_the_names_of_its_classes(tmp_path: Path) -> None:
+    target = written("yolo-seg", POLYGONS, tmp_path)
+    for place, message in (("labels", "labels: no data.yaml or classes.txt. Expected the"), ("x", "not a folder with")):
+        with pytest.raises(DataError, match=message):
+            list(FORMATS["yolo-seg"].read(target / place, known()))
+
+
 def test_names_of_yolo_classes_are_text(tmp_path: Path) -> None:
     target = written("yolo-seg", POLYGONS, tmp_path)
     (target / "data.yaml").write_text("names: [7, 1.5]")

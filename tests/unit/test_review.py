@@ -282,6 +282,11 @@ def test_masks_may_be_those_of_a_run_that_left_the_config(run: Path, capsys: pyt
             ["--out", "next", "--allow", "musc"],
             "--allow: found 'musc'; expected a run with a memory bank",
         ),
+        (
+            [(str(number), "good") for number in range(5)],
+            ["--out", "next", "--to-train"],
+            "--to-train: all images of nut/test are judged good, so that none is left to inspect",
+        ),
         ([("0", "defect")], ["--dry-run", "--masks", "superad"], "--masks: found 'superad'; expected a run with final"),
         (
             [("0", "defect")],

@@ -66,6 +66,11 @@ def _names(folder: Path) -> dict[int, str]:
     path = folder / NAMES
     if not path.is_file() and (folder / LINES).is_file():
         return dict(enumerate(name.strip() for name in read_text(folder / LINES).splitlines()))
+    if not path.is_file():
+        raise DataError(
+            f"{folder}: {'no' if folder.is_dir() else 'not a folder with'} {NAMES} or {LINES}. Expected the folder that "
+            f"the labels were exported to, with the names of its classes in one of these files."
+        )
     try:
         names = yaml.safe_load(read_text(path))["names"]
         pairs = enumerate(names) if isinstance(names, list) else [(key, names[key]) for key in names]

@@ -102,6 +102,7 @@ def plan_review(paths: Sequence[Path], settings: SharedSettings, wishes: Wishes)
         reason = "is labeled defective and needs a mask, since other defective images of its split have one"
         decisions.open.setdefault((row.category, row.split, row.sample.sample_id), reason)
     joined = decisions.good if wishes.to_train else []
+    _check_left(joined, rows)
     changed |= {image: _in_train(changed[image]) for image in joined}
     return Review(
         rows | changed, decisions.good, decisions.defective, masks, joined, allowed, different, decisions.open
@@ -116,6 +117,16 @@ def _check_known(verdicts: Sequence[Verdict], rows: Mapping[Image, Row]) -> None
         raise DataError(
             f"{count} on images that the config's data set does not inspect. Give the config of the report that was "
             f"reviewed.\n{first_few(lines)}"
+        )
+
+
+def _check_left(joined: Sequence[Image], rows: Collection[Image]) -> None:
+    """Raise DataError where all images of a split join the training images: no run accepts an empty split."""
+    left = {image[:2] for image in set(rows) - set(joined)}
+    if empty := sorted({"/".join(image[:2]) for image in joined if image[:2] not in left}):
+        raise DataError(
+            f"--to-train: all images of {' and '.join(empty)} are judged good, so that none is left to inspect. Take "
+            f"the verdicts on some of them out of the file, or leave --to-train out."
         )
 
 
