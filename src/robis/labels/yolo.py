@@ -68,8 +68,8 @@ def _names(folder: Path) -> dict[int, str]:
         return dict(enumerate(name.strip() for name in read_text(folder / LINES).splitlines()))
     if not path.is_file():
         raise DataError(
-            f"{folder}: {'no' if folder.is_dir() else 'not a folder with'} {NAMES} or {LINES}. Expected the folder that "
-            f"the labels were exported to, with the names of its classes in one of these files."
+            f"{folder}: {'no' if folder.is_dir() else 'not a folder with'} {NAMES} or {LINES}. Expected the folder of "
+            f"an export, where one of these files names the classes."
         )
     try:
         names = yaml.safe_load(read_text(path))["names"]
