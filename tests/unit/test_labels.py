@@ -277,8 +277,8 @@ COCO_MISTAKES = [
     (lambda file: file["annotations"][0]["segmentation"].update(size=[4, 4]), "run lengths of size"),
     (lambda file: file["annotations"][0]["segmentation"].update(counts=[1, 2]), "run lengths of 3 pixels"),
     (lambda file: file["annotations"][0]["segmentation"].update(counts=""), "run lengths of 0 pixels"),
-    (lambda file: file["annotations"][0]["segmentation"].update(counts="0z"), "run lengths with 'z'"),
-    (lambda file: file["annotations"][0]["segmentation"].update(counts="0o"), "run lengths that end too early"),
+    (lambda file: file["annotations"][0]["segmentation"].update(counts="0z"), "run lengths contain 'z'"),
+    (lambda file: file["annotations"][0]["segmentation"].update(counts="0o"), "run lengths end in the middle of a number"),
     (lambda file: file["annotations"][0]["segmentation"].update(counts=[-1, 2561]), "the shortest -1"),
     (lambda file: file["images"][0].update(height="high"), "images.0.height: .*found 'high'"),
     (lambda file: file["images"][1].update(id=1), "`images`: several entries have the id 1"),
@@ -351,7 +351,7 @@ def test_an_image_that_is_there_twice_is_named(kind: str, tmp_path: Path) -> Non
     """As in joined exports of two people: neither labels replace the others."""
     images = known()
     list(FORMATS[kind].read(written(kind, MASKS, tmp_path, [*labeled(), labeled()[0]]), images))
-    with pytest.raises(DataError, match=r"each once, with their sizes\.\n  nut/test/a b\.png is there twice"):
+    with pytest.raises(DataError, match=r"each once, with their sizes\.\n  nut/test/a b\.png has labels twice"):
         images.check("labels")
 
 

@@ -144,16 +144,16 @@ def _pixels(annotation: _Annotation, image: LabeledImage, path: Path) -> np.ndar
 
 
 def _decompressed(text: str, where: str) -> list[int]:
-    """The run lengths in a text of pycocotools (`rleFrString`): numbers of 5 bits a letter, the lowest first.
+    """The run lengths in a text of pycocotools (`rleFrString`): numbers, five bits per letter, lowest bits first.
 
-    The highest of 6 bits says that the number goes on; from the fourth on, numbers are differences to the second last.
+    The sixth bit says that the number continues. From the fourth on, numbers are differences to the last but one.
     """
     runs: list[int] = []
     number = shift = 0
     for letter in text:
         bits = ord(letter) - 48
         if not 0 <= bits < 64:
-            raise DataError(f"{where}: run lengths with {letter!r}, which is no letter of them. Export them again.")
+            raise DataError(f"{where}: run lengths contain {letter!r}, which stands for no number. Export the labels again.")
         number |= (bits & 31) << shift
         shift += 5
         if not bits & 32:
@@ -161,7 +161,7 @@ def _decompressed(text: str, where: str) -> list[int]:
             runs.append(number + (runs[-2] if len(runs) > 2 else 0))
             number = shift = 0
     if shift:
-        raise DataError(f"{where}: run lengths that end too early. Export them again.")
+        raise DataError(f"{where}: run lengths end in the middle of a number. Export the labels again.")
     return runs
 
 

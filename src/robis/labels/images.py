@@ -62,7 +62,7 @@ class KnownImages:
             self.problems.append(f"{fitting[0]} is {width} x {height} pixels; the labels are for {given}{turned}")
             return None
         if fitting[0] in self._named:
-            self.problems.append(f"{fitting[0]} is there twice; keep the labels that count")
+            self.problems.append(f"{fitting[0]} has labels twice; keep one of them")
             return None
         self._named.add(fitting[0])
         return LabeledImage(fitting[0], height, width)
