@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import struct
 from collections.abc import Callable
 from pathlib import Path
 
@@ -62,6 +63,28 @@ def by_netpbm(kind: str, highest: int, pixels: np.ndarray) -> Writer:
     return lambda path: path.write_bytes(header + data)
 
 
+def by_hand(bits: int) -> Writer:
+    """A gray TIFF whose values follow each other without gaps, as cameras of 12 bits pack them."""
+    levels = DEEP[..., 0] >> 16 - bits
+    numbers = [f"{value:0{bits}b}" for value in levels.ravel()]
+    data = int("".join(numbers), 2).to_bytes(len(numbers) * bits // 8, "big")
+    tags = ((256, WIDTH), (257, HEIGHT), (258, bits), (259, 1), (262, 1), (273, 8), (277, 1), (279, len(data)))
+    entries = b"".join(struct.pack("<HHII", tag, 4 if tag in (273, 279) else 3, 1, value) for tag, value in tags)
+    header = struct.pack("<2sHI", b"II", 42, 8 + len(data))
+    return lambda path: path.write_bytes(header + data + struct.pack("<H", len(tags)) + entries + bytes(4))
+
+
+def by_5_bits(path: Path) -> None:
+    """A BMP of 5 bits per channel: a row is 60 bytes, the lowest comes first."""
+    red, green, blue = (FIVE_BITS[::-1, :, channel].astype("<u2") for channel in range(3))
+    data = (red << 10 | green << 5 | blue).tobytes()
+    header = struct.pack("<2sIIIIiiHHIIiiII", b"BM", 54 + len(data), 0, 54, 40, WIDTH, HEIGHT, 1, 16, 0, len(data),
+                         0, 0, 0, 0)  # fmt: skip
+    path.write_bytes(header + data)
+
+
+FIVE_BITS = RGB >> 3
+
 LOSSLESS: dict[str, tuple[Writer, np.ndarray]] = {
     "gray.png": (by_pillow(GRAY), GRAY_RGB),
     "rgb.png": (by_pillow(RGB), RGB),
@@ -105,6 +128,20 @@ LOSSLESS: dict[str, tuple[Writer, np.ndarray]] = {
         RGB,
     ),
     "big.tif": (by_tifffile(RGB, photometric="rgb", bigtiff=True), RGB),
+    "packed_12.tif": (by_hand(12), np.dstack([np.rint((DEEP[..., 0] >> 4) / 4095 * 255).astype(np.uint8)] * 3)),
+    "zstandard.tif": (by_pillow(RGB, compression="zstd"), RGB),
+    "lzma.tif": (by_pillow(GRAY, compression="lzma"), GRAY_RGB),
+    "associated_alpha.tif": (
+        by_tifffile(
+            np.dstack([GRAY, np.full_like(GRAY, 255)]),
+            photometric="minisblack",
+            planarconfig="contig",
+            extrasamples=["assocalpha"],
+        ),
+        GRAY_RGB,
+    ),
+    # Pillow rounds down.
+    "five_bits.bmp": (by_5_bits, (FIVE_BITS.astype(np.uint16) * 255 // 31).astype(np.uint8)),
     "rgb.webp": (by_pillow(RGB, lossless=True), RGB),
     "gray.webp": (by_pillow(GRAY, lossless=True), GRAY_RGB),
     "rgba.WEBP": (lambda path: Image.fromarray(RGBA).save(path, "WEBP", lossless=True, exact=True), RGB),
@@ -348,12 +385,44 @@ def test_sizes_come_from_headers_alone(tmp_path: Path, monkeypatch: pytest.Monke
     assert decoded == []
 
 
+def tiff_of(pixels: np.ndarray) -> bytes:
+    stream = io.BytesIO()
+    tifffile.imwrite(stream, pixels, photometric="rgb")
+    return stream.getvalue()
+
+
 FILM = {"save_all": True, "append_images": [Image.fromarray(255 - RGB)]}
 REFUSED: dict[str, tuple[Writer, str]] = {
     "float.tif": (by_tifffile(GRAY.astype(np.float32)), "32-bit floating-point numbers; expected"),
-    "float_rgb.tif": (by_tifffile(RGB.astype(np.float32), photometric="rgb"), "not of 8 or 16 bits per channel"),
-    "half.tif": (by_tifffile(GRAY.astype(np.float16)), "a TIFF that is cut short, or not of 8 or 16 bits per channel"),
-    "double.tif": (by_tifffile(GRAY.astype(np.float64)), "a TIFF that is cut short, or not of 8 or 16 bits"),
+    "float_rgb.tif": (
+        by_tifffile(RGB.astype(np.float32), photometric="rgb"),
+        "a little-endian TIFF of 3 channels of 32-bit floating-point numbers (RGB, NONE), which is not read",
+    ),
+    "half.tif": (by_tifffile(GRAY.astype(np.float16)), "1 channel of 16-bit floating-point numbers"),
+    "double.tif": (by_tifffile(GRAY.astype(np.float64)), "1 channel of 64-bit floating-point numbers"),
+    "gray_alpha_16.tif": (
+        by_tifffile(DEEP[..., :2].copy(), photometric="minisblack", planarconfig="contig", extrasamples=["unassalpha"]),
+        "a little-endian TIFF of 2 channels of 16-bit unsigned numbers (MINISBLACK, NONE), which is not read or is "
+        "cut short; save it as PNG",
+    ),
+    "big_endian.tif": (
+        by_tifffile(DEEP, photometric="rgb", byteorder=">", bigtiff=True),
+        "a big-endian BigTIFF of 3 channels of 16-bit unsigned numbers (RGB, NONE), which is not read",
+    ),
+    "jpeg_2000.tif": (
+        lambda path: path.write_bytes(
+            tiff_of(RGB).replace(struct.pack("<HHII", 259, 3, 1, 1), struct.pack("<HHII", 259, 3, 1, 33003))
+        ),
+        "3 channels of 8-bit unsigned numbers (RGB, APERIO_JP2000_YCBC), which is not read",
+    ),
+    "cmyk_16.tif": (
+        by_tifffile(np.dstack([DEEP, DEEP[..., 0]]), photometric="separated"),
+        "16-bit CMYK; expected CMYK of 8 bits, or RGB",
+    ),
+    "zstandard_16.tif": (
+        by_pillow(Image.fromarray(DEEP[..., 0].copy()), compression="zstd"),
+        "16-bit pixels compressed by zstd; expected LZW, deflate or none",
+    ),
     "signed.tif": (by_tifffile(GRAY.astype(np.int16)), "16-bit signed numbers; expected unsigned ones of 8 or 16 bits"),
     "wide.tif": (by_tifffile(GRAY.astype(np.uint32)), "32-bit unsigned numbers; expected"),
     "pages.tif": (

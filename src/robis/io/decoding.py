@@ -153,5 +153,7 @@ def _decode_by_pillow(data: bytes) -> np.ndarray:
     with Image.open(io.BytesIO(data)) as image:
         if image.mode.startswith("I"):
             return np.dstack([np.asarray(image).astype(np.uint16)] * 3)
+        if image.mode == "La":
+            return np.array(image.convert("LA").convert("RGB"))
         # `convert` copies an RGB image, too.
         return np.array(image if image.mode == "RGB" else image.convert("RGB"))

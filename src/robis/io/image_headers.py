@@ -43,6 +43,9 @@ TIFF_LOSSY = (6, 7, 33003, 33005, 34712, 50001)
 
 TIFF_PIXELS = {2: "signed", 3: "floating-point", 5: "complex", 6: "complex"}
 
+# TIFF compressions that OpenCV decodes: none, CCITT, LZW, JPEG, deflate (two numbers), PackBits.
+BY_OPENCV = (1, 2, 3, 4, 5, 7, 8, 32946, 32773)
+
 # OpenCV's own limit. Inspection images are large on purpose, but a damaged header may ask for all memory.
 MAX_PIXELS = 2**30
 
@@ -58,6 +61,7 @@ class Header:
         orientation: EXIF's, where the decoder does not apply it itself.
         by_pillow: whether Pillow decodes it. OpenCV mixes the alpha of a TIFF into its colors, is faster with
             compressed pixels only, takes no notice of the highest value of a PNM, and does not read DIB.
+        white: highest value of the pixels that Pillow decodes as 16 bits.
         inverted: whether the highest value is black; both see to that themselves unless there are 16 bits.
         lossy: whether the pixels were compressed with loss.
         parts: what reads the file in parts from the top down; None: it is read whole.
@@ -67,6 +71,7 @@ class Header:
     width: int
     orientation: int = 1
     by_pillow: bool = False
+    white: int = 65535
     inverted: bool = False
     lossy: bool = False
     parts: Callable[[Path, int, Callable[[bytes], np.ndarray]], Iterator[np.ndarray]] | None = None
@@ -99,7 +104,13 @@ def _header_of(path: str | Path, image: Image.Image) -> Header:
     height, width = image.size if orientation in EXIF_TRANSPOSED else image.size[::-1]
     lossy = image.format in ("JPEG", "MPO")
     parts = png_parts if image.format == "PNG" and orientation == 1 else None
-    return Header(height, width, orientation, image.format in ("PPM", "DIB"), lossy=lossy, parts=parts)
+    by_pillow = image.format in ("PPM", "DIB") or _has_5_bits(image)
+    return Header(height, width, orientation, by_pillow, lossy=lossy, parts=parts)
+
+
+def _has_5_bits(image: Image.Image) -> bool:
+    """Whether an image is a BMP of 5 or 6 bits per channel, whose white OpenCV takes for a light gray."""
+    return image.format == "BMP" and any("BGR;1" in str(tile[3]) for tile in getattr(image, "tile", ()))
 
 
 def _orientation(image: Image.Image) -> int:
@@ -117,8 +128,8 @@ def _tiff_header(path: str | Path, image: TiffImagePlugin.TiffImageFile) -> Head
     kinds = [TIFF_PIXELS[kind] for kind in _numbers(tags.get(TiffImagePlugin.SAMPLEFORMAT, 1)) if kind in TIFF_PIXELS]
     planes = tags.get(TiffImagePlugin.PLANAR_CONFIGURATION, 1) == 2
     inverted = bits == 16 and tags.get(TiffImagePlugin.PHOTOMETRIC_INTERPRETATION) == 0
-    compressed = tags.get(TiffImagePlugin.COMPRESSION, 1) != 1
-    by_pillow = bits != 16 and not (compressed and image.mode in ("1", "L", "P", "RGB"))
+    compression = tags.get(TiffImagePlugin.COMPRESSION, 1)
+    by_opencv = compression in BY_OPENCV and compression != 1 and image.mode in ("1", "L", "P", "RGB")
     # Pillow gives the size as the image is shown already.
     width, height = image.size
     if kinds or bits > 16:
@@ -126,11 +137,24 @@ def _tiff_header(path: str | Path, image: TiffImagePlugin.TiffImageFile) -> Head
         raise DataError(f"{path}: pixels are {bits}-bit {kind} numbers; expected unsigned ones of 8 or 16 bits.")
     if bits == 16 and len(image.getbands()) > 1 and planes:
         raise DataError(f"{path}: 16-bit colors in separate planes; expected them interleaved. Save it again.")
+    if bits == 16 and image.mode == "CMYK":
+        raise DataError(f"{path}: 16-bit CMYK; expected CMYK of 8 bits, or RGB. Save it again.")
+    if bits == 16 and compression not in BY_OPENCV:
+        name = TiffImagePlugin.COMPRESSION_INFO.get(compression, compression)
+        raise DataError(f"{path}: 16-bit pixels compressed by {name}; expected LZW, deflate or none. Save it again.")
     if image.is_animated and (pages := _pages(image)) > 1:
         raise DataError(f"{path}: holds {pages} pages; expected one image per file. Save each page as a file.")
-    lossy = tags.get(TiffImagePlugin.COMPRESSION, 1) in TIFF_LOSSY
     parts = tiff_parts if _orientation(image) == 1 else None
-    return Header(height, width, by_pillow=by_pillow, inverted=inverted, lossy=lossy, parts=parts)
+    return Header(
+        height,
+        width,
+        by_pillow=bits != 16 and not by_opencv,
+        # Pillow gives 12 bits as they are stored.
+        white=2**bits - 1 if 8 < bits < 16 else 65535,
+        inverted=inverted,
+        lossy=compression in TIFF_LOSSY,
+        parts=parts,
+    )
 
 
 def _pages(image: TiffImagePlugin.TiffImageFile) -> int:
@@ -164,9 +188,29 @@ def _why(path: str | Path, error: Exception) -> str:
         return "no such file"
     if path.stat().st_size == 0:
         return "empty file"
+    kind = content_kind(path)
+    # Pillow looks compressions up in a table.
+    if kind == "TIFF" and isinstance(error, UnidentifiedImageError | KeyError):
+        return _tiff_kind(path)
     if not isinstance(error, UnidentifiedImageError):
         return str(error) or type(error).__name__
-    kind = content_kind(path)
-    if kind == "TIFF":
-        return "a TIFF that is cut short, or not of 8 or 16 bits per channel"
     return f"holds {kind}; expected {FORMAT_NAMES}" if kind else "unknown format"
+
+
+def _tiff_kind(path: Path) -> str:
+    """What a TIFF is that Pillow does not know."""
+    import tifffile
+
+    try:
+        with tifffile.TiffFile(path) as file:
+            page = file.pages.first
+            channels, bits = page.samplesperpixel, max(_numbers(page.bitspersample))
+            kind = TIFF_PIXELS.get(page.sampleformat, "unsigned")
+            order = "big-endian" if file.byteorder == ">" else "little-endian"
+            names = ", ".join(str(getattr(value, "name", value)) for value in (page.photometric, page.compression))
+            big = "BigTIFF" if file.is_bigtiff else "TIFF"
+    # tifffile raises whatever damaged bytes lead it to.
+    except Exception:
+        return "a TIFF that is cut short or damaged"
+    numbers = f"{channels} channel{'s' * (channels > 1)} of {bits}-bit {kind} numbers"
+    return f"a {order} {big} of {numbers} ({names}), which is not read or is cut short; save it as PNG"

@@ -41,8 +41,8 @@ def read_image(path: str | Path, *, bit_depth: int | None = None) -> np.ndarray:
     Args:
         path: the file.
         bit_depth: number of bits that PNG and TIFF files of 16 bits really hold, as with 12-bit cameras; white is
-            2^bit_depth - 1. None: the range of the file. Files of 8 bits, and PNM files, which say what is white, do
-            not depend on it.
+            2^bit_depth - 1. None: the range of the file. Files of 8 bits, and those that say what is white (PNM, TIFF
+            of 12 bits), do not depend on it.
 
     Raises:
         DataError: the file cannot be decoded, or holds values above white.
@@ -69,7 +69,7 @@ def _in_8_bits(path: str | Path, pixels: np.ndarray, header: Header, bit_depth: 
     if pixels.dtype != np.uint16:
         return pixels
     if bit_depth is None or header.by_pillow:
-        return _to_8_bits(pixels, WHITE)
+        return _to_8_bits(pixels, header.white)
     white = 2**bit_depth - 1
     stored = WHITE - pixels if header.inverted else pixels
     if int(stored.max(initial=0)) > white:
