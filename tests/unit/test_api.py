@@ -6,6 +6,7 @@ import ast
 import inspect
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import cv2
@@ -15,7 +16,7 @@ from sklearn.metrics import average_precision_score, f1_score, roc_auc_score
 
 import robis
 from robis.binarization.stage import SplitMaps, binarize_split
-from robis.errors import DataError
+from robis.errors import ConfigError, DataError
 from robis.io.maps import read_written_mask
 from robis.io.samples import IndexedSample, write_samples
 from tests.conftest import REPOSITORY
@@ -114,3 +115,50 @@ def test_arrays_that_cannot_be_used_are_named(rng: np.random.Generator) -> None:
         robis.binarize([np.stack(maps)], robis.Thresholding("mebin"))
     with pytest.raises(DataError, match="No anomaly maps"):
         robis.binarize([], robis.Thresholding("mebin"))
+
+
+ONE = ([np.ones((4, 4))], [(0, 0, 8, 8)])
+TILES = {"edge": "pad", "window": 10, "overlap": 0.1, "size": 8}
+UNUSABLE: dict[str, tuple[Callable[[Path], object], str]] = {
+    "blend": (
+        lambda _: robis.merge_tiles(*ONE, 8, 8, scale=0.5, blend="feathr"),
+        "merge.blend: 'feathr' is unknown. Valid: mean, feather, central. Did you mean 'feather'?",
+    ),
+    "edge": (lambda _: robis.Cutting(**TILES | {"edge": "pda"}), "tiling.edge: 'pda' is unknown. Valid: pad, shift."),
+    "resample": (lambda _: robis.Cutting(**TILES, resample="cubic"), "tiling.resample: 'cubic' is unknown. Valid: bi"),
+    "window": (lambda _: robis.Cutting(**TILES | {"window": 0}), "tiling.window: found 0; expected pixels, at least 1"),
+    "whole": (lambda _: robis.Cutting(**TILES | {"window": "imge"}), "tiling.window: found 'imge'; expected pixels"),
+    "overlap": (lambda _: robis.Cutting(**TILES | {"overlap": 1.0}), "tiling.overlap: found 1.0; expected a fraction"),
+    "no_tiles": (lambda _: robis.merge_tiles([], [], 8, 8, scale=0.5), "windows: none of them lies in the image"),
+    "outside": (lambda _: robis.merge_tiles(ONE[0], [(20, 0, 8, 8)], 8, 8, scale=0.5), "windows: none of them lies"),
+    "too_few": (lambda _: robis.merge_tiles([], ONE[1], 8, 8, scale=0.5), "0 maps of 1 windows; expected one each"),
+    "colors": (
+        lambda _: robis.merge_tiles([np.ones((4, 4, 3))], ONE[1], 8, 8, scale=0.5),
+        "maps[0]: found shape (4, 4, 3); expected a map (m, m)",
+    ),
+    "map": (lambda file: robis.write_map(file, np.ones((4, 5, 1))), "found shape (4, 5, 1); expected a map (H, W)"),
+    "list": (lambda file: robis.write_map(file, [[0, np.nan]]), "nan at row 0, column 1; expected finite numbers"),
+    "mask": (lambda file: robis.write_mask(file, np.ones((4, 5, 3), bool)), "found shape (4, 5, 3); expected a mask"),
+    "no_mask": (lambda file: robis.write_mask(file, np.ones((0, 5), bool)), "found shape (0, 5); expected a mask"),
+    "truth": (
+        lambda _: robis.pixel_metrics([np.ones((4, 5))], [np.ones((4, 5, 3), bool)]),
+        "truths[0]: found shape (4, 5, 3); expected a mask (h, w)",
+    ),
+    "final": (
+        lambda _: robis.pixel_metrics([np.ones((4, 5))], [np.ones((4, 5), bool)], [np.ones((0, 0), bool)]),
+        "masks[0]: found shape (0, 0); expected a mask (h, w)",
+    ),
+    "gray": (
+        lambda _: robis.Refining("grabcut").build()(np.zeros((5, 5), np.uint8), np.ones((5, 5), bool)),
+        "image: found shape (5, 5); expected (5, 5, 3)",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", list(UNUSABLE))
+def test_what_cannot_be_used_is_named_and_nothing_is_written(tmp_path: Path, name: str) -> None:
+    call, message = UNUSABLE[name]
+    with pytest.raises((ConfigError, DataError)) as caught:
+        call(tmp_path / "file")
+    assert message in str(caught.value)
+    assert not (tmp_path / "file").exists()

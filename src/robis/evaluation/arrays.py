@@ -29,7 +29,7 @@ def pixel_metrics(
         Metric by name, in 0..1, in the names of the workflow's tables; None where it is not defined.
 
     Raises:
-        DataError: the numbers of maps, truths and masks differ, or a map cannot be used.
+        DataError: the numbers of maps, truths and masks differ, or one of them cannot be used.
     """
     finals = [None] * len(maps) if masks is None else list(masks)
     if not len(maps) == len(truths) == len(finals):
@@ -38,10 +38,10 @@ def pixel_metrics(
         )
     pixels, segmentation = PixelCounts(), SegmentationCounts()
     for number, (anomaly_map, truth, final) in enumerate(zip(maps, truths, finals, strict=True)):
-        marked = np.asarray(truth, bool)
+        marked = _mask(truth, f"truths[{number}]")
         pixels.add(resize_map(_checked(anomaly_map, number), *marked.shape), marked)
         if final is not None:
-            segmentation += SegmentationCounts.of(resize_mask(np.asarray(final, bool), *marked.shape), marked)
+            segmentation += SegmentationCounts.of(resize_mask(_mask(final, f"masks[{number}]"), *marked.shape), marked)
     of_maps = metrics.pixel_metrics(metrics.rank_pixels(pixels))
     return of_maps if masks is None else of_maps | metrics.segmentation_metrics(segmentation)
 
@@ -56,3 +56,10 @@ def _checked(anomaly_map: np.ndarray, number: int) -> np.ndarray:
         f"maps[{number}]: found shape {values.shape}, or values that are negative, NaN or too large for float16; "
         f"expected (h, w) of finite values of at least 0."
     )
+
+
+def _mask(values: np.ndarray, name: str) -> np.ndarray:
+    mask = np.asarray(values, bool)
+    if mask.ndim != 2 or not mask.size:
+        raise DataError(f"{name}: found shape {mask.shape}; expected a mask (h, w) of at least one pixel.")
+    return mask

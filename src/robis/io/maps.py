@@ -20,8 +20,12 @@ PIXELS_AT_ONCE = 2**20
 
 
 def write_mask(path: str | Path, mask: np.ndarray) -> None:
-    """Write a bool or {0, 255} mask (H, W) as an 8-bit single-channel PNG of 0 and 255."""
-    path = Path(path)
+    """Write a bool or {0, 255} mask (H, W) as an 8-bit single-channel PNG of 0 and 255.
+
+    Raises:
+        DataError: another shape, or no pixels.
+    """
+    path, mask = Path(path), _checked(path, mask, "mask")
     pixels = (mask != 0).view(np.uint8) * np.uint8(255)
     encoded, data = cv2.imencode(".png", pixels, [cv2.IMWRITE_PNG_COMPRESSION, 3, *UNFILTERED])
     if not encoded:
@@ -60,11 +64,11 @@ def write_map(path: str | Path, anomaly_map: np.ndarray) -> None:
     """Write an anomaly map (H, W) as a single-channel float16 TIFF, uncompressed.
 
     Raises:
-        DataError: a value is not finite, or not in float16, whose largest value is 65504.
+        DataError: another shape, no pixels, or a value is not finite, or not in float16, whose largest value is 65504.
     """
     import tifffile
 
-    path = Path(path)
+    path, anomaly_map = Path(path), _checked(path, anomaly_map, "map")
     with np.errstate(over="ignore"):
         values = np.ascontiguousarray(anomaly_map, np.float16)
     # Checked as stored: a large number becomes infinite in float16.
@@ -75,6 +79,14 @@ def write_map(path: str | Path, anomaly_map: np.ndarray) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     # What varies between machines or runs (date, software) stays out: same map, same bytes.
     tifffile.imwrite(path, values, software="robis", metadata=None)
+
+
+def _checked(path: str | Path, values: np.ndarray, what: str) -> np.ndarray:
+    """The array (H, W). Raises DataError for another shape, which would become a file that is no map or mask."""
+    values = np.asarray(values)
+    if values.ndim != 2 or not values.size:
+        raise DataError(f"{path}: found shape {values.shape}; expected a {what} (H, W) of at least one pixel.")
+    return values
 
 
 def _infinite(values: np.ndarray) -> tuple[int, int] | None:

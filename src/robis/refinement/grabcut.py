@@ -6,6 +6,7 @@ import cv2
 import numpy as np
 
 from robis.arrays.morphology import fill_holes, largest_components
+from robis.errors import DataError
 
 ITERATIONS = 2
 # Anomaly maps overshoot a defect's border and seldom miss its middle: pixels deeper than this fraction of the
@@ -33,8 +34,11 @@ class GrabCutRefiner:
     def __call__(self, image: np.ndarray, coarse: np.ndarray) -> np.ndarray:
         """Refine a coarse mask, bool (H, W), on its image, uint8 (H, W, 3), channels in any order.
 
-        The same input gives the same mask on every thread.
+        The same input gives the same mask on every thread. Raises DataError where their shapes do not fit together.
         """
+        # OpenCV would refuse it, as it does color models of few pixels, and the coarse mask would stay.
+        if image.shape != (*coarse.shape, 3):
+            raise DataError(f"image: found shape {image.shape}; expected {(*coarse.shape, 3)}, as large as its mask.")
         fine = np.zeros(coarse.shape, dtype=bool)
         boxes, ranks = largest_components(coarse, self.max_boxes)
         for rank, box in enumerate(boxes, start=1):

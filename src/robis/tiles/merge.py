@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 
 from robis.arrays.float16 import add_to, not_finite, to_float16, value_range
-from robis.errors import DataError
+from robis.errors import ConfigError, DataError, one_of
 from robis.io.arrays import blocks, release
 from robis.io.atomic import atomic_folder
 from robis.io.damage import damaged
@@ -23,7 +23,7 @@ from robis.io.tables import read_table
 from robis.io.threads import threaded
 from robis.tiles.files import TileMaps
 from robis.tiles.ignored import contributing_rows, has_ignored, ignored_of
-from robis.tiles.places import Place, band_of, feather, fill_gaps, merged_size
+from robis.tiles.places import BLENDS, Place, band_of, feather, fill_gaps, merged_size
 from robis.tiles.store import map_sizes, open_maps, open_tile_maps
 
 if TYPE_CHECKING:
@@ -110,20 +110,36 @@ def merge_tiles(
 
     Returns:
         float32 (round(height * scale), round(width * scale)).
+
+    Raises:
+        ConfigError: an unknown blend.
+        DataError: there are not as many maps as windows, a map is not (m, m), or no window lies in the image.
     """
     maps, windows = list(maps), tuple(windows)
+    if blend not in BLENDS:
+        raise ConfigError(f"merge.blend: {blend!r} is unknown. {one_of(blend, BLENDS)}")
+    _check_tiles(maps, windows, merged_size(height, width, scale), scale)
     merged = np.empty(merged_size(height, width, scale), np.float32)
     for rows, values in _merged_bands(maps, windows, height, width, scale, blend):
         merged[rows] = values
     return fill_gaps(merged, windows, scale)
 
 
+def _check_tiles(maps: Sequence[np.ndarray], windows: Sequence[Place], size: tuple[int, int], scale: float) -> None:
+    """Raise DataError for maps that `merge_tiles` cannot merge."""
+    if len(maps) != len(windows):
+        raise DataError(f"{len(maps)} maps of {len(windows)} windows; expected one each.")
+    for number, values in enumerate(maps):
+        if np.ndim(values) != 2 or not np.size(values):
+            raise DataError(f"maps[{number}]: found shape {np.shape(values)}; expected a map (m, m).")
+    if not any(0 <= round(y * scale) < size[0] and 0 <= round(x * scale) < size[1] for x, y, _, _ in windows):
+        raise DataError("windows: none of them lies in the image; expected those that its tiles were cut by.")
+
+
 def _merged_bands(
     maps: Sequence[np.ndarray], windows: tuple[Place, ...], height: int, width: int, scale: float, blend: str
 ) -> Iterator[tuple[slice, np.ndarray]]:
     """The merged maps of tiles but for gaps, see `merge_tiles`, in bands of rows: which rows, and float32 (h, W)."""
-    if len(maps) != len(windows):
-        raise ValueError(f"{len(maps)} maps of {len(windows)} windows; expected one each")
     for rows in _bands(*merged_size(height, width, scale)):
         band = band_of(windows, height, width, scale, blend, (rows.start, rows.stop))
         total = np.zeros(band.weight.shape, np.float32)

@@ -8,6 +8,8 @@ from functools import lru_cache
 import cv2
 import numpy as np
 
+BLENDS = ("mean", "feather", "central")
+
 # x, y, width and height of a window in image pixels.
 Place = tuple[int, int, int, int]
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from PIL import Image
 
-from robis.errors import DataError
+from robis.errors import ConfigError, DataError, one_of
 from robis.io.arrays import atomic_array, open_array, release
 from robis.io.damage import damaged
 from robis.io.decoding import joined
@@ -24,7 +24,7 @@ from robis.io.threads import threaded
 from robis.io.weights import sha256
 from robis.tiles.files import TileStore
 from robis.tiles.ignored import COLUMN, tile_ignored
-from robis.tiles.windows import Window, windows
+from robis.tiles.windows import EDGES, WHOLE, Window, windows
 
 # Of a table of tiles, and of tile maps; what they hold, as `read_table` takes it.
 _KINDS = {"tile": "integers", "sample_id": "text"} | dict.fromkeys(
@@ -64,6 +64,16 @@ class Cutting:
     size: int | None
     resample: str = "bilinear"
     bit_depth: int | None = None
+
+    def __post_init__(self) -> None:
+        """Raise ConfigError for a value that no tiles can be cut with."""
+        for name, value, valid in (("edge", self.edge, EDGES), ("resample", self.resample, FILTERS)):
+            if value not in valid:
+                raise ConfigError(f"tiling.{name}: {value!r} is unknown. {one_of(value, valid)}")
+        if self.window not in WHOLE and not (isinstance(self.window, int) and self.window > 0):
+            raise ConfigError(f"tiling.window: found {self.window!r}; expected pixels, at least 1, or image or joined.")
+        if not 0 <= self.overlap < 1:
+            raise ConfigError(f"tiling.overlap: found {self.overlap}; expected a fraction of at least 0 and below 1.")
 
     def windows(self, height: int, width: int) -> list[Window]:
         """The windows of an image of this size in pixels."""

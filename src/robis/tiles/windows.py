@@ -5,6 +5,10 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+EDGES = ("pad", "shift")
+# Values of `window` that take an image as a whole.
+WHOLE = ("image", "joined")
+
 
 @dataclass(frozen=True)
 class Window:
@@ -34,7 +38,7 @@ def origins(length: int, window: int, overlap: float, edge: str) -> list[int]:
 
 def windows(height: int, width: int, window: int | str, overlap: float, edge: str) -> list[Window]:
     """The windows of one image, row by row; "image" and "joined" give a single one, the whole image."""
-    if window in ("image", "joined"):
+    if window in WHOLE:
         return [Window(0, 0, 0, 0, width, height)]
     side = int(window)
     return [
