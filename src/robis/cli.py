@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from robis import __version__
 from robis.errors import DataError, RobisError
-from robis.io.names import composed, on_disk
+from robis.io.names import composed, expanded, on_disk
 from robis.packs import arguments as pack_commands
 from robis.workflow import label_commands
 
@@ -327,7 +327,7 @@ def _check_data(options: argparse.Namespace) -> None:
         raise DataError(f"{DEFAULT_CONFIG}: no such file. Give the data set's folder, or a --configfile that names it.")
     settings = load(config) if config else parse({})
     dataset = settings.dataset
-    root, own_root = on_disk(Path(options.root or dataset.root).expanduser()), Path(dataset.root).expanduser()
+    root, own_root = on_disk(expanded(options.root or dataset.root)), expanded(dataset.root)
     layout = options.layout or dataset.layout
     if layout not in LAYOUTS:
         raise DataError(f"--layout: {layout!r} is unknown. {one_of(layout, LAYOUTS)}")

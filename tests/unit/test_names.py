@@ -7,11 +7,13 @@ from pathlib import Path
 
 import pytest
 
+import robis
+from robis.datasets.ignored import ignore_path
 from robis.datasets.layouts import list_categories, list_samples
 from robis.datasets.samples import Source
 from robis.detectors.settings import parse
 from robis.errors import ConfigError, DataError
-from robis.io.names import folder_problem, id_problem, on_disk
+from robis.io.names import expanded, folder_problem, id_problem, on_disk
 from robis.io.samples import read_samples
 from tests.unit.trees import index, write_image
 
@@ -152,3 +154,30 @@ def test_names_in_a_config_are_compared_in_either_form_of_unicode() -> None:
     assert (settings.dataset.categories, settings.dataset.splits) == (["\u00fc"], ["\u00e9"])
     assert settings.get("winclip.references") == ["good/\u00fc"]
     assert settings.overrides[0].where == {"category": ["\u00fc"], "split": "\u00e9"}
+
+
+def test_homes_are_filled_in_and_unknown_users_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("USERPROFILE", str(tmp_path))
+    assert (expanded("~/a"), expanded("b/~")) == (tmp_path / "a", Path("b/~"))
+    assert expanded("~no_such_user/a") == Path("~no_such_user/a")
+    with pytest.raises(DataError, match=r"dataset\.root: ~no_such_user/a is not a folder"):
+        list_categories(Source("folder", expanded("~no_such_user/a")))
+
+
+def test_every_path_that_people_give_is_expanded_so() -> None:
+    """`Path.expanduser` ends a run with a traceback where there is no such user."""
+    files = [path for path in Path(robis.__file__).parent.rglob("*.py") if "expanduser()" in path.read_text()]
+    assert [path.name for path in files] == ["names.py"]
+
+
+def test_a_name_is_no_home(tmp_path: Path) -> None:
+    """An image's name stands for itself in the pattern of its mask of ignored pixels."""
+    for name in ("~root", "~root.ignore"):
+        write_image(tmp_path / "nut" / "test" / f"{name}.png")
+    source = Source("folder", tmp_path, ignore="nut/test/{name}.ignore.png")
+    assert [(s.sample_id, s.ignore) for s in list_samples(source, "nut", "test")] == [
+        ("~root", "nut/test/~root.ignore.png")
+    ]
+    source = Source("folder", tmp_path / "nut" / "test", ignore="{name}.png")
+    assert ignore_path(source, name="~root") == "~root.png"

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from robis.errors import DataError
 from robis.io.csv_rows import read_rows
-from robis.io.names import composed, on_disk
+from robis.io.names import composed, expanded, on_disk
 from robis.io.tables import as_written
 
 COLUMNS = ("category", "image", "mask")
@@ -52,4 +52,4 @@ def _row(path: Path, line: int, cells: dict[str, str], key: str) -> Allowed:
     category, image, mask = (composed(as_written(cells[name])) for name in COLUMNS)
     if not (category and image and mask):
         raise DataError(f"{key}: {path}, line {line}: an empty cell. {EXPECTED}")
-    return Allowed(category, image, on_disk(path.parent / Path(mask).expanduser()), f"{path}, line {line}")
+    return Allowed(category, image, on_disk(path.parent / expanded(mask)), f"{path}, line {line}")

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 
 from robis.datasets.samples import Sample, Source
 from robis.io.csv_rows import read_rows
-from robis.io.names import composed
+from robis.io.names import composed, expanded
 from robis.io.tables import as_written
 
 COLUMN = "image"
@@ -24,7 +23,7 @@ def excluded_images(source: Source) -> tuple[str, ...]:
     """
     if source.exclude is None:
         return ()
-    path = Path(source.exclude).expanduser()
+    path = expanded(source.exclude)
     rows = read_rows(path, (COLUMN,), key="dataset.exclude", expected=EXPECTED)
     cells = [as_written(cells[COLUMN]) for _, cells in rows]
     return tuple(dict.fromkeys(composed(cell) for cell in cells if cell))

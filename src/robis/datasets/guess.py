@@ -15,7 +15,7 @@ from robis.datasets.masks import Masks
 from robis.datasets.samples import ANOMALOUS, NORMAL, Source
 from robis.datasets.words import folded, is_anomalous, is_mask_folder, is_normal
 from robis.errors import DataError
-from robis.io.names import composed, folder_problem, on_disk
+from robis.io.names import composed, expanded, folder_problem, on_disk
 
 # Of the good images in a folder without splits, every so many are kept for the test.
 EVERY_NTH_GOOD = 5
@@ -47,7 +47,7 @@ def guess_layout(folder: Path) -> Guess:
 
     Raises DataError for a folder that does not exist or holds no images.
     """
-    folder = on_disk(folder.expanduser())
+    folder = on_disk(expanded(folder))
     if not folder.is_dir():
         raise DataError(f"{folder}: no such folder. Give the folder that holds the images.")
     for layout, form in (("visa", VISA), ("table", TABLE)):

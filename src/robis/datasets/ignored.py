@@ -14,7 +14,7 @@ from robis.datasets.folders import images_in, subfolders
 from robis.datasets.samples import Sample, Source
 from robis.datasets.words import folded
 from robis.errors import DataError
-from robis.io.names import on_disk
+from robis.io.names import expanded, on_disk
 
 
 def with_ignored(source: Source, category: str, split: str, samples: Sequence[Sample]) -> list[Sample]:
@@ -49,7 +49,7 @@ def folder_of_masks(source: Source, splits: Collection[str]) -> str | None:
         return None
     # Links stay as they are: a folder of the root may lead anywhere.
     root = Path(os.path.normpath(source.root.absolute()))
-    pattern = Path(os.path.normpath(root / Path(source.ignore).expanduser()))
+    pattern = Path(os.path.normpath(root / expanded(source.ignore)))
     parts = pattern.relative_to(root).parts if pattern.is_relative_to(root) else ()
     if len(parts) <= 2 or folded(parts[1]) not in {"{split}", *map(folded, splits)}:
         return None
@@ -68,8 +68,8 @@ def glob_pattern(pattern: str) -> str:
 
 def ignore_path(source: Source, **fields: str) -> str:
     """Where the mask of ignored pixels of an image lies: posix, relative to the root or absolute; see `Source`."""
-    path = str(source.ignore)
+    path = str(expanded(str(source.ignore)))
     for field, value in fields.items():
         path = path.replace(f"{{{field}}}", value)
-    file = on_disk(source.root / Path(path).expanduser())
+    file = on_disk(source.root / path)
     return file.relative_to(source.root).as_posix() if file.is_relative_to(source.root) else file.as_posix()

@@ -21,7 +21,7 @@ from robis.datasets.samples import ANOMALOUS, LEARNED, NORMAL, Sample, Source
 from robis.datasets.words import is_anomalous, is_normal, is_unknown
 from robis.errors import DataError
 from robis.io.images import is_image, mask_files
-from robis.io.names import composed, folder_problem, id_problem, on_disk
+from robis.io.names import composed, expanded, folder_problem, id_problem, on_disk
 from robis.io.tables import read_table
 from robis.io.text import EncodingError, decoded
 
@@ -140,7 +140,7 @@ def _raise(path: Path, wrong: Sequence[Problem]) -> None:
 
 
 def _table_file(source: Source, form: Form) -> Path:
-    return on_disk(source.root / Path(source.table or form.file).expanduser())
+    return on_disk(source.root / expanded(source.table or form.file))
 
 
 def _stamp(path: Path) -> tuple[int, ...]:

@@ -25,6 +25,7 @@ from robis.encoders.weights import first_line, read_state
 from robis.encoders.without_compiler import compiler_left_out
 from robis.errors import ConfigError, WeightsError, one_of
 from robis.io.copies import copy_of
+from robis.io.names import expanded
 from robis.io.weights import check_file
 
 with compiler_left_out():
@@ -191,7 +192,7 @@ def build_clip(
     }
     set_model_preprocess_cfg(model, scaling)
     if weights != "random":
-        file = _download(name, tag) if tag else Path(weights).expanduser()
+        file = _download(name, tag) if tag else expanded(weights)
         source = f"encoder.weights: {weights}"
         state = _read(file, sha256 if not tag else None)
         load_clip_state(model, state, source=source, name=name, antialias=antialias)

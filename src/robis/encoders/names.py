@@ -15,6 +15,7 @@ from robis.config.registry import Registry
 from robis.encoders.without_compiler import compiler_left_out
 from robis.errors import ConfigError
 from robis.io.copies import copy_of
+from robis.io.names import expanded
 from robis.io.text import EncodingError, decoded
 
 Family = Literal["vit", "cnn", "clip"]
@@ -258,7 +259,7 @@ def clip_config(name: str) -> tuple[dict[str, Any], dict[str, Any]]:
         ConfigError: no such model or file, or a file of another kind.
     """
     if name.endswith(".json"):
-        file = Path(name).expanduser()
+        file = expanded(name)
     else:
         known = CLIP_ARCHITECTURES.get(name)
         file = _configs_folder() / f"{known.model if known else name}.json"

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from robis.errors import WeightsError
 from robis.io.copies import copy_of
+from robis.io.names import expanded
 from robis.io.weights import check_file, other_kind
 from robis.io.weights import sha256 as digest_of
 
@@ -48,7 +49,7 @@ def read_state(
         WeightsError: no such file, another digest, or not a state dict.
     """
     check_file(path, key, advice)
-    path = path.expanduser()
+    path = expanded(path)
     _check_digest(path, sha256, f"{key}: {path}", sha256_key or f"{key.rpartition('.')[0]}.sha256", advice)
     content = _load(copy_of(path), f"{key}: {path}", advice)
     for wrapper in _WRAPPERS:

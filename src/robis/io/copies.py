@@ -16,6 +16,7 @@ from pathlib import Path, PurePath
 
 from robis.errors import DataError
 from robis.io.atomic import atomic_file
+from robis.io.names import expanded
 
 # The copies of the process: of files by their absolute paths, and the folder that stands for the root of all others.
 _files: dict[str, Path] = {}
@@ -93,7 +94,7 @@ def _extract(archive: Path, folder: Path, root: str) -> None:
 
 
 def _absolute(path: str | PurePath) -> str:
-    return os.path.normpath(Path(path).expanduser().absolute())
+    return os.path.normpath(expanded(path).absolute())
 
 
 def _below(folder: Path, place: str) -> Path:

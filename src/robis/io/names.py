@@ -11,7 +11,7 @@ import os
 import re
 import unicodedata
 from functools import lru_cache
-from pathlib import Path
+from pathlib import Path, PurePath
 
 # Snakemake fills in what stands in braces (wildcards) and in angle brackets (path variables).
 FORBIDDEN = "/\\{}<>"
@@ -30,6 +30,14 @@ LONGEST_ID = 800
 def composed(name: str) -> str:
     """Give a name in the form in which names are compared (NFC)."""
     return name if name.isascii() else unicodedata.normalize("NFC", name)
+
+
+def expanded(path: str | PurePath) -> Path:
+    """A path with the home of `~` or `~user`; as a shell does, it stays as it is where there is no such user."""
+    try:
+        return Path(path).expanduser()
+    except RuntimeError:
+        return Path(path)
 
 
 def shown(name: object) -> str:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from robis.errors import WeightsError
 from robis.io.copies import copy_of
+from robis.io.names import expanded
 
 # How files begin that are often saved in place of weights.
 _BEGINNINGS: tuple[tuple[bytes, str], ...] = (
@@ -32,7 +33,7 @@ def check_file(path: str | Path, key: str, advice: str = "") -> None:
         key: for messages.
         advice: what the message about another kind of file ends with, such as where the right one is published.
     """
-    file = copy_of(Path(path).expanduser())
+    file = copy_of(expanded(path))
     if not file.is_file():
         state = "is a folder" if file.is_dir() else "does not exist"
         raise WeightsError(

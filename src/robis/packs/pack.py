@@ -25,6 +25,7 @@ from robis.errors import ConfigError, DataError, WeightsError, one_of
 from robis.io.copies import copy_of
 from robis.io.ignored import decode, filled, left_out_at
 from robis.io.images import read_image
+from robis.io.names import expanded
 from robis.packs.exported import EXPORTED, load_exported
 from robis.packs.format import (
     IGNORE,
@@ -266,7 +267,7 @@ def _check_weights(folder: Path, encoder: Mapping[str, Any], given: str | Path |
     name, weights = str(encoder.get("name")), str(given or encoder.get("weights", "auto"))
     if weights in ("auto", "random") or (given is None and is_pretrained_tag(name, weights)):
         return
-    if not copy_of(Path(weights).expanduser()).is_file():
+    if not copy_of(expanded(weights)).is_file():
         raise WeightsError(
             f"{folder}: the weights of its encoder {name} are not at {weights}. Give their file with --encoder-weights."
         )

@@ -18,6 +18,7 @@ from robis.evaluation.agreement import Check
 from robis.evaluation.metrics import METRICS
 from robis.io.atomic import atomic_folder
 from robis.io.maps import read_map, read_written_mask
+from robis.io.names import expanded
 from robis.io.progress import tracked
 from robis.io.samples import IndexedSample, read_samples
 from robis.io.tables import read_table
@@ -178,7 +179,7 @@ def _with_digest(settings: PackSettings) -> object:
     refine = settings.refine
     if refine.method != "sam":
         return refine
-    checkpoint = Path(refine.checkpoint or default_checkpoint(refine.model)).expanduser()
+    checkpoint = expanded(refine.checkpoint or default_checkpoint(refine.model))
     return replace(refine, sha256=sha256(checkpoint))
 
 

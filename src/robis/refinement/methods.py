@@ -10,6 +10,7 @@ import numpy as np
 
 from robis.errors import ConfigError, WeightsError, one_of
 from robis.io.copies import copy_of
+from robis.io.names import expanded
 from robis.io.weights import check_file
 
 # The official checkpoint of each model, and where a config without `refine.checkpoint` looks for it.
@@ -29,7 +30,7 @@ def default_checkpoint(model: str) -> str:
 
 def check_checkpoint(model: str, checkpoint: str | Path | None) -> None:
     """Raise WeightsError where the checkpoint of a SAM model (None: the default path) is not there, or is none."""
-    path = Path(checkpoint or default_checkpoint(model)).expanduser()
+    path = expanded(checkpoint or default_checkpoint(model))
     if not copy_of(path).is_file():
         raise WeightsError(
             f"{path}: does not exist; expected the weights of SAM {model}. "

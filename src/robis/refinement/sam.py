@@ -15,6 +15,7 @@ from robis.encoders.fitting import check_state
 from robis.encoders.weights import read_state
 from robis.encoders.without_compiler import compiler_left_out
 from robis.errors import ConfigError, one_of
+from robis.io.names import expanded
 from robis.refinement.methods import CHECKPOINTS, SOURCE, check_checkpoint, default_checkpoint
 from robis.refinement.sam_attention import without_score_matrices
 
@@ -98,7 +99,7 @@ def load_sam(model: str, checkpoint: str | Path | None = None, sha256: str | Non
         raise ConfigError(f"refine.model: {model!r} is unknown. {one_of(model, SAM_BUILDERS)}")
     target = pick_device(device)
     name = Path(default_checkpoint(model)).name
-    path = Path(checkpoint or default_checkpoint(model)).expanduser()
+    path = expanded(checkpoint or default_checkpoint(model))
     check_checkpoint(model, path)
     advice = f"Expected {name} from {SOURCE}."
     state = read_state(path, sha256=sha256, key="refine.checkpoint", sha256_key="refine.sha256", advice=advice)

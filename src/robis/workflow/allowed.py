@@ -14,7 +14,7 @@ from robis.datasets.excluded import without_excluded
 from robis.datasets.layouts import list_categories, list_category
 from robis.datasets.samples import Sample
 from robis.errors import ConfigError, first_few, one_of
-from robis.io.names import composed
+from robis.io.names import composed, expanded
 from robis.io.weights import sha256
 from robis.workflow import results
 from robis.workflow.remembered import remembered
@@ -61,7 +61,7 @@ def check_allowed(project: Project) -> None:
 
 
 def _check_table(project: Project, key: str, table: str, category: str) -> None:
-    rows = read_allowed(Path(table).expanduser(), key)
+    rows = read_allowed(expanded(table), key)
     categories, images = list_categories(project.source), _samples(project, category)
     problems = []
     for row in rows:
@@ -82,7 +82,7 @@ def _regions(project: Project, run: str, category: str) -> Sequence[_Region]:
     if table is None:
         return []
     samples = _samples(project, category)
-    rows = read_allowed(Path(table).expanduser(), str(_key(project, run)))
+    rows = read_allowed(expanded(table), str(_key(project, run)))
     return [_Region(row, *samples[row.image]) for row in rows if row.category == category and row.image in samples]
 
 

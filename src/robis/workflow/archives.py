@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from robis.datasets.samples import LEARNED, sample_files
 from robis.errors import DataError
 from robis.io.atomic import atomic_file
+from robis.io.names import expanded
 from robis.io.weights import sha256
 from robis.refinement.methods import default_checkpoint
 from robis.workflow import results
@@ -57,7 +58,7 @@ def archived(project: Project, name: str, job: Mapping[str, str | None]) -> list
     if name == "measure_detectability":
         # It loads the pack, which names weights by their paths.
         options = {**options, ARCHIVED: project.params("pack", **job).options()}
-    files = dict.fromkeys(path for path in _local_files(options) if Path(path).expanduser().is_file())
+    files = dict.fromkeys(path for path in _local_files(options) if expanded(path).is_file())
     return [*_of_images(project, name, job), *(copied(project, path) for path in files)]
 
 
@@ -94,7 +95,7 @@ def copy_params(project: Project, digest: str) -> Params:
 def copy_file(copy: Path, source: str, digest: str) -> None:
     """Copy a file. Raises DataError when its content is not that of the plan any more."""
     with atomic_file(copy) as partial:
-        partial.write_bytes(Path(source).expanduser().read_bytes())
+        partial.write_bytes(expanded(source).read_bytes())
         if sha256(partial)[: len(digest)] != digest:
             raise DataError(f"{source}: the file changed while robis ran. Run it again.")
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from robis.errors import ConfigError, one_of
+from robis.io.names import expanded
 from robis.report.inputs import RunFiles
 from robis.workflow import results
 from robis.workflow.report_inputs import run_files
@@ -20,7 +21,7 @@ def check_compared(paths: Sequence[str], results_folder: Path) -> None:
     """Raise ConfigError for a path that is no finished results folder, is this run's own, or is given twice."""
     seen: set[Path] = set()
     for path in paths:
-        folder = Path(path).expanduser()
+        folder = expanded(path)
         if not folder.is_dir():
             beside = sorted(other.name for other in folder.parent.glob("*/")) if folder.parent.is_dir() else []
             hint = f" {one_of(folder.name, beside)}" if beside else ""
@@ -47,7 +48,7 @@ def compared_runs(paths: Sequence[str], samples: Mapping[Part, Path]) -> list[Ru
     Raises:
         ConfigError: A folder has nothing of what is reported.
     """
-    folders = [Path(path).expanduser() for path in paths]
+    folders = [expanded(path) for path in paths]
     names = Counter(folder.name for folder in folders)
     runs = []
     for path, folder in zip(paths, folders, strict=True):

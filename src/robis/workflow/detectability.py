@@ -8,6 +8,7 @@ from pathlib import Path
 from robis.config.settings import SharedSettings
 from robis.config.stage import Derived
 from robis.errors import ConfigError
+from robis.io.names import expanded
 
 
 def crop_files(settings: SharedSettings) -> list[Path]:
@@ -20,7 +21,7 @@ def crop_files(settings: SharedSettings) -> list[Path]:
         if not settings.detectability.kinds:
             raise ConfigError("detectability.kinds: found []; expected a kind, or a folder in detectability.crops.")
         return []
-    files = sorted(Path(given).expanduser().glob("*.png"))
+    files = sorted(expanded(given).glob("*.png"))
     if not files:
         raise ConfigError(
             f"detectability.crops: {given} has no .png files. Expected a folder of defects with an alpha channel."

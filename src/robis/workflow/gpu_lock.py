@@ -22,6 +22,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from robis.errors import ConfigError
+from robis.io.names import expanded
 
 logger = logging.getLogger(__name__)
 
@@ -150,7 +151,7 @@ def _lock_folder() -> Path:
     job = os.environ.get("SLURM_JOB_ID", "")
     # Windows has no user ids; its temporary folder is the user's own.
     user = os.getuid() if hasattr(os, "getuid") else "all"
-    folder = Path(chosen or Path(tempfile.gettempdir()) / f"robis-gpus-{user}").expanduser() / job
+    folder = expanded(chosen or Path(tempfile.gettempdir()) / f"robis-gpus-{user}") / job
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         if not os.access(folder, os.W_OK | os.X_OK):

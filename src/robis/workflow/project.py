@@ -15,7 +15,7 @@ from robis.datasets.layouts import LAYOUTS, inspected_splits, list_categories, l
 from robis.datasets.samples import LEARNED, Sample, Source, read_files
 from robis.detectors.registry import DETECTORS
 from robis.errors import ConfigError, one_of
-from robis.io.names import on_disk
+from robis.io.names import expanded, on_disk
 from robis.report.inputs import RunFiles
 from robis.report.published import read_literature
 from robis.submission.upload import make_upload
@@ -64,7 +64,7 @@ class Project:
         self, settings: SharedSettings, folder: Path = Path(results.FOLDER), *, remembers: bool = True
     ) -> None:
         self.settings = settings
-        self.root = on_disk(Path(settings.dataset.root).expanduser())
+        self.root = on_disk(expanded(settings.dataset.root))
         dataset = settings.dataset
         kept = dataset.table, dataset.allow_outside_root, dataset.ignore, dataset.exclude
         self.source = Source(dataset.layout, self.root, *kept)
@@ -105,7 +105,7 @@ class Project:
         if rescore.embeddings == "own" or rescore.embeddings in self.variants:
             run = detector if rescore.embeddings == "own" else rescore.embeddings
             return results.place(results.TILE_MAP_TABLE, self.results, detector=run, category=category, split=split)
-        path = Path(rescore.embeddings.replace("{category}", category).replace("{split}", split)).expanduser()
+        path = expanded(rescore.embeddings.replace("{category}", category).replace("{split}", split))
         if not self.plan.categories and not path.is_file():
             raise ConfigError(
                 f"rescore.embeddings: {path} does not exist. Expected a .npy (N, D) or Parquet file for "
@@ -431,7 +431,7 @@ class Project:
 
     def file_digest(self, path: str | Path | None) -> str | None:
         """Content digest of a local file; None where there is none (yet): its stage then says so."""
-        file = Path(path or "").expanduser()
+        file = expanded(path or "")
         if not file.is_file():
             return None
         # Files of one name may lie in one folder per category.

@@ -18,7 +18,7 @@ from robis.errors import DataError, first_few, one_of
 from robis.io.atomic import atomic_folder
 from robis.io.images import image_size, read_mask
 from robis.io.maps import write_mask
-from robis.io.names import composed
+from robis.io.names import composed, expanded
 from robis.io.tables import write_csv
 from robis.workflow.review_masks import FinalMask, has_masks
 from robis.workflow.runs import effective, runs_of
@@ -257,5 +257,5 @@ def _allowed_before(settings: SharedSettings, run: str) -> list[Allowed]:
     for category in list_categories(source_of(settings)):
         table = effective(settings, detector=run, category=category).get(key)
         if table:
-            rows += [row for row in read_allowed(Path(table).expanduser(), key) if row.category == category]
+            rows += [row for row in read_allowed(expanded(table), key) if row.category == category]
     return rows

@@ -17,6 +17,7 @@ from robis.datasets.layouts import list_categories, list_samples, list_splits
 from robis.datasets.samples import ANOMALOUS, LEARNED, NORMAL, Sample, Source
 from robis.errors import DataError
 from robis.io.maps import write_mask
+from robis.io.names import expanded
 
 TABLE = "samples.csv"
 COLUMNS = ("category", "split", "image", "label", "mask", "defect", "sample_id")
@@ -42,7 +43,7 @@ class Row:
 def source_of(settings: SharedSettings) -> Source:
     """The data set of a config."""
     dataset = settings.dataset
-    root = Path(dataset.root).expanduser()
+    root = expanded(dataset.root)
     return Source(dataset.layout, root, dataset.table, dataset.allow_outside_root)
 
 

@@ -13,6 +13,7 @@ from robis.detectors.inp_former.options import InpFormerOptions
 from robis.detectors.inp_former.suggestion import InpFormerSuggestion
 from robis.detectors.inputs import BATCHES, MAP_SIZE, SHARDS, TOKENS, require_timm, require_two_blocks
 from robis.detectors.jobs import InferJob, NormalImages, ScorerJob, TrainJob
+from robis.io.names import expanded
 from robis.io.weights import check_file
 
 if TYPE_CHECKING:
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 
 def _given_model(settings: SharedSettings, category: str) -> Path | None:
     weights = settings.get("inp_former.weights")
-    return Path(weights.replace("{category}", category)).expanduser() if weights else None
+    return expanded(weights.replace("{category}", category)) if weights else None
 
 
 def _derived(job: Job) -> Derived:
