@@ -78,6 +78,7 @@ def test_a_table_that_changed_is_read_again(tmp_path: Path) -> None:
         (None, r"dataset\.exclude: .*a\.csv: cannot be read \(No such file or directory\)\. Expected a CSV with the"),
         (b"file\na.png\n", r"a\.csv: no column 'image'; found file\."),
         (b"", r"a\.csv: no column 'image'; found nothing\."),
+        (b"image,image\na.png,b.png\n", r"a\.csv: more than one column 'image'; expected one each\."),
         (b"image\n\xe4.png\n", r"a\.csv, line 2: found the byte 0xe4, which is not UTF-8"),
     ],
 )

@@ -187,11 +187,25 @@ def test_a_job_is_told_of_its_own_rows(root: Path) -> None:
     [
         ("category,split,image,label\n", r"no column 'mask'; found category, split, image, label; expected category,"),
         ("", r"no column .*; found nut, test, a/1\.png, 0, ,"),
+        ("category,split,image,label,mask,image\n", r"samples\.csv: more than one column 'image'; expected one each"),
     ],
 )
-def test_columns_that_are_missing_are_named(root: Path, header: str, message: str) -> None:
+def test_columns_that_are_missing_or_there_twice_are_named(root: Path, header: str, message: str) -> None:
     with pytest.raises(DataError, match=message):
         list_categories(write_table(root, "nut,test,a/1.png,0,,\n", header=header))
+
+
+def test_splits_that_no_job_would_read_are_named(root: Path, tmp_path: Path) -> None:
+    """Images of a split `Train` would be inspected; layout visa has two splits alone."""
+    source = write_table(root, "nut,Train,a/1.png,0,,\nnut,VALIDATION,a/2.png,0,,\nnut,Test,b/2.png,0,,\n")
+    assert problems_of(source) == [
+        "samples.csv: 2 problems:",
+        "2 lines have unusable names. Rename the category or split:",
+        "  line 2: split 'Train' is written 'train' where images are to learn from",
+        "  line 3: split 'VALIDATION' is written 'validation' where images are to learn from",
+    ]
+    source = visa(tmp_path / "visa", VISA.replace(",test,", ",val,"))
+    assert "  line 3: split 'val' is none of train, test, the splits of this layout" in problems_of(source)
 
 
 def test_tables_that_cannot_be_read_say_why(root: Path) -> None:

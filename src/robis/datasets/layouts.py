@@ -294,7 +294,7 @@ LAYOUTS: dict[str, Layout] = {
         mask_folders=_ground_truth,
     ),
     "visa": Layout(
-        ("train", "test"),
+        VISA.splits,
         partial(listed_categories, form=VISA),
         partial(read_listed, form=VISA),
         f"{VISA.file} with rows in it",

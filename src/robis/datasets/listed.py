@@ -18,7 +18,7 @@ from robis.datasets import problems
 from robis.datasets.folders import has_images
 from robis.datasets.problems import Kind, Problem, ProblemsError
 from robis.datasets.samples import ANOMALOUS, LEARNED, NORMAL, Sample, Source
-from robis.datasets.words import is_anomalous, is_normal, is_unknown
+from robis.datasets.words import folded, is_anomalous, is_normal, is_unknown
 from robis.errors import DataError
 from robis.io.images import is_image, mask_files
 from robis.io.names import composed, expanded, folder_problem, id_problem, on_disk
@@ -37,12 +37,14 @@ class Form:
         category: the category's column.
         label_is_defect: whether every label but a normal one is the name of a defect; there is no column for it then.
         short_ids: whether an image's id is its folder and stem alone, not its whole path.
+        splits: the only ones that a row may have; none: any.
     """
 
     file: str
     category: str = "category"
     label_is_defect: bool = False
     short_ids: bool = False
+    splits: tuple[str, ...] = ()
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -53,7 +55,7 @@ class Form:
 TABLE = Form("samples.csv")
 # Columns that a table with the names of TABLE may have besides.
 OPTIONAL = ("defect", "sample_id")
-VISA = Form("split_csv/1cls.csv", category="object", label_is_defect=True, short_ids=True)
+VISA = Form("split_csv/1cls.csv", category="object", label_is_defect=True, short_ids=True, splits=("train", "test"))
 
 
 class _Row(NamedTuple):
@@ -214,6 +216,8 @@ def _row_maker(path: Path, header: Sequence[str], form: Form) -> Callable[[int, 
             f"{path}: no column {', '.join(map(repr, missing))}; found {', '.join(header) or 'nothing'}; "
             f"expected {', '.join(form.columns)}."
         )
+    if twice := [name for name in (*form.columns, *OPTIONAL) if header.count(name) > 1]:
+        raise DataError(f"{path}: more than one column {', '.join(map(repr, twice))}; expected one each.")
     category, split, image, label, mask = (header.index(name) for name in form.columns)
     has_more = not form.label_is_defect
     defect, sample_id = (header.index(name) if name in header and has_more else None for name in OPTIONAL)
@@ -271,6 +275,10 @@ def _read_row(source: Source, root: str, form: Form, row: _Row, report: _Report)
     for column, name in ((form.category, row.category), ("split", row.split)):
         if reason := folder_problem(name):
             report(problems.NAME, f"{column} {name!r} {reason}")
+    if (learned := folded(row.split)) in LEARNED and row.split != learned:
+        report(problems.NAME, f"split {row.split!r} is written {learned!r} where images are to learn from")
+    elif form.splits and row.split and row.split not in form.splits:
+        report(problems.NAME, f"split {row.split!r} is none of {', '.join(form.splits)}, the splits of this layout")
     if row.surplus:
         report(problems.CELLS, f"{row.surplus} more")
     if not row.image:

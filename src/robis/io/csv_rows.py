@@ -25,7 +25,7 @@ def read_rows(path: Path, columns: Sequence[str], *, key: str = "", expected: st
         Per row the number of its last line, and column -> cell without blanks around it, empty where the row is short.
 
     Raises:
-        DataError: the file cannot be read, or a column is missing.
+        DataError: the file cannot be read, or a column is missing or there twice.
     """
     subject = f"{key}: {path}" if key else str(path)
     try:
@@ -52,6 +52,8 @@ def _rows(
         missing = ", ".join(repr(name) for name in columns if name not in header)
         if missing:
             raise DataError(f"{subject}: no column {missing}; found {', '.join(header) or 'nothing'}. {expected}")
+        if twice := ", ".join(repr(name) for name in columns if header.count(name) > 1):
+            raise DataError(f"{subject}: more than one column {twice}; expected one each. {expected}")
         places = {name: header.index(name) for name in columns}
         return tuple((lines.line_num, _cells(row, places)) for row in lines if any(row))
     except csv.Error as error:
