@@ -114,6 +114,19 @@ def test_turned_images_are_read_whole(tmp_path: Path, name: str, in_parts: Calla
         np.testing.assert_array_equal(np.concatenate(found), whole)
 
 
+@pytest.mark.parametrize("orientation", [3, 6])
+def test_a_smaller_copy_does_not_say_how_the_image_is_turned(
+    tmp_path: Path, orientation: int, in_parts: Callable
+) -> None:
+    turned = [(EXIF_ORIENTATION, "H", 1, orientation, True)]
+    with tifffile.TiffWriter(tmp_path / "a.tif") as file:
+        file.write(RGB, photometric="rgb", rowsperstrip=7, extratags=turned)
+        file.write(RGB[::4, ::4].copy(), photometric="rgb", subfiletype=1)
+    in_parts(10 * WIDTH)
+    expected = RGB[::-1, ::-1] if orientation == 3 else np.rot90(RGB, -1)
+    np.testing.assert_array_equal(read_image(tmp_path / "a.tif"), expected)
+
+
 @pytest.mark.parametrize("name", ["rgb.png", "gray_16.png", "rgb.jpg", "lzw.tif", "strips.tif", "predicted_16.tif"])
 def test_damaged_files_end_as_if_they_were_read_whole(
     tmp_path: Path, name: str, in_parts: Callable, monkeypatch: pytest.MonkeyPatch

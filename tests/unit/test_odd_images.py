@@ -429,6 +429,13 @@ REFUSED: dict[str, tuple[Writer, str]] = {
         by_tifffile(np.stack([GRAY] * 3), photometric="minisblack"),
         "holds 3 pages; expected one image per file. Save each page as a file",
     ),
+    "copy_first.tif": (
+        lambda path: [
+            tifffile.imwrite(path, RGB[::step, ::step].copy(), photometric="rgb", subfiletype=kind, append=kind == 0)
+            for step, kind in ((2, 1), (1, 0))
+        ],
+        "its first page is a smaller copy or a mask of another; save that page alone",
+    ),
     "planes_16.tif": (
         by_tifffile(DEEP.transpose(2, 0, 1).copy(), photometric="rgb", planarconfig="separate"),
         "16-bit colors in separate planes; expected them interleaved",

@@ -37,6 +37,8 @@ EXIF_TRANSPOSED = (5, 6, 7, 8)
 TURNED = (2, 3, 4, 5, 6, 7, 8)
 
 TIFF_SUBFILE_TYPE = 254
+# Its bits of smaller copies and of transparency masks.
+NO_IMAGE = 0b101
 
 # JPEG, in its old and its new form, JPEG 2000 and WebP.
 TIFF_LOSSY = (6, 7, 33003, 33005, 34712, 50001)
@@ -142,9 +144,13 @@ def _tiff_header(path: str | Path, image: TiffImagePlugin.TiffImageFile) -> Head
     if bits == 16 and compression not in BY_OPENCV:
         name = TiffImagePlugin.COMPRESSION_INFO.get(compression, compression)
         raise DataError(f"{path}: 16-bit pixels compressed by {name}; expected LZW, deflate or none. Save it again.")
-    if image.is_animated and (pages := _pages(image)) > 1:
-        raise DataError(f"{path}: holds {pages} pages; expected one image per file. Save each page as a file.")
+    # Of the first page: counting pages goes to the last one.
     parts = tiff_parts if _orientation(image) == 1 else None
+    if image.is_animated:
+        if tags.get(TIFF_SUBFILE_TYPE, 0) & NO_IMAGE:
+            raise DataError(f"{path}: its first page is a smaller copy or a mask of another; save that page alone.")
+        if (pages := _pages(image)) > 1:
+            raise DataError(f"{path}: holds {pages} pages; expected one image per file. Save each page as a file.")
     return Header(
         height,
         width,
@@ -162,7 +168,7 @@ def _pages(image: TiffImagePlugin.TiffImageFile) -> int:
     pages = 0
     for page in range(image.n_frames):
         image.seek(page)
-        pages += not image.tag_v2.get(TIFF_SUBFILE_TYPE, 0) & 0b101
+        pages += not image.tag_v2.get(TIFF_SUBFILE_TYPE, 0) & NO_IMAGE
     return pages
 
 
