@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import struct
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -63,12 +64,22 @@ def by_netpbm(kind: str, highest: int, pixels: np.ndarray) -> Writer:
     return lambda path: path.write_bytes(header + data)
 
 
-def by_hand(bits: int) -> Writer:
-    """A gray TIFF whose values follow each other without gaps, as cameras of 12 bits pack them."""
+def by_hand(bits: int, compression: int = 1) -> Writer:
+    """A gray TIFF whose values follow each other without gaps, as cameras of 12 bits pack them; 8: deflated."""
     levels = DEEP[..., 0] >> 16 - bits
     numbers = [f"{value:0{bits}b}" for value in levels.ravel()]
     data = int("".join(numbers), 2).to_bytes(len(numbers) * bits // 8, "big")
-    tags = ((256, WIDTH), (257, HEIGHT), (258, bits), (259, 1), (262, 1), (273, 8), (277, 1), (279, len(data)))
+    data = data if compression == 1 else zlib.compress(data)
+    tags = (
+        (256, WIDTH),
+        (257, HEIGHT),
+        (258, bits),
+        (259, compression),
+        (262, 1),
+        (273, 8),
+        (277, 1),
+        (279, len(data)),
+    )
     entries = b"".join(struct.pack("<HHII", tag, 4 if tag in (273, 279) else 3, 1, value) for tag, value in tags)
     header = struct.pack("<2sHI", b"II", 42, 8 + len(data))
     return lambda path: path.write_bytes(header + data + struct.pack("<H", len(tags)) + entries + bytes(4))
@@ -129,6 +140,8 @@ LOSSLESS: dict[str, tuple[Writer, np.ndarray]] = {
     ),
     "big.tif": (by_tifffile(RGB, photometric="rgb", bigtiff=True), RGB),
     "packed_12.tif": (by_hand(12), np.dstack([np.rint((DEEP[..., 0] >> 4) / 4095 * 255).astype(np.uint8)] * 3)),
+    "deflated_12.tif": (by_hand(12, 8), np.dstack([np.rint((DEEP[..., 0] >> 4) / 4095 * 255).astype(np.uint8)] * 3)),
+    "deflated_4.tif": (by_hand(4, 8), np.dstack([(DEEP[..., 0] >> 12).astype(np.uint8) * 17] * 3)),
     "zstandard.tif": (by_pillow(RGB, compression="zstd"), RGB),
     "lzma.tif": (by_pillow(GRAY, compression="lzma"), GRAY_RGB),
     "associated_alpha.tif": (

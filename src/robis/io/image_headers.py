@@ -131,7 +131,8 @@ def _tiff_header(path: str | Path, image: TiffImagePlugin.TiffImageFile) -> Head
     planes = tags.get(TiffImagePlugin.PLANAR_CONFIGURATION, 1) == 2
     inverted = bits == 16 and tags.get(TiffImagePlugin.PHOTOMETRIC_INTERPRETATION) == 0
     compression = tags.get(TiffImagePlugin.COMPRESSION, 1)
-    by_opencv = compression in BY_OPENCV and compression != 1 and image.mode in ("1", "L", "P", "RGB")
+    by_opencv = compression in BY_OPENCV and compression != 1 and bits in (1, 8)
+    by_opencv = by_opencv and image.mode in ("1", "L", "P", "RGB")
     # Pillow gives the size as the image is shown already.
     width, height = image.size
     if kinds or bits > 16:
