@@ -154,6 +154,7 @@ LOSSLESS: dict[str, tuple[Writer, np.ndarray]] = {
         GRAY_RGB,
     ),
     # Pillow rounds down.
+    "large_profile.png": (by_pillow(RGB, icc_profile=bytes(3 << 20)), RGB),
     "five_bits.bmp": (by_5_bits, (FIVE_BITS.astype(np.uint16) * 255 // 31).astype(np.uint8)),
     "rgb.webp": (by_pillow(RGB, lossless=True), RGB),
     "gray.webp": (by_pillow(GRAY, lossless=True), GRAY_RGB),
@@ -461,6 +462,14 @@ REFUSED: dict[str, tuple[Writer, str]] = {
     "icon.png": (lambda path: Image.fromarray(RGB).save(path, "ICO"), "holds an icon; expected PNG, JPEG"),
     "photo.jpg": (lambda path: Image.fromarray(RGB).save(path, "AVIF"), "holds AVIF; expected PNG, JPEG"),
     "pdf.png": (lambda path: path.write_bytes(b"%PDF-1.7\n"), "holds PDF; expected"),
+    "short.png": (
+        lambda path: path.write_bytes(b"\x89PNG\r\n\x1a\n\0\0"),
+        "a PNG whose header is cut short or damaged",
+    ),
+    "short_2.jpg": (
+        lambda path: path.write_bytes(b"\xff\xd8\xff\xe0\0"),
+        "a JPEG whose header is cut short or damaged",
+    ),
     "page.png": (lambda path: path.write_text(" <!DOCTYPE html><html></html>"), "holds an HTML page; expected"),
     "pointer.png": (
         lambda path: path.write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n"),

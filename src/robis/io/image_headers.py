@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
-from PIL import Image, TiffImagePlugin, UnidentifiedImageError, WebPImagePlugin
+from PIL import Image, PngImagePlugin, TiffImagePlugin, UnidentifiedImageError, WebPImagePlugin
 
 from robis.errors import DataError
 from robis.io.copies import copy_of
 from robis.io.png_parts import png_parts
-from robis.io.signatures import content_kind
+from robis.io.signatures import IMAGES, content_kind
 from robis.io.tiff_parts import tiff_parts
 
 # By the formats' names in Pillow; no other of its decoders ever sees a file. A photograph of several (MPO) is a JPEG.
@@ -52,6 +52,8 @@ BY_OPENCV = (1, 2, 3, 4, 5, 7, 8, 32946, 32773)
 MAX_PIXELS = 2**30
 
 Image.MAX_IMAGE_PIXELS = None
+# Bytes of a PNG's text and color profile, which are not used: above Pillow's own limits a sound image would be refused.
+PngImagePlugin.MAX_TEXT_CHUNK, PngImagePlugin.MAX_TEXT_MEMORY = 2**26, 2**28
 
 
 @dataclass(frozen=True)
@@ -197,6 +199,8 @@ def _why(path: str | Path, error: Exception) -> str:
         return "empty file"
     kind = content_kind(path)
     # Pillow looks compressions up in a table.
+    if kind in IMAGES and kind != "TIFF" and isinstance(error, UnidentifiedImageError):
+        return f"a {kind} whose header is cut short or damaged"
     if kind == "TIFF" and isinstance(error, UnidentifiedImageError | KeyError):
         return _tiff_kind(path)
     if not isinstance(error, UnidentifiedImageError):
