@@ -187,6 +187,8 @@ def test_sam_is_not_asked_about_an_empty_mask(tiny_checkpoint: Path, tiny_model:
     fine = SamRefiner(sam, 3, multimask=False)(texture(1, (40, 50)), np.zeros((40, 50), dtype=bool))
     assert not fine.any() and fine.shape == (40, 50)
     assert embeddings == []
+    with pytest.raises(DataError, match=r"image: found shape \(40, 50, 3\); expected \(40, 51, 3\)"):
+        SamRefiner(sam, 3, multimask=False)(texture(1, (40, 50)), np.ones((40, 51), dtype=bool))
 
 
 def test_sam_loads_in_float32_for_inference_also_from_half_precision(

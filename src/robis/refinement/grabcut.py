@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 
 from robis.arrays.morphology import fill_holes, largest_components
-from robis.errors import DataError
+from robis.refinement.methods import check_shapes
 
 ITERATIONS = 2
 # Anomaly maps overshoot a defect's border and seldom miss its middle: pixels deeper than this fraction of the
@@ -37,8 +37,7 @@ class GrabCutRefiner:
         The same input gives the same mask on every thread. Raises DataError where their shapes do not fit together.
         """
         # OpenCV would refuse it, as it does color models of few pixels, and the coarse mask would stay.
-        if image.shape != (*coarse.shape, 3):
-            raise DataError(f"image: found shape {image.shape}; expected {(*coarse.shape, 3)}, as large as its mask.")
+        check_shapes(image, coarse)
         fine = np.zeros(coarse.shape, dtype=bool)
         boxes, ranks = largest_components(coarse, self.max_boxes)
         for rank, box in enumerate(boxes, start=1):

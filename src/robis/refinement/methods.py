@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from robis.errors import ConfigError, WeightsError, one_of
+from robis.errors import ConfigError, DataError, WeightsError, one_of
 from robis.io.copies import copy_of
 from robis.io.names import expanded
 from robis.io.weights import check_file
@@ -38,6 +38,12 @@ def check_checkpoint(model: str, checkpoint: str | Path | None) -> None:
             f"and put it there or set refine.checkpoint to its path."
         )
     check_file(path, "refine.checkpoint", f"Expected {Path(default_checkpoint(model)).name} from {SOURCE}.")
+
+
+def check_shapes(image: np.ndarray, coarse: np.ndarray) -> None:
+    """Raise DataError where an image is not (H, W, 3) of its coarse mask's (H, W)."""
+    if image.shape != (*coarse.shape, 3):
+        raise DataError(f"image: found shape {image.shape}; expected {(*coarse.shape, 3)}, as large as its mask.")
 
 
 # From an RGB image, uint8 (H, W, 3), and its coarse mask, bool (H, W), to the final mask, bool (H, W). Thread-safe.

@@ -16,7 +16,7 @@ from robis.encoders.weights import read_state
 from robis.encoders.without_compiler import compiler_left_out
 from robis.errors import ConfigError, one_of
 from robis.io.names import expanded
-from robis.refinement.methods import CHECKPOINTS, SOURCE, check_checkpoint, default_checkpoint
+from robis.refinement.methods import CHECKPOINTS, SOURCE, check_checkpoint, check_shapes, default_checkpoint
 from robis.refinement.sam_attention import without_score_matrices
 
 with compiler_left_out():
@@ -55,8 +55,10 @@ class SamRefiner:
     def __call__(self, image: np.ndarray, coarse: np.ndarray) -> np.ndarray:
         """Refine a coarse mask, bool (H, W), on its image, uint8 (H, W, 3) in RGB order.
 
-        A coarse mask without a component gives an empty mask and never reaches the model.
+        A coarse mask without a component gives an empty mask and never reaches the model. Raises DataError where the
+        shapes do not fit together.
         """
+        check_shapes(image, coarse)
         boxes, _ = largest_components(coarse, self.boxes)
         if len(boxes) == 0:
             return np.zeros(coarse.shape, dtype=bool)
