@@ -278,7 +278,10 @@ COCO_MISTAKES = [
     (lambda file: file["annotations"][0]["segmentation"].update(counts=[1, 2]), "run lengths of 3 pixels"),
     (lambda file: file["annotations"][0]["segmentation"].update(counts=""), "run lengths of 0 pixels"),
     (lambda file: file["annotations"][0]["segmentation"].update(counts="0z"), "run lengths contain 'z'"),
-    (lambda file: file["annotations"][0]["segmentation"].update(counts="0o"), "run lengths end in the middle of a number"),
+    (
+        lambda file: file["annotations"][0]["segmentation"].update(counts="0o"),
+        "end in the middle of a number",
+    ),
     (lambda file: file["annotations"][0]["segmentation"].update(counts=[-1, 2561]), "the shortest -1"),
     (lambda file: file["images"][0].update(height="high"), "images.0.height: .*found 'high'"),
     (lambda file: file["images"][1].update(id=1), "`images`: several entries have the id 1"),

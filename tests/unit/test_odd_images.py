@@ -421,24 +421,24 @@ REFUSED: dict[str, tuple[Writer, str]] = {
     "float.tif": (by_tifffile(GRAY.astype(np.float32)), "32-bit floating-point numbers; expected"),
     "float_rgb.tif": (
         by_tifffile(RGB.astype(np.float32), photometric="rgb"),
-        "a little-endian TIFF of 3 channels of 32-bit floating-point numbers (RGB, NONE), which is not read",
+        "a little-endian TIFF of 3 channels of 32-bit floating-point numbers (RGB, NONE), which robis cannot read",
     ),
     "half.tif": (by_tifffile(GRAY.astype(np.float16)), "1 channel of 16-bit floating-point numbers"),
     "double.tif": (by_tifffile(GRAY.astype(np.float64)), "1 channel of 64-bit floating-point numbers"),
     "gray_alpha_16.tif": (
         by_tifffile(DEEP[..., :2].copy(), photometric="minisblack", planarconfig="contig", extrasamples=["unassalpha"]),
-        "a little-endian TIFF of 2 channels of 16-bit unsigned numbers (MINISBLACK, NONE), which is not read or is "
-        "cut short; save it as PNG",
+        "a little-endian TIFF of 2 channels of 16-bit unsigned numbers (MINISBLACK, NONE), which robis cannot read, "
+        "or which is cut short; save it as PNG",
     ),
     "big_endian.tif": (
         by_tifffile(DEEP, photometric="rgb", byteorder=">", bigtiff=True),
-        "a big-endian BigTIFF of 3 channels of 16-bit unsigned numbers (RGB, NONE), which is not read",
+        "a big-endian BigTIFF of 3 channels of 16-bit unsigned numbers (RGB, NONE), which robis cannot read",
     ),
     "jpeg_2000.tif": (
         lambda path: path.write_bytes(
             tiff_of(RGB).replace(struct.pack("<HHII", 259, 3, 1, 1), struct.pack("<HHII", 259, 3, 1, 33003))
         ),
-        "3 channels of 8-bit unsigned numbers (RGB, APERIO_JP2000_YCBC), which is not read",
+        "3 channels of 8-bit unsigned numbers (RGB, APERIO_JP2000_YCBC), which robis cannot read",
     ),
     "cmyk_16.tif": (
         by_tifffile(np.dstack([DEEP, DEEP[..., 0]]), photometric="separated"),

@@ -198,9 +198,9 @@ def _why(path: str | Path, error: Exception) -> str:
     if path.stat().st_size == 0:
         return "empty file"
     kind = content_kind(path)
-    # Pillow looks compressions up in a table.
     if kind in IMAGES and kind != "TIFF" and isinstance(error, UnidentifiedImageError):
         return f"a {kind} whose header is cut short or damaged"
+    # A KeyError means a compression that Pillow does not know.
     if kind == "TIFF" and isinstance(error, UnidentifiedImageError | KeyError):
         return _tiff_kind(path)
     if not isinstance(error, UnidentifiedImageError):
@@ -224,4 +224,4 @@ def _tiff_kind(path: Path) -> str:
     except Exception:
         return "a TIFF that is cut short or damaged"
     numbers = f"{channels} channel{'s' * (channels > 1)} of {bits}-bit {kind} numbers"
-    return f"a {order} {big} of {numbers} ({names}), which is not read or is cut short; save it as PNG"
+    return f"a {order} {big} of {numbers} ({names}), which robis cannot read, or which is cut short; save it as PNG"

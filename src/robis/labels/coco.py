@@ -153,7 +153,7 @@ def _decompressed(text: str, where: str) -> list[int]:
     for letter in text:
         bits = ord(letter) - 48
         if not 0 <= bits < 64:
-            raise DataError(f"{where}: run lengths contain {letter!r}, which stands for no number. Export the labels again.")
+            raise DataError(f"{where}: run lengths contain {letter!r}, which stands for no number. Export them again.")
         number |= (bits & 31) << shift
         shift += 5
         if not bits & 32:
