@@ -201,11 +201,11 @@ def test_splits_that_no_job_would_read_are_named(root: Path, tmp_path: Path) -> 
     assert problems_of(source) == [
         "samples.csv: 2 problems:",
         "2 lines have unusable names. Rename the category or split:",
-        "  line 2: split 'Train' is written 'train' where images are to learn from",
-        "  line 3: split 'VALIDATION' is written 'validation' where images are to learn from",
+        "  line 2: split 'Train'; write 'train' for images to learn from",
+        "  line 3: split 'VALIDATION'; write 'validation' for images to learn from",
     ]
     source = visa(tmp_path / "visa", VISA.replace(",test,", ",val,"))
-    assert "  line 3: split 'val' is none of train, test, the splits of this layout" in problems_of(source)
+    assert "  line 3: split 'val'; this layout has only train and test" in problems_of(source)
 
 
 def test_tables_that_cannot_be_read_say_why(root: Path) -> None:

@@ -276,9 +276,9 @@ def _read_row(source: Source, root: str, form: Form, row: _Row, report: _Report)
         if reason := folder_problem(name):
             report(problems.NAME, f"{column} {name!r} {reason}")
     if (learned := folded(row.split)) in LEARNED and row.split != learned:
-        report(problems.NAME, f"split {row.split!r} is written {learned!r} where images are to learn from")
+        report(problems.NAME, f"split {row.split!r}; write {learned!r} for images to learn from")
     elif form.splits and row.split and row.split not in form.splits:
-        report(problems.NAME, f"split {row.split!r} is none of {', '.join(form.splits)}, the splits of this layout")
+        report(problems.NAME, f"split {row.split!r}; this layout has only {' and '.join(form.splits)}")
     if row.surplus:
         report(problems.CELLS, f"{row.surplus} more")
     if not row.image:
